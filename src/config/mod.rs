@@ -1,0 +1,182 @@
+//! What the operator wrote, and what it means.
+//!
+//! [`Config`] mirrors `config.toml` key by key, which documents every one of them. It is made only
+//! by [`load`]: the layers are merged, every problem is collected, and either all of it is valid or
+//! none of it is used. Values are refused, never adjusted.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use ipnet::{IpNet, Ipv6Net};
+
+use crate::webhook::SuccessRule;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub server: Server,
+    pub ops: Ops,
+    pub runtime: Runtime,
+    pub ingest: Ingest,
+    pub delivery: Delivery,
+    pub retry: Retry,
+    pub breaker: Breaker,
+    pub pool: Pool,
+    pub dns: Dns,
+    pub tls: Tls,
+    pub security: Security,
+    pub store: Store,
+    pub limits: Limits,
+    pub log: Log,
+}
+
+/// Where a listener binds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    pub listen: Listen,
+    /// Certificate chain and key, both or neither.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    pub max_connections: usize,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub idle_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ops {
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Runtime {
+    /// At least 1; 0 in the file means the number of cores.
+    pub shards: usize,
+    pub payload_memory: usize,
+    pub max_queued: usize,
+    pub drain_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ingest {
+    pub max_payload: usize,
+    pub max_depth: usize,
+    pub max_batch_lines: usize,
+    pub max_batch: usize,
+    pub max_pending: usize,
+    /// Events per second; none means no limit.
+    pub tenant_rate: Option<u32>,
+    pub retry_after: Duration,
+    pub idempotency_window: Duration,
+    pub idempotency_max_keys: usize,
+    pub max_idempotency_key: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    pub success: SuccessRule,
+    pub timeout: Duration,
+    pub max_timeout: Duration,
+    pub max_age: Duration,
+    pub max_in_flight: u32,
+    pub webhook_max_in_flight: u32,
+    pub tenant_share: f64,
+    pub max_response: usize,
+    pub keep_response: usize,
+    pub disable_on_gone: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    pub schedule: Vec<Duration>,
+    pub jitter: f64,
+    pub max_retry_after: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Breaker {
+    pub timeouts: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    pub idle_timeout: Duration,
+    pub max_age: Duration,
+    pub max_idle_per_origin: usize,
+    pub max_connections: usize,
+    pub http2_max_streams: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dns {
+    pub servers: Vec<SocketAddr>,
+    pub timeout: Duration,
+    pub min_ttl: Duration,
+    pub max_ttl: Duration,
+    pub negative_ttl: Duration,
+    pub cache_entries: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    pub connect_timeout: Duration,
+    pub handshake_timeout: Duration,
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Security {
+    pub allow_networks: Vec<IpNet>,
+    pub require_https: bool,
+    pub deny_ports: Vec<u16>,
+    pub deny_hosts: Vec<String>,
+    pub nat64_prefixes: Vec<Ipv6Net>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Sled,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Store {
+    pub backend: Backend,
+    pub cache: u64,
+    pub commit_max_events: usize,
+    pub commit_max_bytes: usize,
+    pub commit_max_wait: Duration,
+    pub entries_max_wait: Duration,
+    pub retention_age: Duration,
+    pub retention_bytes: u64,
+    pub disk_headroom: u64,
+    pub max_scan_blocks: usize,
+    pub queue: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    pub tenants: usize,
+    pub webhooks_per_tenant: usize,
+    pub keys_per_tenant: usize,
+    pub custom_headers: usize,
+    pub custom_headers_size: usize,
+    pub description: usize,
+    pub url: usize,
+    pub page: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub level: String,
+    pub format: LogFormat,
+}

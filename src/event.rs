@@ -1,0 +1,85 @@
+//! Events: what a producer handed us, and the parse that makes it valid.
+//!
+//! Parsing is validation, and it borrows: the payload is checked where it lies and is never
+//! rebuilt, so the delivered body is byte for byte what came in.
+
+use std::{fmt, str::FromStr};
+
+/// The six event types of the published contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum EventType {
+    Sent = 0,
+    Delivered = 1,
+    Failed = 2,
+    Inbound = 3,
+    Read = 4,
+    Blocked = 5,
+}
+
+impl EventType {
+    pub const ALL: [EventType; 6] =
+        [Self::Sent, Self::Delivered, Self::Failed, Self::Inbound, Self::Read, Self::Blocked];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "message.sent",
+            Self::Delivered => "message.delivered",
+            Self::Failed => "message.failed",
+            Self::Inbound => "message.inbound",
+            Self::Read => "message.read",
+            Self::Blocked => "message.blocked",
+        }
+    }
+
+    /// The inverse of `self as u8`, for reading the log.
+    pub fn from_u8(raw: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(raw)).copied()
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A name that is none of the six event types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown event type; the six are message.sent, message.delivered, message.failed, message.inbound, message.read, message.blocked"
+)]
+pub struct UnknownEventType;
+
+impl FromStr for EventType {
+    type Err = UnknownEventType;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEventType> {
+        Self::ALL.into_iter().find(|t| t.as_str() == text).ok_or(UnknownEventType)
+    }
+}
+
+/// A set of event types as a bit mask, one bit per type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct EventTypes(u8);
+
+impl EventTypes {
+    pub const NONE: Self = Self(0);
+    pub const ALL: Self = Self(0b11_1111);
+
+    pub const fn contains(self, event_type: EventType) -> bool {
+        self.0 & (1 << event_type as u8) != 0
+    }
+
+    pub const fn with(self, event_type: EventType) -> Self {
+        Self(self.0 | 1 << event_type as u8)
+    }
+
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = EventType> {
+        EventType::ALL.into_iter().filter(move |t| self.contains(*t))
+    }
+}

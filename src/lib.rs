@@ -1,0 +1,55 @@
+//! senderz-gateway: takes message events from the senderZ cluster and delivers each one, signed,
+//! to the webhook URLs that the tenant registered.
+//!
+//! ```text
+//! producer ─▶ ingest ─▶ store: event log ─(durable)─▶ 202
+//!                            │ committed blocks, with the routes stored beside each event
+//!                            ▼
+//!              shard (one thread per core): engine.step(now, inputs) ─▶ effects
+//!                            │ Send                         ▲ Finished
+//!                            ▼                              │
+//!              sender: sign ▶ guarded connect ▶ pooled connection ▶ customer
+//!                            │
+//!                            ▼
+//!              store: attempt log (the record of the attempt is the acknowledgement)
+//! ```
+//!
+//! What is accepted is durable; what is sent is recorded; only the store survives a crash,
+//! everything else is rebuilt from it. ARCHITECTURE.md has the long form.
+//!
+//! Modules in reading order; imports point down this list only.
+
+// Words: plain values; parsing is validation.
+pub mod clock;
+pub mod delivery;
+pub mod event;
+pub mod guard;
+pub mod id;
+pub mod tenant;
+pub mod webhook;
+
+// Meaning of what the operator wrote.
+pub mod config;
+
+// Policy: pure, synchronous, no I/O.
+pub mod engine;
+
+// Edges: they touch the outside and never each other.
+pub mod metrics;
+pub mod sender;
+pub mod shutdown;
+pub mod store;
+
+// State shared by the drivers.
+pub mod directory;
+
+// Drivers: they never touch each other.
+pub mod api;
+pub mod ingest;
+pub mod ops;
+pub mod server;
+pub mod shard;
+
+// Composition.
+pub mod app;
+pub mod cli;

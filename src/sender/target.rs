@@ -1,0 +1,3 @@
+//! A webhook made ready to be called: everything that does not change between its attempts.
+#[derive(Debug)]
+pub struct Target {}
