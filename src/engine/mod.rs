@@ -4,8 +4,27 @@
 //! `step(now, inputs) → effects`, with two closed enums. A shard's shell feeds it and carries the
 //! effects out; a seeded simulation drives it with no network.
 
+//!
+//! Invariants: a delivery ends once, with exactly one settling record; a ticket is alive from its
+//! `Send` to its `Finished`; no cap is ever exceeded; a lane's first attempts start in the order in
+//! which its events were accepted.
+//!
+//! What it does not do: it holds no payload, no URL and no result, only places and numbers.
+
+mod ages;
+mod backoff;
+mod breaker;
+mod dispatch;
+mod fairness;
+mod lane;
+mod rate;
+pub mod router;
+mod step;
+mod wheel;
+
 use std::time::Duration;
 
+pub use self::step::Engine;
 use crate::{
     clock::Millis,
     delivery::{Outcome, Verdict},
@@ -13,7 +32,7 @@ use crate::{
 };
 
 /// The policy's numbers, for one shard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Delays before the second, third, … attempt, from the end of the failed one.
     pub retry_schedule: Vec<Duration>,
@@ -63,7 +82,15 @@ pub enum Input {
     /// A delivery for a webhook that the engine does not know is canceled as `WebhookDeleted`.
     Accepted { key: DeliveryKey, accepted_at: Millis },
     /// Recovery only, in place order among `Accepted`: a delivery with attempts behind it.
-    Resumed { key: DeliveryKey, accepted_at: Millis, attempts: u16, due: Millis },
+    /// `round_attempts` of its `attempts` were made since acceptance or the last replay, which was
+    /// at `began`.
+    Resumed {
+        key: DeliveryKey,
+        began: Millis,
+        attempts: u16,
+        round_attempts: u16,
+        due: Millis,
+    },
     /// Recovery only, in place order among `Accepted`: the attempt log has settled this delivery;
     /// a lane that spills must not read it back.
     AlreadySettled { key: DeliveryKey },
@@ -77,6 +104,8 @@ pub enum Input {
     /// The answer to `Effect::Refill`: the webhook's places in `from..`, in order; `next` is where
     /// the next refill starts, none where `until` has been passed.
     Refilled { webhook: WebhookNo, places: Vec<Place>, next: Option<Place> },
+    /// The policy's numbers changed; what is under way or scheduled stays as it is.
+    SettingsChanged(Box<Settings>),
     /// No new attempts from now on.
     Drain,
 }
@@ -96,8 +125,8 @@ pub enum Blame {
 /// All that the engine asks for. The shell carries effects out in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Make an attempt. `due` is when it should have started (retry lag = start − due); for a
-    /// first attempt, when it was accepted.
+    /// Make an attempt. `due` is when it should have started (retry lag = start − due); for the
+    /// first attempt of a delivery it is now: how long that waited, its event's age tells.
     Send { ticket: Ticket, key: DeliveryKey, number: u16, due: Millis },
     /// Write an entry to the attempt log. `ticket` names the attempt whose result goes with it;
     /// none where the verdict is a decision.
@@ -113,11 +142,11 @@ pub enum Effect {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BreakerState {
-    /// Full in-flight cap.
+    /// The webhook's whole in-flight cap, or on the way down from it.
     Closed,
     /// Single probes: one attempt under way at a time.
     Open,
-    /// Ramping up again, doubling with every success.
+    /// Ramping up again, doubling with every attempt that is answered in time.
     HalfOpen,
 }
 

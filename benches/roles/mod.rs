@@ -1,0 +1,149 @@
+//! What the benchmark's child processes do: the receiver and the bare loop.
+
+pub mod client;
+
+use std::{
+    io::{BufRead, Write},
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+/// Linux counts process times in hundredths of a second on every machine that matters here.
+pub const TICKS_PER_SECOND: f64 = 100.0;
+
+static ANSWERED: AtomicU64 = AtomicU64::new(0);
+
+/// Answers every request with an empty 200, as cheaply as it can; tells its count for each line
+/// on its standard input.
+pub fn receiver() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    println!("{}", listener.local_addr()?);
+    std::thread::spawn(|| {
+        let mut out = std::io::stdout();
+        for _ in std::io::stdin().lock().lines() {
+            if writeln!(out, "{}", ANSWERED.load(Ordering::Relaxed)).is_err() {
+                break;
+            }
+        }
+        std::process::exit(0);
+    });
+    runtime.block_on(async {
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            tokio::spawn(answer(stream));
+        }
+    })
+}
+
+async fn answer(mut stream: TcpStream) -> Option<()> {
+    let mut buffer = vec![0; 256 * 1024];
+    let mut filled = 0;
+    let mut answers = Vec::new();
+    loop {
+        let read = stream.read(&mut buffer[filled..]).await.ok().filter(|n| *n > 0)?;
+        filled += read;
+        let mut at = 0;
+        while let Some(length) = request_length(&buffer[at..filled]) {
+            if at + length > filled {
+                break;
+            }
+            at += length;
+            answers.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            ANSWERED.fetch_add(1, Ordering::Relaxed);
+        }
+        if at > 0 {
+            buffer.copy_within(at..filled, 0);
+            filled -= at;
+            stream.write_all(&answers).await.ok()?;
+            answers.clear();
+        }
+    }
+}
+
+/// Head and body together, once the head is whole.
+fn request_length(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    let mut body = 0;
+    loop {
+        let end = at + bytes[at..].iter().position(|b| *b == b'\n')?;
+        let line = bytes[at..end].trim_ascii();
+        at = end + 1;
+        if line.is_empty() {
+            return Some(at + body);
+        }
+        const NAME: &[u8] = b"content-length:";
+        if line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME) {
+            body = std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()?;
+        }
+    }
+}
+
+/// The bare loop: as many hyper connections, one request after the other on each, nothing else.
+pub fn bare(arguments: &[String]) -> anyhow::Result<()> {
+    let [to, requests, connections, body] = arguments else { anyhow::bail!("four arguments") };
+    let to: SocketAddr = to.parse()?;
+    let (requests, connections): (u64, u64) = (requests.parse()?, connections.parse()?);
+    let body = Bytes::from(vec![b'x'; body.parse()?]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let each = requests.div_ceil(connections);
+    runtime.block_on(async {
+        let mut open = Vec::new();
+        for _ in 0..connections {
+            let stream = TcpStream::connect(to).await?;
+            stream.set_nodelay(true)?;
+            let (sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            open.push(sender);
+        }
+        let before = cpu_ticks("/proc/self/stat")?;
+        let loops: Vec<_> =
+            open.into_iter().map(|s| tokio::spawn(bare_loop(s, to, body.clone(), each))).collect();
+        for task in loops {
+            task.await??;
+        }
+        let after = cpu_ticks("/proc/self/stat")?;
+        let ticks = after.0 + after.1 - before.0 - before.1;
+        println!("{}", ticks as f64 * 1e6 / TICKS_PER_SECOND / (each * connections) as f64);
+        anyhow::Ok(())
+    })
+}
+
+async fn bare_loop(
+    mut sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    to: SocketAddr,
+    body: Bytes,
+    requests: u64,
+) -> anyhow::Result<()> {
+    let host = http::HeaderValue::try_from(to.to_string())?;
+    for _ in 0..requests {
+        sender.ready().await?;
+        let request = http::Request::post("/hook")
+            .header(http::header::HOST, host.clone())
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body.clone()))?;
+        let response = sender.send_request(request).await?;
+        response.into_body().collect().await?;
+    }
+    Ok(())
+}
+
+/// User and system time from a `/proc/…/stat` file, in clock ticks.
+pub fn cpu_ticks(path: &str) -> anyhow::Result<(u64, u64)> {
+    let stat = std::fs::read_to_string(path)?;
+    let after_name = stat.rsplit_once(')').context("a stat line")?.1;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let mut next = || anyhow::Ok(fields.next().context("a field")?.parse::<u64>()?);
+    Ok((next()?, next()?))
+}

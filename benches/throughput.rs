@@ -1,0 +1,295 @@
+//! CPU per delivery of the whole path, beside a bare hyper client loop in the same run.
+//!
+//! Three processes, two cores: the gateway (the real binary, one shard) alone on the first, a
+//! minimal receiver and the producer on the second. Then a bare hyper loop of as many connections
+//! takes the gateway's place. The figure to read is the ratio; absolute times are the machine's.
+//!
+//! ```text
+//! cargo bench --bench throughput                 # the default cell
+//! cargo bench --bench throughput -- --quick      # few deliveries: does it still run?
+//! cargo bench --bench throughput -- --deliveries 500000 --body 4096 --connections 256
+//! ```
+
+mod roles;
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::json;
+
+use roles::client::Client;
+
+/// One cell of the table.
+#[derive(Clone, Debug)]
+struct Cell {
+    deliveries: u64,
+    body: usize,
+    connections: usize,
+    batch: usize,
+}
+
+const OPERATOR_KEY: &str = "szk_operator_bench0bench0bench0bench0bench0bench0";
+/// The producer stays this many events ahead of the receiver, so that the gateway is never idle
+/// and its backlog never outgrows its memory.
+const AHEAD: u64 = 20_000;
+const GATEWAY_CPU: usize = 0;
+const LOAD_CPU: usize = 1;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    match arguments.first().map(String::as_str) {
+        Some("role-receiver") => roles::receiver(),
+        Some("role-bare") => roles::bare(&arguments[1..]),
+        _ => run(&read_cell(&arguments)?),
+    }
+}
+
+fn read_cell(arguments: &[String]) -> anyhow::Result<Cell> {
+    let mut cell = Cell { deliveries: 200_000, body: 512, connections: 64, batch: 100 };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        if word == "--quick" {
+            cell.deliveries = 20_000;
+            continue;
+        }
+        let value = words.next().with_context(|| format!("{word} takes a number"))?;
+        let number: u64 = value.parse().with_context(|| format!("{word} {value}"))?;
+        match word.as_str() {
+            "--deliveries" => cell.deliveries = number,
+            "--body" => cell.body = number as usize,
+            "--connections" => cell.connections = number as usize,
+            "--batch" => cell.batch = number as usize,
+            other => bail!("unknown option {other}; there are --quick, --deliveries, --body, --connections, --batch"),
+        }
+    }
+    ensure!(cell.body >= 200, "--body is at least 200 bytes: the required fields need them");
+    Ok(cell)
+}
+
+fn run(cell: &Cell) -> anyhow::Result<()> {
+    let mut receiver = Receiver::start()?;
+    // Before and after, so that a machine that changes its speed meanwhile shows.
+    let before = bare(cell, receiver.addr)?;
+    let gateway = whole_path(cell, &mut receiver)?;
+    let after = bare(cell, receiver.addr)?;
+    let bare_us = (before + after) / 2.0;
+    println!(
+        "{}",
+        json!({
+            "cell": {"protocol": "http1", "body": cell.body, "connections": cell.connections,
+                     "batch": cell.batch, "deliveries": cell.deliveries},
+            "deliveries_per_second": gateway.rate.round(),
+            "gateway_cpu_us_per_delivery": round2(gateway.cpu_us),
+            "gateway_user_us": round2(gateway.user_us),
+            "gateway_system_us": round2(gateway.cpu_us - gateway.user_us),
+            "bare_cpu_us_per_request": round2(bare_us),
+            "bare_before_after_us": [round2(before), round2(after)],
+            "ratio": round2(gateway.cpu_us / bare_us),
+        })
+    );
+    Ok(())
+}
+
+fn round2(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// The bare loop's CPU per request, microseconds.
+fn bare(cell: &Cell, receiver: SocketAddr) -> anyhow::Result<f64> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["role-bare", &receiver.to_string()]);
+    let numbers = [cell.deliveries, cell.connections as u64, cell.body as u64];
+    command.args(numbers.map(|n| n.to_string()));
+    let output = pinned(GATEWAY_CPU, || command.stderr(Stdio::inherit()).output())?;
+    ensure!(output.status.success(), "the bare loop failed");
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+struct Figures {
+    rate: f64,
+    cpu_us: f64,
+    user_us: f64,
+}
+
+fn whole_path(cell: &Cell, receiver: &mut Receiver) -> anyhow::Result<Figures> {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let gateway = Gateway::start(dir.path(), cell.connections)?;
+    pin(LOAD_CPU)?;
+    let mut client = Client::open(gateway.api)?;
+    client.post_json("/v1/tenants", None, &json!({"id": "bench", "name": "bench"}))?;
+    let url = format!("http://{}/hook", receiver.addr);
+    let webhook =
+        json!({"url": url, "events": ["*"], "max_in_flight": cell.connections});
+    client.post_json("/v1/webhooks", Some("bench"), &webhook)?;
+
+    let batch = batch(cell);
+    let start = receiver.count()?;
+    // Connections, caches and the store's first segments.
+    let warm_up = (cell.deliveries / 10).max(cell.batch as u64);
+    feed(&mut client, &batch, cell, receiver, start, warm_up)?;
+    let from = receiver.count()?;
+    let cpu = cpu_ticks(gateway.child.id())?;
+    let clock = now();
+    feed(&mut client, &batch, cell, receiver, from, cell.deliveries)?;
+    let elapsed = clock.elapsed();
+    let spent = cpu_ticks(gateway.child.id())?;
+    let made = (receiver.count()? - from) as f64;
+    let per = |ticks: u64| ticks as f64 * 1e6 / roles::TICKS_PER_SECOND / made;
+    Ok(Figures {
+        rate: made / elapsed.as_secs_f64(),
+        cpu_us: per(spent.0 + spent.1 - cpu.0 - cpu.1),
+        user_us: per(spent.0 - cpu.0),
+    })
+}
+
+/// Offers `count` events in batches, at most [`AHEAD`] before the receiver, and waits for them.
+fn feed(
+    client: &mut Client,
+    batch: &[u8],
+    cell: &Cell,
+    receiver: &mut Receiver,
+    from: u64,
+    count: u64,
+) -> anyhow::Result<()> {
+    let rounds = count.div_ceil(cell.batch as u64);
+    let mut seen = from;
+    for round in 0..rounds {
+        let offered = round * cell.batch as u64;
+        while offered > seen - from + AHEAD {
+            std::thread::sleep(Duration::from_millis(2));
+            seen = receiver.count()?;
+        }
+        let status = client.post("/v1/events?ids=false", None, "application/x-ndjson", batch)?.0;
+        ensure!(status == 202, "ingest answered {status}");
+    }
+    let deadline = now() + Duration::from_secs(60);
+    while receiver.count()? < from + rounds * cell.batch as u64 {
+        ensure!(now() < deadline, "the deliveries did not arrive");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// Lines whose payloads have exactly the cell's body size.
+fn batch(cell: &Cell) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for n in 0..cell.batch {
+        let head = format!(
+            r#"{{"type":"message.delivered","timestamp":"2026-11-23T04:20:00.123Z","data":{{"id":"msg_{n:020}","channel":"whatsapp","recipient":"+15555550100","status_reason":null,"note":""#
+        );
+        let filler = "x".repeat(cell.body - head.len() - 3);
+        let payload = format!("{head}{filler}\"}}}}");
+        lines.extend(format!("{{\"tenant\":\"bench\",\"payload\":{payload}}}\n").into_bytes());
+    }
+    lines
+}
+
+struct Gateway {
+    child: Child,
+    api: SocketAddr,
+}
+
+impl Gateway {
+    fn start(data_dir: &Path, connections: usize) -> anyhow::Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_senderz-gateway"));
+        command
+            .arg("serve")
+            .env("SENDERZ_DATA_DIR", data_dir)
+            .env("SENDERZ_OPERATOR_KEY", OPERATOR_KEY)
+            .env("SENDERZ_SERVER__LISTEN", "127.0.0.1:0")
+            .env("SENDERZ_OPS__LISTEN", "127.0.0.1:0")
+            .env("SENDERZ_RUNTIME__SHARDS", "1")
+            .env("SENDERZ_DELIVERY__TENANT_SHARE", "1.0")
+            .env("SENDERZ_POOL__MAX_IDLE_PER_ORIGIN", connections.to_string())
+            .env("SENDERZ_SECURITY__ALLOW_NETWORKS", "127.0.0.0/8")
+            .env("SENDERZ_STORE__DISK_HEADROOM", "1MiB")
+            .env("SENDERZ_LOG__LEVEL", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut child = pinned(GATEWAY_CPU, || command.spawn())?;
+        let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
+        let api = loop {
+            let line = lines.next().context("the gateway ended before it listened")??;
+            if let Some(url) = line.trim().strip_prefix("api") {
+                break url.trim().trim_start_matches("http://").parse()?;
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(Self { child, api })
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Receiver {
+    child: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    addr: SocketAddr,
+}
+
+impl Receiver {
+    fn start() -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("role-receiver").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = pinned(LOAD_CPU, || command.spawn())?;
+        let mut answers = BufReader::new(child.stdout.take().context("piped")?);
+        let mut line = String::new();
+        answers.read_line(&mut line)?;
+        let ask = child.stdin.take().context("piped")?;
+        Ok(Self { child, ask, answers, addr: line.trim().parse()? })
+    }
+
+    /// Requests answered so far.
+    fn count(&mut self) -> anyhow::Result<u64> {
+        self.ask.write_all(b"\n")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        Ok(line.trim().parse()?)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `start` with this thread on one processor, which a child inherits.
+fn pinned<T>(cpu: usize, start: impl FnOnce() -> std::io::Result<T>) -> anyhow::Result<T> {
+    pin(cpu)?;
+    let started = start()?;
+    pin(LOAD_CPU)?;
+    Ok(started)
+}
+
+/// On a machine with one processor everything shares it, and the ratio still holds.
+fn pin(cpu: usize) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism()?.get().max(2);
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu % cores);
+    rustix::thread::sched_setaffinity(None, &set).context("pinning to a processor")
+}
+
+/// User and system time of a process so far, in clock ticks.
+fn cpu_ticks(pid: u32) -> anyhow::Result<(u64, u64)> {
+    roles::cpu_ticks(&format!("/proc/{pid}/stat"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures from outside")]
+fn now() -> Instant {
+    Instant::now()
+}
+

@@ -1,0 +1,117 @@
+//! From the configuration to the numbers of each part. Pure; the parts do not know the file.
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use crate::{
+    config::Config,
+    engine,
+    guard::Policy,
+    sender, shard, store,
+};
+
+/// The least that a lane keeps in memory before it may spill to the log.
+const LANE_WINDOW: usize = 1024;
+
+pub(super) fn store(config: &Config) -> store::Settings {
+    let (store, ingest) = (&config.store, &config.ingest);
+    store::Settings {
+        data_dir: config.data_dir.clone(),
+        cache: store.cache,
+        commit_max_events: store.commit_max_events,
+        commit_max_bytes: store.commit_max_bytes,
+        commit_max_wait: store.commit_max_wait,
+        entries_max_wait: store.entries_max_wait,
+        retention_age: store.retention_age,
+        retention_bytes: store.retention_bytes,
+        disk_headroom: store.disk_headroom,
+        idempotency_window: ingest.idempotency_window,
+        idempotency_max_keys: ingest.idempotency_max_keys,
+        max_scan_blocks: store.max_scan_blocks,
+        queue: store.queue,
+    }
+}
+
+/// The guard's policy; `own` are the addresses that we listen on ourselves.
+pub(super) fn policy(config: &Config, own: &[SocketAddr]) -> Arc<Policy> {
+    let security = &config.security;
+    Arc::new(Policy {
+        allow_networks: security.allow_networks.clone(),
+        require_https: security.require_https,
+        deny_ports: security.deny_ports.clone(),
+        deny_hosts: security.deny_hosts.clone(),
+        nat64_prefixes: security.nat64_prefixes.clone(),
+        own_addresses: own.to_vec(),
+        max_url: config.limits.url,
+    })
+}
+
+/// One shard's part: what is a total in the file is divided among the shards.
+pub(super) fn shard(config: &Config, policy: &Arc<Policy>, index: usize) -> shard::Settings {
+    let shards = config.runtime.shards;
+    let delivery = &config.delivery;
+    shard::Settings {
+        index,
+        shards,
+        engine: engine::Settings {
+            retry_schedule: config.retry.schedule.clone(),
+            retry_jitter: config.retry.jitter,
+            max_retry_after: config.retry.max_retry_after,
+            max_age: delivery.max_age,
+            max_in_flight: delivery.max_in_flight.div_ceil(shards as u32),
+            tenant_share: delivery.tenant_share,
+            webhook_max_in_flight: delivery.webhook_max_in_flight,
+            max_queued: config.runtime.max_queued.div_ceil(shards),
+            lane_window: LANE_WINDOW,
+            breaker_timeouts: config.breaker.timeouts,
+        },
+        sender: sender(config, policy),
+        payload_memory: config.runtime.payload_memory.div_ceil(shards),
+        drain_timeout: config.runtime.drain_timeout,
+        disable_on_gone: delivery.disable_on_gone,
+    }
+}
+
+fn sender(config: &Config, policy: &Arc<Policy>) -> sender::Settings {
+    let shards = config.runtime.shards;
+    let (delivery, pool, dns, tls) = (&config.delivery, &config.pool, &config.dns, &config.tls);
+    sender::Settings {
+        timeout: delivery.timeout,
+        connect_timeout: tls.connect_timeout,
+        tls_timeout: tls.handshake_timeout,
+        dns_timeout: dns.timeout,
+        max_response: delivery.max_response,
+        keep_response: delivery.keep_response,
+        pool_idle_timeout: pool.idle_timeout,
+        pool_max_age: pool.max_age,
+        pool_max_idle_per_origin: pool.max_idle_per_origin,
+        pool_max_connections: pool.max_connections.div_ceil(shards),
+        http2_max_streams: pool.http2_max_streams,
+        dns_servers: dns.servers.clone(),
+        dns_cache_entries: dns.cache_entries.div_ceil(shards),
+        dns_min_ttl: dns.min_ttl,
+        dns_max_ttl: dns.max_ttl,
+        dns_negative_ttl: dns.negative_ttl,
+        ca_file: tls.ca_file.as_deref().map(Path::to_path_buf),
+        policy: Arc::clone(policy),
+        max_retry_after: config.retry.max_retry_after,
+        success: delivery.success,
+    }
+}
+
+/// The keys that a reload cannot change, where they differ.
+pub(super) fn need_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+
+    let differing = [
+        ("data_dir", old.data_dir != new.data_dir),
+        ("server", old.server != new.server),
+        ("ops", old.ops != new.ops),
+        ("runtime.shards", old.runtime.shards != new.runtime.shards),
+        ("runtime.payload_memory", old.runtime.payload_memory != new.runtime.payload_memory),
+        ("ingest", old.ingest != new.ingest),
+        ("dns", old.dns != new.dns),
+        ("store", old.store != new.store),
+        ("limits", old.limits != new.limits),
+        ("log.format", old.log.format != new.log.format),
+    ];
+    differing.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}

@@ -1,0 +1,174 @@
+//! A lane is everything we know about one webhook's backlog. It never waits and never sends; it
+//! answers one question, whether this webhook may take another request now, so that a slow webhook
+//! can hold up only itself.
+//!
+//! A delivery that waits for its first attempt costs eight bytes here: its place. A lane that holds
+//! too many spills: what comes after stays in the log, and only where it begins and ends is kept.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::{
+    LaneSettings, Settings, breaker::Breaker, fairness::TenantIndex, rate::Rate, wheel::TimerId,
+};
+use crate::{
+    clock::Millis,
+    id::{Place, WebhookNo},
+};
+
+/// A queue that has been this long gives its memory back when it empties.
+const KEEP_CAPACITY: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) webhook: WebhookNo,
+    pub(super) tenant: TenantIndex,
+    pub(super) settings: LaneSettings,
+    /// Waiting for their first attempt, in place order.
+    pub(super) fresh: VecDeque<Place>,
+    /// The part of the backlog that only the log holds; it comes after all of `fresh`.
+    pub(super) spill: Option<Box<Spill>>,
+    /// Retries and replays whose time has come, in the order in which it came.
+    pub(super) due: VecDeque<Due>,
+    /// Retries in the wheel.
+    pub(super) scheduled: u32,
+    pub(super) in_flight: u32,
+    pub(super) breaker: Breaker,
+    pub(super) rate: Option<Rate>,
+    /// Set while the rate limit keeps the lane out of the ring.
+    pub(super) rate_timer: Option<TimerId>,
+    /// Set while anything waits: when the oldest is too old.
+    pub(super) expiry_timer: Option<TimerId>,
+    /// Whether it stands in its tenant's ring.
+    pub(super) in_ring: bool,
+    /// The webhook was deleted; what waits is being canceled.
+    pub(super) removed: bool,
+}
+
+/// A retry or replay that may go now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) retry: Retry,
+    pub(super) due: Millis,
+}
+
+/// A delivery with a past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Retry {
+    pub(super) place: Place,
+    /// Attempts made in all: numbers the next one.
+    pub(super) attempts: u16,
+    /// Attempts made since acceptance or the last replay: its step in the schedule.
+    pub(super) round: u8,
+    /// Its age counts from when it was due, not from the event's acceptance.
+    pub(super) replayed: bool,
+}
+
+/// The stretch of the log that holds the rest of a lane's backlog.
+#[derive(Debug)]
+pub(super) struct Spill {
+    /// Where the next refill starts.
+    pub(super) next: Place,
+    /// The newest delivery of the stretch.
+    pub(super) last: Place,
+    /// How many wait there.
+    pub(super) count: u64,
+    /// Places in the stretch that do not wait there: known elsewhere, settled or canceled.
+    pub(super) skip: HashSet<Place>,
+    /// Up to where a refill has been asked for.
+    pub(super) asked: Option<Place>,
+}
+
+impl Lane {
+    pub(super) fn new(
+        webhook: WebhookNo,
+        tenant: TenantIndex,
+        settings: LaneSettings,
+        policy: &Settings,
+        now: Millis,
+    ) -> Self {
+        let whole = settings.max_in_flight.unwrap_or(policy.webhook_max_in_flight);
+        Self {
+            webhook,
+            tenant,
+            settings,
+            fresh: VecDeque::new(),
+            spill: None,
+            due: VecDeque::new(),
+            scheduled: 0,
+            in_flight: 0,
+            breaker: Breaker::new(whole),
+            rate: settings.rate_limit.map(|limit| Rate::new(limit, now)),
+            rate_timer: None,
+            expiry_timer: None,
+            in_ring: false,
+            removed: false,
+        }
+    }
+
+    /// The webhook's own in-flight cap, before the breaker has its say.
+    pub(super) fn whole_cap(&self, policy: &Settings) -> u32 {
+        self.settings.max_in_flight.unwrap_or(policy.webhook_max_in_flight).max(1)
+    }
+
+    /// Whether it has something to send and a slot to send it with; the rate limit is asked later.
+    pub(super) fn can_go(&self) -> bool {
+        self.settings.enabled
+            && !self.removed
+            && self.rate_timer.is_none()
+            && self.in_flight < self.breaker.cap()
+            && self.holds_any()
+    }
+
+    /// Whether any delivery waits in memory for a slot.
+    pub(super) fn holds_any(&self) -> bool {
+        !self.due.is_empty() || !self.fresh.is_empty()
+    }
+
+    /// Whether nothing is left of it, so that its index may be used again.
+    pub(super) fn is_spent(&self) -> bool {
+        !self.holds_any()
+            && self.spill.is_none()
+            && self.scheduled == 0
+            && self.in_flight == 0
+            && !self.in_ring
+    }
+
+    pub(super) fn pop_fresh(&mut self) -> Option<Place> {
+        let place = self.fresh.pop_front();
+        if self.fresh.is_empty() && self.fresh.capacity() > KEEP_CAPACITY {
+            self.fresh = VecDeque::new();
+        }
+        place
+    }
+
+    pub(super) fn pop_due(&mut self) -> Option<Due> {
+        let due = self.due.pop_front();
+        if self.due.is_empty() && self.due.capacity() > KEEP_CAPACITY {
+            self.due = VecDeque::new();
+        }
+        due
+    }
+
+    /// Tells the spilled stretch, if there is one, that this place does not wait there.
+    pub(super) fn skip(&mut self, place: Place) {
+        if let Some(spill) = self.spill.as_mut().filter(|spill| place >= spill.next) {
+            spill.skip.insert(place);
+        }
+    }
+
+    /// The oldest place that waits in memory or begins the spilled stretch.
+    pub(super) fn oldest_fresh(&self) -> Option<Place> {
+        self.fresh.front().copied().or(self.spill.as_ref().map(|spill| spill.next))
+    }
+}
+
+impl Spill {
+    pub(super) fn new(first: Place) -> Self {
+        Self { next: first, last: first, count: 1, skip: HashSet::new(), asked: None }
+    }
+
+    pub(super) fn push(&mut self, place: Place) {
+        self.last = place;
+        self.count += 1;
+    }
+}

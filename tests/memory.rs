@@ -1,0 +1,85 @@
+//! A receiver that hangs, and a backlog of deliveries behind it: resident memory stays bounded.
+//!
+//! `SENDERZ_MEMORY_DELIVERIES` sets the backlog; the figure is 1,000,000, run with
+//! `--release` by `scripts/test memory`.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{
+    eventually,
+    gateway::{Gateway, OPERATOR_KEY},
+    http::Connection,
+    payload,
+    receiver::{Answer, Receiver},
+};
+
+const LIMIT_MIB: f64 = 512.0;
+const BATCH: usize = 1000;
+
+#[test]
+fn a_backlog_behind_a_hanging_receiver_stays_within_the_memory_limit() {
+    let deliveries = setting("SENDERZ_MEMORY_DELIVERIES").unwrap_or(50_000);
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let receiver = Receiver::start_counting(|_| Answer::Hang);
+    let gateway = Gateway::start(dir.path(), &[]);
+    gateway.tenant("acme");
+    gateway.webhook("acme", &receiver.url());
+
+    let key = format!("Bearer {OPERATOR_KEY}");
+    let headers = [("authorization", key.as_str()), ("content-type", "application/x-ndjson")];
+    let mut connection = Connection::open(gateway.api).expect("it listens");
+    let mut peak: f64 = 0.0;
+    for batch in 0..deliveries / BATCH {
+        let lines: String = (0..BATCH)
+            .map(|n| {
+                // About the mean size of the example events.
+                let body = payload("message.delivered", &format!("msg_{batch:08}_{n:08}_{:0>120}", n));
+                format!("{{\"tenant\":\"acme\",\"payload\":{body}}}\n")
+            })
+            .collect();
+        loop {
+            let path = "/v1/events?ids=false";
+            let answer = connection.request("POST", path, &headers, lines.as_bytes()).expect("answers");
+            match answer.status {
+                202 => break,
+                429 | 503 => std::thread::sleep(Duration::from_millis(50)),
+                other => panic!("{other}: {}", String::from_utf8_lossy(&answer.body)),
+            }
+        }
+        peak = peak.max(resident_mib(gateway.pid()));
+    }
+    let waiting = eventually("all of it waits", Duration::from_secs(60), || {
+        let waiting: f64 = ["pending", "retrying", "in_flight"]
+            .map(|state| gateway.metric(&format!("senderz_deliveries{{state=\"{state}\"}}")))
+            .iter()
+            .sum();
+        (waiting as usize >= deliveries).then_some(waiting)
+    });
+    peak = peak.max(resident_mib(gateway.pid()));
+    println!("{waiting} deliveries wait; resident memory {:.0} MiB, peak {peak:.0} MiB", resident_mib(gateway.pid()));
+    assert!(peak <= LIMIT_MIB, "{peak} MiB");
+
+    // A restart reads the same backlog back, within the same limit.
+    gateway.kill();
+    let started = support::now();
+    let gateway = Gateway::start(dir.path(), &[]);
+    let took = started.elapsed();
+    let after = resident_mib(gateway.pid());
+    println!("restart with {waiting} pending: ready after {took:?}, resident memory {after:.0} MiB");
+    assert!(after <= LIMIT_MIB, "{after} MiB after the restart");
+    gateway.kill();
+}
+
+fn resident_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find(|l| l.starts_with("VmRSS")).expect("Linux has it");
+    let kib: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    kib / 1024.0
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own settings")]
+fn setting(name: &str) -> Option<usize> {
+    std::env::var(name).ok()?.parse().ok()
+}

@@ -1,0 +1,140 @@
+//! A scripted receiver: records every request, answers what the script says.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub at: Instant,
+    pub path: String,
+    /// Names as sent.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map_or("", |(_, value)| value.as_str())
+    }
+}
+
+/// What to answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    Status(u16),
+    /// Take the request and say nothing.
+    Hang,
+}
+
+type Script = dyn Fn(&Request) -> Answer + Send + Sync;
+
+pub struct Receiver {
+    pub addr: SocketAddr,
+    seen: Arc<Mutex<Vec<Request>>>,
+    count: Arc<AtomicU64>,
+}
+
+impl Receiver {
+    pub fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_keeping(true, Arc::new(script))
+    }
+
+    /// Without keeping the requests, for tests that send very many.
+    pub fn start_counting(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_keeping(false, Arc::new(script))
+    }
+
+    fn start_keeping(keep: bool, script: Arc<Script>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        let addr = listener.local_addr().expect("bound");
+        let seen = Arc::<Mutex<Vec<Request>>>::default();
+        let count = Arc::<AtomicU64>::default();
+        let receiver = Self { addr, seen: Arc::clone(&seen), count: Arc::clone(&count) };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let script = Arc::clone(&script);
+                let seen = keep.then(|| Arc::clone(&seen));
+                let count = Arc::clone(&count);
+                let worker = std::thread::Builder::new().stack_size(128 * 1024);
+                let serving = worker.spawn(move || serve(stream, &*script, seen.as_deref(), &count));
+                serving.expect("a thread");
+            }
+        });
+        receiver
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.addr)
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.seen.lock().expect("no panic holds it").clone()
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
+    }
+}
+
+/// Serves one connection until it ends.
+fn serve(
+    stream: TcpStream,
+    script: &Script,
+    seen: Option<&Mutex<Vec<Request>>>,
+    count: &AtomicU64,
+) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let request = read_request(&mut reader)?;
+        let answer = script(&request);
+        if let Some(seen) = seen {
+            seen.lock().expect("no panic holds it").push(request);
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        match answer {
+            Answer::Status(status) => {
+                let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
+                reader.get_mut().write_all(answer.as_bytes()).ok()?;
+            }
+            Answer::Hang => loop {
+                // Until the gateway closes the connection.
+                let mut rest = [0; 64];
+                reader.get_ref().set_read_timeout(Some(Duration::from_secs(600))).ok()?;
+                if reader.read(&mut rest).ok()? == 0 {
+                    return Some(());
+                }
+            },
+        }
+    }
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+    let mut line = String::new();
+    if reader.read_line(&mut line).ok()? == 0 {
+        return None;
+    }
+    let path = line.split(' ').nth(1)?.to_owned();
+    let mut request = Request { at: super::now(), path, headers: Vec::new(), body: Vec::new() };
+    loop {
+        line.clear();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        request.headers.push((name.to_owned(), value.trim().to_owned()));
+    }
+    let length = request.header("content-length").parse().ok()?;
+    request.body = vec![0; length];
+    reader.read_exact(&mut request.body).ok()?;
+    Some(request)
+}
