@@ -356,6 +356,12 @@ fn check_name(name: String) -> Result<Host, UrlError> {
     if name.len() > LONGEST_NAME {
         return Err(UrlError::NameTooLong);
     }
+    // No top-level domain starts with a digit (RFC 3696, section 2); what does is an address that
+    // somebody's parser may yet make out.
+    let top = name.rsplit('.').next().unwrap_or(name);
+    if top.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(UrlError::Name);
+    }
     for label in name.split('.') {
         if label.len() > LONGEST_LABEL {
             return Err(UrlError::NameTooLong);
