@@ -61,7 +61,7 @@ pub enum UrlError {
     )]
     Ipv6,
     #[error(
-        "the URL's IPv6 address has a zone (%…), which means something on one machine only; remove it"
+        "the URL's IPv6 address has a zone (%…), which means something only on one host; remove it"
     )]
     ZoneId,
     #[error(
@@ -184,8 +184,8 @@ const LONGEST_STORED: usize = 64 * 1024;
 const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
 
-/// A host that is longer as written cannot become a name of [`LONGEST_NAME`]: percent-encoding
-/// takes 3 bytes for 1, UTF-8 up to 4, and IDNA composes up to 3 characters into one.
+/// Bounds what IDNA is given: a name of the longest kind with every character in 4 bytes of UTF-8
+/// and every byte percent-encoded.
 const LONGEST_RAW_HOST: usize = LONGEST_NAME * 3 * 4;
 
 fn parse(text: &str, limit: usize) -> Result<WebhookUrl, UrlError> {
@@ -228,7 +228,7 @@ fn check_characters(text: &str) -> Result<(), UrlError> {
     }
 }
 
-/// Controls, white space, and what Unicode calls default-ignorable or format characters.
+/// Controls, white space, what Unicode calls default-ignorable, and what renders as nothing.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || c.is_whitespace()
