@@ -72,3 +72,31 @@ impl std::fmt::Debug for CustomHeaders {
         f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
+
+/// Stand-in until the guard is merged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct HeaderError(String);
+
+impl CustomHeaders {
+    pub fn parse<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        max_count: usize,
+        _max_bytes: usize,
+    ) -> Result<Self, HeaderError> {
+        let mut all = Vec::new();
+        for (name, value) in pairs {
+            let bad = |_| HeaderError(format!("`{name}` is not a header"));
+            let name = name.parse().map_err(|_| HeaderError(format!("`{name}` is no name")))?;
+            all.push((name, http::HeaderValue::from_str(value).map_err(bad)?));
+        }
+        if all.len() > max_count {
+            return Err(HeaderError(format!("at most {max_count} headers")));
+        }
+        Ok(Self(all))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&http::HeaderName, &http::HeaderValue)> {
+        self.0.iter().map(|(name, value)| (name, value))
+    }
+}
