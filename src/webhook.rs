@@ -1,10 +1,15 @@
 //! Webhooks: a registered URL with its event filter and its settings.
+//!
+//! The words a tenant writes are parsed here and nowhere else: what has become a [`CustomHeaders`]
+//! or an [`EventTypes`] is valid. The URL is the [`guard`](crate::guard)'s.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use http::{HeaderName, HeaderValue};
 
 use crate::{
     clock::Millis,
-    event::EventTypes,
+    event::{EventType, EventTypes, UnknownEventType},
     guard::WebhookUrl,
     id::{TenantNo, WebhookId, WebhookNo},
 };
@@ -62,41 +67,185 @@ impl SuccessRule {
     }
 }
 
-/// Headers that the tenant adds to every request of a webhook. Values may be credentials: `Debug`
-/// hides them.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct CustomHeaders(Vec<(http::HeaderName, http::HeaderValue)>);
+/// What is wrong with an event filter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EventFilterError {
+    #[error("the list of events is empty; name the types to receive, or write [\"*\"] for all")]
+    Empty,
+    #[error("\"*\" means every type and stands alone; remove it or the other types")]
+    Mixed,
+    #[error("number {} of the list: {why}, or * for all", .index + 1)]
+    Unknown { index: usize, why: UnknownEventType },
+}
 
-impl std::fmt::Debug for CustomHeaders {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl EventFilterError {
+    /// The place in the list that the error is about, if it is about one.
+    pub fn index(&self) -> Option<usize> {
+        match self {
+            Self::Unknown { index, .. } => Some(*index),
+            Self::Empty | Self::Mixed => None,
+        }
+    }
+}
+
+/// Reads a webhook's `events`: `["*"]` or a list of types, in any order and however often.
+pub fn parse_event_filter<S: AsRef<str>>(list: &[S]) -> Result<EventTypes, EventFilterError> {
+    let every = list.iter().filter(|name| name.as_ref() == ALL_EVENTS).count();
+    match (every, list.len()) {
+        (_, 0) => return Err(EventFilterError::Empty),
+        (0, _) => {}
+        (stars, all) if stars == all => return Ok(EventTypes::ALL),
+        _ => return Err(EventFilterError::Mixed),
+    }
+    list.iter().enumerate().try_fold(EventTypes::NONE, |types, (index, name)| {
+        let parsed: Result<EventType, _> = name.as_ref().parse();
+        parsed.map(|t| types.with(t)).map_err(|why| EventFilterError::Unknown { index, why })
+    })
+}
+
+/// Writes a filter as [`parse_event_filter`] reads it. All six types are `["*"]`.
+pub fn event_filter_names(types: EventTypes) -> Vec<&'static str> {
+    if types == EventTypes::ALL {
+        return vec![ALL_EVENTS];
+    }
+    types.iter().map(EventType::as_str).collect()
+}
+
+const ALL_EVENTS: &str = "*";
+
+/// How many custom headers a webhook may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderLimits {
+    pub max_count: usize,
+    /// Names and values of one webhook together.
+    pub max_bytes: usize,
+}
+
+/// What is wrong with a webhook's custom headers. Names are shown once they are known to be header
+/// names; values never.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    #[error("a webhook may have {limit} custom headers; remove some")]
+    TooMany { limit: usize },
+    #[error("names and values of the custom headers may have {limit} bytes together; shorten them")]
+    TooLarge { limit: usize },
+    #[error(
+        "the name of custom header number {} is not valid; names have letters, digits and \
+         !#$%&'*+-.^_`|~", .index + 1
+    )]
+    Name { index: usize },
+    #[error("the header {0} is set by the gateway; choose another name")]
+    Reserved(HeaderName),
+    #[error("the header {0} appears twice; put its values into one, separated by commas")]
+    Duplicate(HeaderName),
+    #[error(
+        "the value of {0} has a character that is not visible ASCII or a space inside; encode it, \
+         for example with base64"
+    )]
+    Value(HeaderName),
+    #[error("the value of {0} starts or ends with a space, which receivers cut off; remove it")]
+    Padded(HeaderName),
+}
+
+/// Headers that the tenant adds to every request of a webhook. Values may be credentials: `Debug`
+/// hides them, and HTTP/2 does not put them into its compression table.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct CustomHeaders(Vec<(HeaderName, HeaderValue)>);
+
+impl CustomHeaders {
+    /// Reads what the tenant wrote. Letter case of names does not count.
+    pub fn parse<N, V>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+        limits: HeaderLimits,
+    ) -> Result<Self, HeaderError>
+    where
+        N: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+        let mut bytes = 0;
+        for (index, (name, value)) in pairs.into_iter().enumerate() {
+            let (name, value) = (name.as_ref(), value.as_ref());
+            if index >= limits.max_count {
+                return Err(HeaderError::TooMany { limit: limits.max_count });
+            }
+            bytes += name.len() + value.len();
+            if bytes > limits.max_bytes {
+                return Err(HeaderError::TooLarge { limit: limits.max_bytes });
+            }
+            let name =
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::Name { index })?;
+            if is_reserved(name.as_str()) {
+                return Err(HeaderError::Reserved(name));
+            }
+            if headers.iter().any(|(other, _)| *other == name) {
+                return Err(HeaderError::Duplicate(name));
+            }
+            let value = parse_value(&name, value)?;
+            headers.push((name, value));
+        }
+        Ok(Self(headers))
+    }
+
+    /// In the order written.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, &HeaderValue)> {
+        self.0.iter().map(|(name, value)| (name, value))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for CustomHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 
-/// Stand-in until the guard is merged.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct HeaderError(String);
-
-impl CustomHeaders {
-    pub fn parse<'a>(
-        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
-        max_count: usize,
-        _max_bytes: usize,
-    ) -> Result<Self, HeaderError> {
-        let mut all = Vec::new();
-        for (name, value) in pairs {
-            let bad = |_| HeaderError(format!("`{name}` is not a header"));
-            let name = name.parse().map_err(|_| HeaderError(format!("`{name}` is no name")))?;
-            all.push((name, http::HeaderValue::from_str(value).map_err(bad)?));
-        }
-        if all.len() > max_count {
-            return Err(HeaderError(format!("at most {max_count} headers")));
-        }
-        Ok(Self(all))
+/// Stricter than HTTP, which has a tab and bytes above ASCII: receivers read those differently.
+fn parse_value(name: &HeaderName, text: &str) -> Result<HeaderValue, HeaderError> {
+    if text.starts_with(' ') || text.ends_with(' ') {
+        return Err(HeaderError::Padded(name.clone()));
     }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&http::HeaderName, &http::HeaderValue)> {
-        self.0.iter().map(|(name, value)| (name, value))
+    if !text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
+        return Err(HeaderError::Value(name.clone()));
     }
+    let mut value = HeaderValue::from_str(text).map_err(|_| HeaderError::Value(name.clone()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
+
+/// What the gateway sets itself, what signs, and what belongs to the connection and not to the
+/// message (RFC 9110, section 7.6.1): a tenant who could write these could speak in the gateway's
+/// name or end a request early. Takes lower case.
+fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+const RESERVED: [&str; 15] = [
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+const RESERVED_PREFIXES: [&str; 3] = ["proxy-", "webhook-", "x-senderz-"];
+
+#[cfg(test)]
+mod tests;

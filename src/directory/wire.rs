@@ -5,10 +5,7 @@
 //! body in JSON: rows are few and small, and a person can read them when it matters. Unknown
 //! fields are refused: they were written by a version that knows more.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -22,11 +19,11 @@ use super::{
 use crate::{
     clock::Millis,
     event::{EventType, EventTypes},
-    guard::{Host, Scheme, WebhookUrl},
+    guard::WebhookUrl,
     id::{KeyId, TenantNo, WebhookId, WebhookNo},
     store::Row,
     tenant::{SigningSecrets, Tenant},
-    webhook::{CustomHeaders, SuccessRule, Webhook},
+    webhook::{CustomHeaders, HeaderLimits, SuccessRule, Webhook},
 };
 
 const VERSION: u8 = 1;
@@ -80,7 +77,9 @@ struct PreviousRow<'a> {
 struct WebhookRow {
     id: String,
     tenant: u32,
-    url: UrlRow,
+    /// Read back without judging it: a policy that became stricter must not keep the gateway from
+    /// starting, and every connection is judged anyway.
+    url: String,
     events: Vec<String>,
     description: String,
     headers: Vec<(String, String)>,
@@ -91,32 +90,6 @@ struct WebhookRow {
     rate_limit: Option<u32>,
     created_at: Millis,
     updated_at: Millis,
-}
-
-/// In parts, so that a policy that became stricter does not keep the gateway from starting: the
-/// connection is judged anyway.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UrlRow {
-    scheme: SchemeRow,
-    host: HostRow,
-    port: u16,
-    path_and_query: String,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum SchemeRow {
-    Http,
-    Https,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum HostRow {
-    Name(String),
-    V4(Ipv4Addr),
-    V6(Ipv6Addr),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -224,7 +197,7 @@ fn webhook_value(webhook: &Webhook) -> Vec<u8> {
     frame(&WebhookRow {
         id: webhook.id.to_string(),
         tenant: webhook.tenant.0,
-        url: url_row(&webhook.url),
+        url: webhook.url.to_string(),
         events: webhook.events.iter().map(|t| t.as_str().to_owned()).collect(),
         description: webhook.description.clone(),
         headers: webhook.headers.iter().map(|(n, v)| (n.as_str().to_owned(), text(v))).collect(),
@@ -244,9 +217,9 @@ fn webhook(no: WebhookNo, row: WebhookRow) -> Result<Webhook, BadRow> {
         let event_type: EventType = name.parse().map_err(|_| BadRow::Value("events"))?;
         Ok::<_, BadRow>(events.with(event_type))
     })?;
-    let pairs = row.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let headers = CustomHeaders::parse(pairs, usize::MAX, usize::MAX)
-        .map_err(|_| BadRow::Value("headers"))?;
+    let any_number = HeaderLimits { max_count: usize::MAX, max_bytes: usize::MAX };
+    let headers =
+        CustomHeaders::parse(row.headers, any_number).map_err(|_| BadRow::Value("headers"))?;
     let success = match row.success {
         Some(text) => Some(SuccessRule::parse(&text).ok_or(BadRow::Value("success"))?),
         None => None,
@@ -255,7 +228,7 @@ fn webhook(no: WebhookNo, row: WebhookRow) -> Result<Webhook, BadRow> {
         no,
         id,
         tenant: TenantNo(row.tenant),
-        url: url(row.url),
+        url: WebhookUrl::from_stored(&row.url).map_err(|_| BadRow::Value("url"))?,
         events,
         description: row.description,
         headers,
@@ -267,38 +240,6 @@ fn webhook(no: WebhookNo, row: WebhookRow) -> Result<Webhook, BadRow> {
         created_at: row.created_at,
         updated_at: row.updated_at,
     })
-}
-
-fn url_row(url: &WebhookUrl) -> UrlRow {
-    UrlRow {
-        scheme: match url.scheme {
-            Scheme::Http => SchemeRow::Http,
-            Scheme::Https => SchemeRow::Https,
-        },
-        host: match &url.host {
-            Host::Name(name) => HostRow::Name(name.clone()),
-            Host::V4(ip) => HostRow::V4(*ip),
-            Host::V6(ip) => HostRow::V6(*ip),
-        },
-        port: url.port,
-        path_and_query: url.path_and_query.clone(),
-    }
-}
-
-fn url(row: UrlRow) -> WebhookUrl {
-    WebhookUrl {
-        scheme: match row.scheme {
-            SchemeRow::Http => Scheme::Http,
-            SchemeRow::Https => Scheme::Https,
-        },
-        host: match row.host {
-            HostRow::Name(name) => Host::Name(name),
-            HostRow::V4(ip) => Host::V4(ip),
-            HostRow::V6(ip) => Host::V6(ip),
-        },
-        port: row.port,
-        path_and_query: row.path_and_query,
-    }
 }
 
 fn key_value(key: &ApiKey) -> Vec<u8> {

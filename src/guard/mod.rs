@@ -1,25 +1,73 @@
 //! The guard: which URLs a webhook may have and which addresses a connection may go to.
 //!
-//! Pure. One parser makes a [`WebhookUrl`] at registration; everything later takes its typed parts
-//! and never parses again. [`Policy::judge_ip`] is asked about the address of the very connection
-//! that carries a request.
+//! Pure: no DNS, no sockets, no clock. There are two gates, and both must be passed:
+//!
+//! 1. At registration one parser makes a [`WebhookUrl`] ([`url`]). It refuses whatever two parsers
+//!    could read differently, and everything later takes the typed parts and never parses again.
+//! 2. At every attempt [`Policy::judge_target`] is asked about the address of the very connection
+//!    that carries the request ([`address`]). A name says nothing about where it leads, so the
+//!    first gate alone would be no protection.
+//!
+//! Deny by default: an IPv6 address has to lie inside 2000::/3 and outside every special-purpose
+//! block, an IPv4 address outside every special-purpose block, and an IPv4 address inside an IPv6
+//! one is judged as itself. Only the operator's configuration can let more through; nothing that a
+//! tenant sends can.
+//!
+//! What tenants are told never says which rule matched: a refusal must not be a map of the network
+//! behind the gateway. Operators get the [`Class`] and the rule.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+pub mod address;
+mod name;
+mod networks;
+mod special;
+pub mod url;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use ipnet::{IpNet, Ipv6Net};
 
+pub use self::{
+    address::{Class, Denied},
+    networks::NetworkError,
+    url::UrlError,
+};
+
 /// What the operator allows and forbids beyond the built-in denials.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Policy {
+    /// Let through although denied by default; cloud metadata only where listed exactly.
     pub allow_networks: Vec<IpNet>,
+    /// Refuse `http://` except to literals inside `allow_networks` (and to `localhost` where
+    /// 127.0.0.1 is inside).
     pub require_https: bool,
     pub deny_ports: Vec<u16>,
+    /// Names that webhooks may not use, and all names below them.
     pub deny_hosts: Vec<String>,
+    /// The NAT64 prefixes of this network: the IPv4 inside is judged.
     pub nat64_prefixes: Vec<Ipv6Net>,
     /// Our own listeners: a webhook that points at them would loop.
-    pub own_addresses: Vec<std::net::SocketAddr>,
-    /// Longest URL, bytes.
+    pub own_addresses: Vec<SocketAddr>,
+    /// Longest URL, bytes; as written and in canonical form.
     pub max_url: usize,
+}
+
+/// The strictest reading: https only, nothing let through. The denied ports and hosts are the
+/// operator's lists and come from the configuration.
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            allow_networks: Vec::new(),
+            require_https: true,
+            deny_ports: Vec::new(),
+            deny_hosts: Vec::new(),
+            nat64_prefixes: Vec::new(),
+            own_addresses: Vec::new(),
+            max_url: 2048,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,23 +76,31 @@ pub enum Scheme {
     Https,
 }
 
+impl Scheme {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
 /// A URL's host, typed: what the connector dials.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// ASCII (punycode where needed), lower case, no trailing dot.
+    /// ASCII (punycode where needed), lower case, no trailing dot, at least two labels (or
+    /// `localhost`).
     Name(String),
     V4(Ipv4Addr),
+    /// Never an IPv4-mapped address: those are [`Host::V4`].
     V6(Ipv6Addr),
-}
-
-/// A parsed, canonical webhook URL. Has no userinfo and no fragment.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WebhookUrl {
-    pub scheme: Scheme,
-    pub host: Host,
-    pub port: u16,
-    /// Starts with `/`; the query included; only visible ASCII.
-    pub path_and_query: String,
 }
 
 impl Host {
@@ -57,62 +113,54 @@ impl Host {
     }
 }
 
-/// Stand-in until the guard is merged: knows just enough for the API's tests.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{1}")]
-pub struct UrlError(&'static str, String);
-
-impl UrlError {
-    pub fn code(&self) -> &'static str {
-        self.0
+/// As in a URL: an IPv6 address in brackets.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Name(name) => f.write_str(name),
+            Host::V4(ip) => ip.fmt(f),
+            Host::V6(ip) => write!(f, "[{ip}]"),
+        }
     }
+}
+
+/// A parsed, canonical webhook URL. Has no userinfo and no fragment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WebhookUrl {
+    pub scheme: Scheme,
+    pub host: Host,
+    pub port: u16,
+    /// Starts with `/`; the query included; only visible ASCII.
+    pub path_and_query: String,
 }
 
 impl WebhookUrl {
-    pub fn parse(text: &str, policy: &Policy) -> Result<Self, UrlError> {
-        let url = url::Url::parse(text).map_err(|e| UrlError("malformed", e.to_string()))?;
-        let scheme = match url.scheme() {
-            "http" if policy.require_https => {
-                return Err(UrlError("https_required", "use https".to_owned()));
-            }
-            "http" => Scheme::Http,
-            "https" => Scheme::Https,
-            _ => return Err(UrlError("scheme", "use https".to_owned())),
-        };
-        let host = match url.host() {
-            Some(url::Host::Domain(name)) => Host::Name(name.to_owned()),
-            Some(url::Host::Ipv4(ip)) => Host::V4(ip),
-            Some(url::Host::Ipv6(ip)) => Host::V6(ip),
-            None => return Err(UrlError("host", "no host".to_owned())),
-        };
-        if host.ip().is_some_and(|ip| ip.is_loopback()) {
-            return Err(UrlError("blocked_address", "the address is not public".to_owned()));
+    /// What stands in `Host` and `:authority`: the port is left out where it is the scheme's.
+    pub fn authority(&self) -> String {
+        if self.port == self.scheme.default_port() {
+            self.host.to_string()
+        } else {
+            format!("{}:{}", self.host, self.port)
         }
-        let query = url.query().map(|q| format!("?{q}")).unwrap_or_default();
-        Ok(Self {
-            scheme,
-            host,
-            port: url.port_or_known_default().unwrap_or(443),
-            path_and_query: format!("{}{query}", url.path()),
-        })
+    }
+
+    /// The name for TLS server name indication; none for an IP address (RFC 6066, section 3).
+    pub fn sni(&self) -> Option<&str> {
+        match &self.host {
+            Host::Name(name) => Some(name),
+            Host::V4(_) | Host::V6(_) => None,
+        }
+    }
+
+    /// What two URLs must share before they may share a connection.
+    pub fn origin(&self) -> (Scheme, &Host, u16) {
+        (self.scheme, &self.host, self.port)
     }
 }
 
-impl std::fmt::Display for WebhookUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (scheme, default) = match self.scheme {
-            Scheme::Http => ("http", 80),
-            Scheme::Https => ("https", 443),
-        };
-        write!(f, "{scheme}://")?;
-        match &self.host {
-            Host::Name(name) => f.write_str(name)?,
-            Host::V4(ip) => write!(f, "{ip}")?,
-            Host::V6(ip) => write!(f, "[{ip}]")?,
-        }
-        if self.port != default {
-            write!(f, ":{}", self.port)?;
-        }
-        f.write_str(&self.path_and_query)
+/// The canonical text; [`WebhookUrl::parse`] reads it back to the same value.
+impl fmt::Display for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme.as_str(), self.authority(), self.path_and_query)
     }
 }

@@ -1,0 +1,182 @@
+use super::*;
+
+const LIMITS: HeaderLimits = HeaderLimits { max_count: 3, max_bytes: 100 };
+
+#[track_caller]
+fn check_headers(pairs: &[(&str, &str)], expected: Result<usize, HeaderError>) {
+    let parsed = CustomHeaders::parse(pairs.iter().copied(), LIMITS);
+    assert_eq!(parsed.map(|headers| headers.len()), expected, "{pairs:?}");
+}
+
+fn name(text: &str) -> HeaderName {
+    HeaderName::from_bytes(text.as_bytes()).expect("a header name")
+}
+
+#[test]
+fn headers_come_out_as_they_were_written() {
+    let headers = CustomHeaders::parse(
+        [("Authorization", "Bearer a b~!"), ("x-empty", ""), ("Cookie", "k=\"v\"")],
+        LIMITS,
+    )
+    .expect("valid headers");
+    let out: Vec<_> =
+        headers.iter().map(|(n, v)| (n.as_str(), v.to_str().expect("ASCII"))).collect();
+    assert_eq!(out, [("authorization", "Bearer a b~!"), ("x-empty", ""), ("cookie", "k=\"v\"")]);
+    assert!(headers.iter().all(|(_, value)| value.is_sensitive()));
+    assert!(!headers.is_empty());
+}
+
+#[test]
+fn names_that_the_gateway_sets_are_refused_in_any_letter_case() {
+    for reserved in [
+        "Host",
+        "Content-Type",
+        "Content-Length",
+        "Content-Encoding",
+        "Accept-Encoding",
+        "User-Agent",
+        "Transfer-Encoding",
+        "Connection",
+        "Keep-Alive",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "Expect",
+        "HTTP2-Settings",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "Proxy-Anything",
+        "Webhook-Id",
+        "Webhook-Timestamp",
+        "Webhook-Signature",
+        "Webhook-Anything",
+        "X-Senderz-Signature",
+        "X-Senderz-Event",
+        "X-Senderz-Delivery",
+        "X-Senderz-Attempt",
+        "X-Senderz-Anything",
+    ] {
+        for spelled in [reserved.to_owned(), reserved.to_lowercase(), reserved.to_uppercase()] {
+            check_headers(&[(&spelled, "x")], Err(HeaderError::Reserved(name(reserved))));
+        }
+    }
+    for free in ["X-Webhook-Id", "Webhooks", "X-Senderzone", "Hosts", "Accept", "Proxied"] {
+        check_headers(&[(free, "x")], Ok(1));
+    }
+}
+
+#[test]
+fn what_is_no_header_name_is_refused_by_its_number() {
+    for bad in [
+        "",
+        " ",
+        ":path",
+        ":authority",
+        "x y",
+        "x:",
+        "x\r\ny",
+        "x\0",
+        "é",
+        "x\t",
+        "(x)",
+        "x/y",
+        "\"x\"",
+        "x,y",
+        "x;y",
+        "x=y",
+    ] {
+        check_headers(&[("a", "1"), (bad, "x")], Err(HeaderError::Name { index: 1 }));
+    }
+}
+
+#[test]
+fn values_that_could_end_the_header_or_hide_are_refused() {
+    for bad in [
+        "a\r\nEvil: 1",
+        "a\nb",
+        "a\rb",
+        "a\0b",
+        "a\r\n folded",
+        "a\tb",
+        "a\u{7f}",
+        "é",
+        "\u{a0}",
+        "\u{200b}",
+        "a\u{1}b",
+        "\u{85}",
+    ] {
+        check_headers(&[("x-a", bad)], Err(HeaderError::Value(name("x-a"))));
+    }
+    for padded in [" a", "a ", " "] {
+        check_headers(&[("x-a", padded)], Err(HeaderError::Padded(name("x-a"))));
+    }
+}
+
+#[test]
+fn duplicates_are_refused_in_any_letter_case() {
+    check_headers(&[("X-A", "1"), ("x-a", "2")], Err(HeaderError::Duplicate(name("x-a"))));
+}
+
+#[test]
+fn limits_hold_to_the_byte_and_say_their_number() {
+    check_headers(&[("a", ""), ("b", ""), ("c", "")], Ok(3));
+    let four = [("a", ""), ("b", ""), ("c", ""), ("d", "")];
+    check_headers(&four, Err(HeaderError::TooMany { limit: 3 }));
+    check_headers(&[("a", &"v".repeat(99))], Ok(1));
+    check_headers(&[("a", &"v".repeat(100))], Err(HeaderError::TooLarge { limit: 100 }));
+    let two = [("a", "v".repeat(50)), ("b", "v".repeat(49))];
+    let parsed = CustomHeaders::parse(two, LIMITS);
+    assert_eq!(parsed, Err(HeaderError::TooLarge { limit: 100 }));
+    assert!(HeaderError::TooLarge { limit: 100 }.to_string().contains("100"));
+    assert!(HeaderError::TooMany { limit: 3 }.to_string().contains('3'));
+}
+
+#[test]
+fn neither_debug_nor_an_error_shows_a_value() {
+    let headers = CustomHeaders::parse([("authorization", "hunter2")], LIMITS).expect("valid");
+    assert_eq!(format!("{headers:?}"), r#"["authorization"]"#);
+    for pair in [("authorization", "hunter2\n"), ("host", "hunter2"), ("a b", "hunter2")] {
+        let error = CustomHeaders::parse([pair], LIMITS).expect_err("not valid");
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+}
+
+#[track_caller]
+fn check_filter(list: &[&str], expected: Result<&[&str], EventFilterError>) {
+    let names = parse_event_filter(list).map(event_filter_names);
+    assert_eq!(names, expected.map(<[&str]>::to_vec), "{list:?}");
+}
+
+#[test]
+fn a_filter_is_a_star_or_a_list_of_types() {
+    use EventFilterError::{Empty, Mixed};
+    const UNKNOWN_1: EventFilterError =
+        EventFilterError::Unknown { index: 1, why: UnknownEventType };
+    check_filter(&["*"], Ok(&["*"]));
+    check_filter(&["message.sent"], Ok(&["message.sent"]));
+    check_filter(
+        &["message.read", "message.sent", "message.read"],
+        Ok(&["message.sent", "message.read"]),
+    );
+    check_filter(&EventType::ALL.map(EventType::as_str), Ok(&["*"]));
+    check_filter(&[], Err(Empty));
+    check_filter(&["*", "message.sent"], Err(Mixed));
+    check_filter(&["*", "*"], Ok(&["*"]));
+    for unknown in ["", "message.*", "Message.sent", "message.sent ", "message", "**"] {
+        check_filter(&["message.sent", unknown], Err(UNKNOWN_1));
+    }
+    assert_eq!(UNKNOWN_1.index(), Some(1));
+    assert!(UNKNOWN_1.to_string().starts_with("number 2 of the list: "));
+}
+
+#[test]
+fn a_success_rule_is_what_it_says() {
+    for (rule, accepted) in [("200", vec![200]), ("2xx", (200..300).collect())] {
+        let rule = SuccessRule::parse(rule).expect("a rule");
+        let accepts: Vec<u16> = (0..=1000).filter(|status| rule.accepts(*status)).collect();
+        assert_eq!(accepts, accepted);
+        assert_eq!(SuccessRule::parse(rule.as_str()), Some(rule));
+    }
+    assert_eq!(SuccessRule::parse("3xx"), None);
+    assert_eq!(SuccessRule::default(), SuccessRule::Only200);
+}
