@@ -247,7 +247,9 @@ impl Directory {
             let mut edits: Vec<Edit> =
                 forgotten.map(|no| Edit::DeletedForgotten { tenant, no: *no }).collect();
             edits.push(Edit::WebhookRemoved(no));
-            edits.push(Edit::DeletedSet { tenant, no, id: webhook.id, deleted_at: wall_ms() });
+            let (order, counters) = state.counters.take_deletion();
+            edits.push(Edit::Counters(counters));
+            edits.push(Edit::DeletedSet { tenant, no, id: webhook.id, order });
             Ok((edits, ()))
         })
         .await
@@ -282,6 +284,10 @@ impl Counters {
     fn take_webhook(self) -> Result<(WebhookNo, Self), ChangeError> {
         let next = self.next_webhook.checked_add(1).ok_or(EXHAUSTED)?;
         Ok((WebhookNo(self.next_webhook), Self { next_webhook: next, ..self }))
+    }
+
+    fn take_deletion(self) -> (u64, Self) {
+        (self.next_deletion, Self { next_deletion: self.next_deletion + 1, ..self })
     }
 }
 

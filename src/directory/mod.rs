@@ -144,7 +144,7 @@ impl Directory {
         edits.sort_by_key(|edit| match edit {
             Edit::TenantSet(_) => (0, 0),
             Edit::WebhookSet(_) => (1, 0),
-            Edit::DeletedSet { deleted_at, .. } => (2, *deleted_at),
+            Edit::DeletedSet { order, .. } => (2, *order),
             _ => (3, 0),
         });
         let mut state = State::default();

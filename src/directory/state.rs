@@ -36,7 +36,8 @@ pub(super) enum Edit {
         tenant: TenantNo,
         no: WebhookNo,
         id: WebhookId,
-        deleted_at: Millis,
+        /// Grows with every deletion.
+        order: u64,
     },
     DeletedForgotten {
         tenant: TenantNo,
@@ -52,6 +53,8 @@ pub(super) enum Edit {
 pub(super) struct Counters {
     pub(super) next_tenant: u32,
     pub(super) next_webhook: u32,
+    /// Deletions have an order of their own: two may fall into one millisecond.
+    pub(super) next_deletion: u64,
 }
 
 /// A key's place in lists: newest last.
@@ -88,7 +91,7 @@ pub(super) struct TenantState {
 impl Default for State {
     fn default() -> Self {
         Self {
-            counters: Counters { next_tenant: 1, next_webhook: 1 },
+            counters: Counters { next_tenant: 1, next_webhook: 1, next_deletion: 1 },
             tenants: BTreeMap::new(),
             tenant_names: HashMap::new(),
             webhooks: HashMap::new(),

@@ -49,6 +49,7 @@ pub(super) enum BadRow {
 struct CountersRow {
     next_tenant: u32,
     next_webhook: u32,
+    next_deletion: u64,
 }
 
 /// Not `Debug`: it holds secrets.
@@ -96,7 +97,7 @@ struct WebhookRow {
 #[serde(deny_unknown_fields)]
 struct DeletedRow {
     id: String,
-    deleted_at: Millis,
+    order: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,15 +125,16 @@ pub(super) fn encode(edit: &Edit) -> Row {
             Some(frame(&CountersRow {
                 next_tenant: counters.next_tenant,
                 next_webhook: counters.next_webhook,
+                next_deletion: counters.next_deletion,
             })),
         ),
         Edit::TenantSet(tenant) => (RowKey::Tenant(tenant.no), Some(tenant_value(tenant))),
         Edit::TenantRemoved(no) => (RowKey::Tenant(*no), None),
         Edit::WebhookSet(webhook) => (RowKey::Webhook(webhook.no), Some(webhook_value(webhook))),
         Edit::WebhookRemoved(no) => (RowKey::Webhook(*no), None),
-        Edit::DeletedSet { tenant, no, id, deleted_at } => (
+        Edit::DeletedSet { tenant, no, id, order } => (
             RowKey::DeletedWebhook(*tenant, *no),
-            Some(frame(&DeletedRow { id: id.to_string(), deleted_at: *deleted_at })),
+            Some(frame(&DeletedRow { id: id.to_string(), order: *order })),
         ),
         Edit::DeletedForgotten { tenant, no } => (RowKey::DeletedWebhook(*tenant, *no), None),
         Edit::KeySet(key) => (RowKey::ApiKey(key.id), Some(key_value(key))),
@@ -151,6 +153,7 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Edit, BadRow> {
             Edit::Counters(Counters {
                 next_tenant: row.next_tenant,
                 next_webhook: row.next_webhook,
+                next_deletion: row.next_deletion,
             })
         }
         RowKey::Tenant(no) => Edit::TenantSet(tenant(no, serde_json::from_slice(body)?)?.into()),
@@ -158,7 +161,7 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Edit, BadRow> {
         RowKey::DeletedWebhook(tenant, no) => {
             let row: DeletedRow = serde_json::from_slice(body)?;
             let id = row.id.parse().map_err(|_| BadRow::Value("id"))?;
-            Edit::DeletedSet { tenant, no, id, deleted_at: row.deleted_at }
+            Edit::DeletedSet { tenant, no, id, order: row.order }
         }
         RowKey::ApiKey(id) => Edit::KeySet(api_key(id, serde_json::from_slice(body)?)?.into()),
     })
