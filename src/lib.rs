@@ -40,7 +40,8 @@ pub mod sender;
 pub mod shutdown;
 pub mod store;
 
-// State shared by the drivers.
+// What the drivers share.
+pub mod command;
 pub mod directory;
 
 // Drivers: they never touch each other.

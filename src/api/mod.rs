@@ -1,1 +1,157 @@
-//! (to come)
+//! The API: JSON over HTTP for tenants, keys, webhooks, events and deliveries.
+//!
+//! A handler knows HTTP and never how things are stored: it reads a request into typed values, asks
+//! the [`Directory`] or the [`Store`], and writes the answer. All routes stand in one table
+//! ([`routes`]), each with who may call it and which parameters it takes; the router is built from
+//! that table, so a route without a rule cannot be made. Every refusal is a [`Problem`].
+//!
+//! What holds everywhere:
+//! - a handler sees the tenant it acts for and nothing else; another tenant's object answers
+//!   exactly as a missing one;
+//! - a key is taken from the `Authorization` header only;
+//! - a body has at most [`MAX_BODY`] bytes, a page at most `limits.page` rows;
+//! - work that must not stop half-way runs in a task of its own, whether the caller still waits or
+//!   not.
+//!
+//! It does not take events (ingest does), decide when a delivery is attempted (the engine does), or
+//! serve pages.
+
+mod access;
+mod attempt;
+mod body;
+mod cursor;
+mod deliveries;
+mod delivery;
+mod events;
+mod example;
+mod keys;
+mod page;
+mod params;
+mod problem;
+pub mod routes;
+mod signing_secret;
+mod tenants;
+mod webhooks;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use axum::{
+    Router,
+    extract::{MatchedPath, Request},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderValue, header};
+
+pub use self::{
+    body::MAX_BODY,
+    problem::{Code, FieldError, Problem},
+};
+use crate::{
+    command::Shards, config::Limits, directory::Directory, guard::Policy, id::DeliveryKey, metrics,
+    store::Store,
+};
+
+/// What the operator allows tenants to set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub limits: Limits,
+    pub policy: Arc<Policy>,
+    /// The most that a webhook may set as `timeout`.
+    pub max_timeout: Duration,
+    /// The most that a webhook may set as `max_in_flight`.
+    pub max_in_flight: u32,
+}
+
+/// What every handler reaches. Copies share everything.
+#[derive(Clone, Debug)]
+pub struct ApiState {
+    pub directory: Directory,
+    pub store: Store,
+    pub commands: Shards,
+    settings: Arc<ArcSwap<Settings>>,
+    /// Deliveries that are being reopened right now: two replays at once would make two sends.
+    /// Bounded by the requests under way.
+    reopening: Arc<Mutex<HashSet<DeliveryKey>>>,
+}
+
+impl ApiState {
+    pub fn new(directory: Directory, store: Store, commands: Shards, settings: Settings) -> Self {
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        Self { directory, store, commands, settings, reopening: Arc::default() }
+    }
+
+    /// New settings, for requests from now on. The directory's limits are set on the directory.
+    pub fn reload(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Claims a delivery for reopening until the claim is dropped; none while another has it.
+    fn claim(&self, key: DeliveryKey) -> Option<Claim> {
+        let mut claimed = self.reopening.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.insert(key).then(|| Claim { key, claims: Arc::clone(&self.reopening) })
+    }
+}
+
+/// See [`ApiState::claim`].
+#[derive(Debug)]
+struct Claim {
+    key: DeliveryKey,
+    claims: Arc<Mutex<HashSet<DeliveryKey>>>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+/// The whole API, built from the table of [`routes`].
+pub fn router(state: ApiState) -> Router {
+    let mut router = Router::new();
+    for route in routes::all() {
+        let gate = access::Gate::new(&state.directory, &route);
+        let guarded = middleware::from_fn_with_state(gate, access::pass);
+        router = router.route(route.path, (route.handler)().route_layer(guarded));
+    }
+    router
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(finish))
+        .with_state(state)
+}
+
+async fn no_such_route() -> Problem {
+    Problem::new(Code::NotFound, "there is no such path")
+}
+
+async fn no_such_method() -> Problem {
+    Problem::new(Code::MethodNotAllowed, "this path has other methods; see the header Allow")
+}
+
+/// Counts the answer, and keeps it (it may hold secrets) out of every cache.
+async fn finish(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let route = path.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let mut response = next.run(request).await.into_response();
+    let class = match response.status().as_u16() / 100 {
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    };
+    ::metrics::counter!(metrics::HTTP_REQUESTS, "route" => route, "code_class" => class)
+        .increment(1);
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -4,6 +4,8 @@
 //! by [`load`]: the layers are merged, every problem is collected, and either all of it is valid or
 //! none of it is used. Values are refused, never adjusted.
 
+pub mod units;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::{IpNet, Ipv6Net};

@@ -1,0 +1,232 @@
+//! Who is asking, for which tenant, and whether that is allowed: decided before a handler runs.
+//!
+//! The order of the checks is part of the interface: a key in the URL is refused before anything
+//! else, then the key is judged (401), then its role (403), then the tenant it acts for (400, 404),
+//! and only then the URL's parameters (400). So who may not call a route learns nothing about it.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{FromRequestParts, Path, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderMap, HeaderName, header, request::Parts};
+
+use super::{
+    Code, Problem,
+    params::Params,
+    routes::{Access, Route},
+};
+use crate::{
+    directory::{Directory, Principal, TenantEntry},
+    id::TenantNo,
+};
+
+/// The header in which an operator names the tenant it acts for.
+const TENANT_HEADER: HeaderName = HeaderName::from_static("senderz-tenant");
+
+/// Names under which people put keys into URLs.
+const KEY_PARAMETERS: [&str; 6] =
+    ["access_token", "api_key", "apikey", "authorization", "key", "token"];
+
+/// What stands before every key's kind.
+const KEY_PREFIX: &str = "szk_";
+
+/// What one route's check needs.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    directory: Directory,
+    access: Access,
+    params: &'static [&'static str],
+}
+
+impl Gate {
+    pub(super) fn new(directory: &Directory, route: &Route) -> Self {
+        Self { directory: directory.clone(), access: route.access, params: route.params }
+    }
+}
+
+/// Who asks, once allowed to.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) principal: Principal,
+    /// For which tenant; always there where the route's access is [`Access::Tenant`].
+    pub(super) tenant: Option<Arc<TenantEntry>>,
+}
+
+impl Caller {
+    pub(super) fn is_operator(&self) -> bool {
+        self.principal == Principal::Operator
+    }
+
+    pub(super) fn tenant_no(&self) -> Option<TenantNo> {
+        self.tenant.as_ref().map(|entry| entry.tenant.no)
+    }
+}
+
+/// Lets a request through to its handler, or refuses it.
+pub(super) async fn pass(
+    State(gate): State<Gate>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let params = Params::of(request.uri().query().unwrap_or_default());
+    refuse_key_in_url(&params)?;
+    let caller = gate.admit(request.headers())?;
+    params.allow_only(gate.params)?;
+    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(params);
+    Ok(next.run(request).await)
+}
+
+fn refuse_key_in_url(params: &Params) -> Result<(), Problem> {
+    let is_key = |name: &str, value: &str| {
+        KEY_PARAMETERS.contains(&name.to_ascii_lowercase().as_str())
+            || name.contains(KEY_PREFIX)
+            || value.contains(KEY_PREFIX)
+    };
+    if params.iter().any(|(name, value)| is_key(name, value)) {
+        return Err(Problem::new(
+            Code::KeyInUrl,
+            "URLs end up in logs: send the key in the header Authorization, and replace a key \
+             that was in a URL",
+        ));
+    }
+    Ok(())
+}
+
+impl Gate {
+    fn admit(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let principal = self
+            .directory
+            .authenticate(bearer(headers)?)
+            .ok_or_else(|| Problem::new(Code::Unauthorized, "the key is unknown or was revoked"))?;
+        match (self.access, principal) {
+            (_, Principal::Producer) => {
+                Err(Problem::new(Code::Forbidden, "a producer's key may only send events"))
+            }
+            (Access::Operator, Principal::Tenant(_)) => {
+                Err(Problem::new(Code::Forbidden, "this needs an operator's key"))
+            }
+            (Access::Tenant | Access::TenantOrOperator, Principal::Tenant(no)) => {
+                self.as_tenant(no, headers)
+            }
+            (_, Principal::Operator) => self.as_operator(headers),
+        }
+    }
+
+    fn as_tenant(&self, no: TenantNo, headers: &HeaderMap) -> Result<Caller, Problem> {
+        // A key goes with its tenant; this one went a moment ago.
+        let entry = self
+            .directory
+            .tenant_by_no(no)
+            .ok_or_else(|| Problem::new(Code::Unauthorized, "the key is unknown or was revoked"))?;
+        let mut named = headers.get_all(TENANT_HEADER).iter();
+        if named.any(|name| name.as_bytes() != entry.tenant.id.as_str().as_bytes()) {
+            return Err(Problem::new(
+                Code::Forbidden,
+                "a tenant's key acts for its own tenant only; leave the header Senderz-Tenant out",
+            ));
+        }
+        Ok(Caller { principal: Principal::Tenant(no), tenant: Some(entry) })
+    }
+
+    fn as_operator(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let mut named = headers.get_all(TENANT_HEADER).iter();
+        let tenant = match (named.next(), named.next()) {
+            (None, _) if self.access == Access::Tenant => {
+                return Err(Problem::new(
+                    Code::TenantRequired,
+                    "say for which tenant with the header `Senderz-Tenant: <tenant id>`",
+                ));
+            }
+            (None, _) => None,
+            (Some(name), None) => {
+                let entry = name.to_str().ok().and_then(|name| self.directory.tenant(name));
+                Some(entry.ok_or_else(|| {
+                    Problem::new(Code::NotFound, "Senderz-Tenant names no tenant")
+                })?)
+            }
+            (Some(_), Some(_)) => {
+                return Err(Problem::new(
+                    Code::TenantRequired,
+                    "the header Senderz-Tenant may appear once",
+                ));
+            }
+        };
+        Ok(Caller { principal: Principal::Operator, tenant })
+    }
+}
+
+/// The key in `Authorization: Bearer <key>`; the scheme's letter case does not count, everything
+/// else does.
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let refuse =
+        || Problem::new(Code::Unauthorized, "send the key once, as `Authorization: Bearer <key>`");
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(refuse()) };
+    let (scheme, key) = value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or_else(refuse)?;
+    if scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() && !key.contains(' ') {
+        Ok(key)
+    } else {
+        Err(refuse())
+    }
+}
+
+const GATED: &str = "every route of the table is behind its gate";
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(parts.extensions.get::<Caller>().expect(GATED).clone())
+    }
+}
+
+/// The tenant that a request acts for.
+#[derive(Clone, Debug)]
+pub(super) struct Scope(pub(super) Arc<TenantEntry>);
+
+impl Scope {
+    pub(super) fn no(&self) -> TenantNo {
+        self.0.tenant.no
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Scope {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Caller>().expect(GATED);
+        Ok(Self(caller.tenant.clone().expect("access Tenant admits nobody without one")))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(parts.extensions.get::<Params>().expect(GATED).clone())
+    }
+}
+
+/// The `{id}` of the path. One that cannot be decoded names nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Id(pub(super) String);
+
+impl Id {
+    /// The typed id; what is none names nothing.
+    pub(super) fn parse<T: std::str::FromStr>(&self) -> Result<T, Problem> {
+        self.0.parse().map_err(|_| Problem::not_found())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(id)| Self(id)).map_err(|_| Problem::not_found())
+    }
+}

@@ -1,0 +1,177 @@
+//! An attempt as the API shows it.
+
+use std::{borrow::Cow, net::SocketAddr};
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    clock::rfc3339,
+    delivery::{Attempt, AttemptError, Entry, KeptResponse, Phases, Protocol, Verdict},
+    guard::Policy,
+    id::{AttemptId, DeliveryId},
+};
+
+#[derive(Debug, Serialize)]
+pub(super) struct AttemptView<'a> {
+    id: String,
+    number: u16,
+    at: String,
+    status: Option<u16>,
+    latency_ms: Millis,
+    phases: PhasesView,
+    error: Option<ErrorView<'a>>,
+    response: Option<ResponseView<'a>>,
+    /// Null where there was no connection, and, for tenants, where the address is not public: what
+    /// stands behind the gateway is not theirs to see.
+    peer: Option<SocketAddr>,
+    protocol: &'static str,
+    reused_connection: bool,
+    next_attempt_at: Option<String>,
+}
+
+impl<'a> AttemptView<'a> {
+    /// None for an entry that records a decision and no attempt.
+    pub(super) fn of(node: DeliveryId, entry: &'a Entry, to_operator: bool) -> Option<Self> {
+        let attempt = entry.attempt.as_ref()?;
+        Some(Self {
+            id: AttemptId { delivery: node, number: attempt.number }.to_string(),
+            number: attempt.number,
+            at: rfc3339(attempt.at),
+            status: attempt.status,
+            latency_ms: Millis(attempt.latency),
+            phases: PhasesView::of(attempt.phases),
+            error: attempt.error.as_ref().map(ErrorView::of),
+            response: attempt.status.map(|_| ResponseView::of(&attempt.response)),
+            peer: attempt.peer.filter(|peer| to_operator || is_public(*peer)),
+            protocol: protocol(attempt),
+            reused_connection: attempt.reused_connection,
+            next_attempt_at: match entry.verdict {
+                Verdict::RetryAt(due) => Some(rfc3339(due)),
+                _ => None,
+            },
+        })
+    }
+}
+
+/// The strictest reading of the guard, whatever the operator allows besides.
+fn is_public(peer: SocketAddr) -> bool {
+    Policy::default().judge_ip(peer.ip()).is_ok()
+}
+
+fn protocol(attempt: &Attempt) -> &'static str {
+    match attempt.protocol {
+        Protocol::Http1 => "http/1.1",
+        Protocol::Http2 => "h2",
+    }
+}
+
+/// The last attempt in short, for lists.
+#[derive(Debug, Serialize)]
+pub(super) struct LastAttemptView {
+    number: u16,
+    at: String,
+    status: Option<u16>,
+    latency_ms: Millis,
+    error: Option<&'static str>,
+}
+
+impl LastAttemptView {
+    pub(super) fn of(attempt: &Attempt) -> Self {
+        Self {
+            number: attempt.number,
+            at: rfc3339(attempt.at),
+            status: attempt.status,
+            latency_ms: Millis(attempt.latency),
+            error: attempt.error.as_ref().map(|error| error.code.as_str()),
+        }
+    }
+}
+
+/// Microseconds, written as milliseconds with three decimals.
+#[derive(Clone, Copy, Debug)]
+struct Millis(u32);
+
+impl Serialize for Millis {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        // Exact: a double holds every multiple of 0.001 of this size to far more digits than are
+        // written.
+        to.serialize_f64(f64::from(self.0) / 1000.0)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct PhasesView {
+    queue: Millis,
+    dns: Millis,
+    connect: Millis,
+    tls: Millis,
+    first_byte: Millis,
+    body: Millis,
+}
+
+impl PhasesView {
+    fn of(phases: Phases) -> Self {
+        Self {
+            queue: Millis(phases.queue),
+            dns: Millis(phases.dns),
+            connect: Millis(phases.connect),
+            tls: Millis(phases.tls),
+            first_byte: Millis(phases.first_byte),
+            body: Millis(phases.body),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorView<'a> {
+    code: &'static str,
+    detail: &'a str,
+}
+
+impl<'a> ErrorView<'a> {
+    fn of(error: &'a AttemptError) -> Self {
+        Self { code: error.code.as_str(), detail: &error.detail }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ResponseView<'a> {
+    #[serde(serialize_with = "as_map")]
+    headers: Vec<(String, String)>,
+    /// As text; what is not UTF-8 is replaced.
+    body: Cow<'a, str>,
+    truncated: bool,
+}
+
+impl<'a> ResponseView<'a> {
+    fn of(response: &'a KeptResponse) -> Self {
+        Self {
+            headers: headers(&response.headers),
+            body: String::from_utf8_lossy(&response.body),
+            truncated: response.truncated,
+        }
+    }
+}
+
+/// The kept lines, names in lower case, in order; a header that came more than once has its values
+/// joined as HTTP would.
+fn headers(lines: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(lines);
+    let mut headers: Vec<(String, String)> = Vec::new();
+    for line in text.split("\r\n") {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        let (name, value) = (name.to_ascii_lowercase(), value.trim());
+        match headers.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, joined)) => {
+                joined.push_str(", ");
+                joined.push_str(value);
+            }
+            None => headers.push((name, value.to_owned())),
+        }
+    }
+    headers
+}
+
+fn as_map<S: Serializer>(pairs: &[(String, String)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(pairs.iter().map(|(name, value)| (name, value)))
+}

@@ -1,0 +1,152 @@
+//! Deliveries: listed, shown, replayed, canceled.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use http::StatusCode;
+
+use super::{
+    ApiState, Code, Problem,
+    access::{Caller, Id, Scope},
+    body::OptionalFields,
+    cursor::List,
+    delivery::{DeliveryView, FullDeliveryView, locate},
+    page::{Page, json},
+    params::Params,
+};
+use crate::{
+    clock::wall_ms,
+    command::Command,
+    delivery::{Entry, Verdict},
+    id::{DeliveryKey, Place, WebhookNo},
+    store::DeliveryQuery,
+};
+
+pub(super) const PARAMS: &[&str] =
+    &["limit", "cursor", "webhook", "status", "event_type", "code", "error", "since", "until"];
+
+/// Attempts after which a delivery is not replayed again: its numbers have 16 bits.
+const MAX_ATTEMPTS: u16 = 60_000;
+
+pub(super) async fn list(
+    State(api): State<ApiState>,
+    scope: Scope,
+    params: Params,
+) -> Result<Response, Problem> {
+    let list = List { name: "deliveries", tenant: Some(scope.no()), params: &params };
+    let (since, until) = params.period()?;
+    let webhook = match params.webhook()? {
+        Some(id) => Some(api.directory.webhook_no(scope.no(), id).ok_or_else(Problem::not_found)?),
+        None => None,
+    };
+    let query = DeliveryQuery {
+        tenant: scope.no(),
+        webhook,
+        states: params.states()?,
+        event_types: params.event_types()?,
+        status: params.code()?,
+        error: params.error()?,
+        since,
+        until,
+        before: list.position()?.map(from_position),
+        limit: params.limit(api.settings().limits.page)?,
+    };
+    let page = api.store.deliveries(query).await?;
+    Ok(Page {
+        data: page.rows.iter().map(|row| DeliveryView::of_row(&api, row)).collect(),
+        next_cursor: page.next.map(|key| list.cursor(to_position(key))),
+    }
+    .into_response())
+}
+
+fn to_position(key: DeliveryKey) -> [u8; 12] {
+    let mut position = [0; 12];
+    position[..8].copy_from_slice(&key.place.as_u64().to_be_bytes());
+    position[8..].copy_from_slice(&key.webhook.0.to_be_bytes());
+    position
+}
+
+fn from_position(position: [u8; 12]) -> DeliveryKey {
+    let (place, webhook) = position.split_at(8);
+    let place = u64::from_be_bytes(place.try_into().expect("eight bytes"));
+    let webhook = u32::from_be_bytes(webhook.try_into().expect("four bytes"));
+    DeliveryKey { place: Place::from_u64(place), webhook: WebhookNo(webhook) }
+}
+
+pub(super) async fn show(
+    State(api): State<ApiState>,
+    caller: Caller,
+    scope: Scope,
+    id: Id,
+) -> Result<Response, Problem> {
+    let located = locate(&api, &scope, &id).await?;
+    let entries = located.entries(&api).await?;
+    let view = FullDeliveryView::of(&api, &located, &entries, caller.is_operator());
+    Ok(json(StatusCode::OK, &view))
+}
+
+/// Sends an ended delivery again. `Reopened` is durable before the shard hears of it: a crash in
+/// between means that recovery finds it pending, never that it is sent and then forgotten.
+pub(super) async fn replay(
+    State(api): State<ApiState>,
+    scope: Scope,
+    id: Id,
+    OptionalFields(fields): OptionalFields,
+) -> Result<Response, Problem> {
+    fields.finish()?;
+    let located = locate(&api, &scope, &id).await?;
+    let key = located.id.key;
+    let not_ended =
+        || Problem::new(Code::DeliveryNotEnded, "only a delivery that has ended can be replayed");
+    // Two replays that both saw the ended state would send it twice.
+    let claim = api.claim(key).ok_or_else(not_ended)?;
+    let mut entries = located.entries(&api).await?;
+    let standing = located.standing(&entries);
+    if !standing.state.is_ended() {
+        return Err(not_ended());
+    }
+    if api.directory.webhook_by_no(key.webhook).is_none() {
+        return Err(Problem::new(Code::WebhookDeleted, "there is nowhere to send it to"));
+    }
+    if standing.attempts >= MAX_ATTEMPTS {
+        let detail = format!("a delivery has at most {MAX_ATTEMPTS} attempts");
+        return Err(Problem::new(Code::LimitReached, detail));
+    }
+    let reopened = Entry { key, at: wall_ms(), verdict: Verdict::Reopened, attempt: None };
+    entries.push(reopened.clone());
+    let command = Command::Replay { key, attempts: standing.attempts };
+    let (store, commands) = (api.store.clone(), api.commands.clone());
+    // In a task of its own: a caller who goes away now must not leave it recorded and unsent.
+    let work = tokio::spawn(async move {
+        let _claim = claim;
+        store.put_entries(vec![reopened]).await?;
+        commands.send(command).await?;
+        Ok::<(), Problem>(())
+    });
+    work.await.unwrap_or_else(|_| {
+        Err(Problem::new(Code::Internal, "whether it is replayed is not known; read it again"))
+    })?;
+    Ok(json(StatusCode::ACCEPTED, &located.view(&api, &entries)))
+}
+
+/// Ends a pending or retrying delivery. The shard records it; where an attempt is under way, once
+/// that has ended without success.
+pub(super) async fn cancel(
+    State(api): State<ApiState>,
+    scope: Scope,
+    id: Id,
+    OptionalFields(fields): OptionalFields,
+) -> Result<Response, Problem> {
+    fields.finish()?;
+    let located = locate(&api, &scope, &id).await?;
+    let entries = located.entries(&api).await?;
+    if located.standing(&entries).state.is_ended() {
+        return Err(Problem::new(
+            Code::DeliveryEnded,
+            "only a pending or retrying delivery can be canceled",
+        ));
+    }
+    api.commands.send(Command::Cancel { key: located.id.key }).await?;
+    Ok(json(StatusCode::ACCEPTED, &located.view(&api, &entries)))
+}

@@ -1,0 +1,145 @@
+//! API keys: made, listed without their text, revoked.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use http::StatusCode;
+use serde::Serialize;
+
+use super::{
+    ApiState, Code, Problem,
+    access::{Caller, Id},
+    body::{Fields, Given},
+    cursor::List,
+    page::{Page, created},
+    params::Params,
+};
+use crate::{
+    clock::rfc3339,
+    directory::{ApiKey, Principal},
+    id::KeyId,
+};
+
+#[derive(Serialize)]
+struct KeyView {
+    id: String,
+    kind: &'static str,
+    tenant: Option<String>,
+    created_at: String,
+}
+
+impl KeyView {
+    fn of(api: &ApiState, key: &ApiKey) -> Self {
+        let tenant = match key.principal {
+            Principal::Tenant(no) => api.directory.tenant_by_no(no),
+            Principal::Operator | Principal::Producer => None,
+        };
+        Self {
+            id: key.id.to_string(),
+            kind: key.principal.kind(),
+            tenant: tenant.map(|entry| entry.tenant.id.to_string()),
+            created_at: rfc3339(key.created_at),
+        }
+    }
+}
+
+/// A key just made. The only answer that shows its text.
+#[derive(Serialize)]
+struct NewKeyView<'a> {
+    #[serde(flatten)]
+    key: KeyView,
+    api_key: &'a str,
+}
+
+pub(super) async fn create(
+    State(api): State<ApiState>,
+    caller: Caller,
+    mut fields: Fields,
+) -> Result<Response, Problem> {
+    let kind = fields.string("kind");
+    let kind = fields.required("kind", kind);
+    let tenant = fields.string("tenant");
+    let principal = principal(&api, &caller, &mut fields, kind.as_deref(), tenant)?;
+    fields.finish()?;
+    let principal = principal.expect("what is wrong with it was refused");
+    let (key, text) = api.directory.create_key(principal).await?;
+    tracing::info!(key = %key.id, kind = principal.kind(), "api key created");
+    let view = NewKeyView { key: KeyView::of(&api, &key), api_key: text.expose() };
+    Ok(created(&format!("/v1/keys/{}", key.id), &view))
+}
+
+/// For whom the new key shall speak. A tenant's key can only be made for that tenant.
+fn principal(
+    api: &ApiState,
+    caller: &Caller,
+    fields: &mut Fields,
+    kind: Option<&str>,
+    tenant: Given<String>,
+) -> Result<Option<Principal>, Problem> {
+    let named = match tenant {
+        Given::Value(name) => Some(name),
+        _ => None,
+    };
+    let own = caller.tenant.as_ref().map(|entry| entry.tenant.id.as_str());
+    let agrees = named.is_none() || own.is_none() || named.as_deref() == own;
+    if !caller.is_operator() && (kind.is_some_and(|kind| kind != "tenant") || !agrees) {
+        return Err(Problem::new(
+            Code::Forbidden,
+            "a tenant's key can make keys of kind `tenant` for its own tenant only",
+        ));
+    }
+    if !agrees {
+        fields.refuse("/tenant", "it is another tenant than the header Senderz-Tenant names");
+    }
+    match kind {
+        Some("operator" | "producer") if named.is_some() => {
+            fields.refuse("/tenant", "only a key of kind `tenant` has one");
+        }
+        Some("operator") => return Ok(Some(Principal::Operator)),
+        Some("producer") => return Ok(Some(Principal::Producer)),
+        Some("tenant") => match named.as_deref().or(own) {
+            Some(name) => match api.directory.tenant(name) {
+                Some(entry) => return Ok(Some(Principal::Tenant(entry.tenant.no))),
+                None => fields.refuse("/tenant", "there is no such tenant"),
+            },
+            None => fields.refuse("/tenant", "it is required for a key of kind `tenant`"),
+        },
+        Some(_) => fields.refuse("/kind", "it is one of operator, producer, tenant"),
+        None => {}
+    }
+    Ok(None)
+}
+
+pub(super) async fn list(
+    State(api): State<ApiState>,
+    caller: Caller,
+    params: Params,
+) -> Result<Response, Problem> {
+    let list = List { name: "keys", tenant: caller.tenant_no(), params: &params };
+    let limit = params.limit(api.settings().limits.page)?;
+    let before = list.position::<24>()?.map(|position| {
+        let (at, id) = position.split_at(8);
+        let at = u64::from_be_bytes(at.try_into().expect("eight bytes"));
+        (at, KeyId(u128::from_be_bytes(id.try_into().expect("sixteen bytes"))))
+    });
+    let keys = api.directory.keys(caller.tenant_no(), before, limit + 1);
+    let cursor = |key: &std::sync::Arc<ApiKey>| {
+        let mut position = [0; 24];
+        position[..8].copy_from_slice(&key.created_at.to_be_bytes());
+        position[8..].copy_from_slice(&key.id.0.to_be_bytes());
+        list.cursor(position)
+    };
+    Ok(Page::cut(keys, limit, cursor, |key| KeyView::of(&api, key)).into_response())
+}
+
+pub(super) async fn revoke(
+    State(api): State<ApiState>,
+    caller: Caller,
+    id: Id,
+) -> Result<StatusCode, Problem> {
+    let id: KeyId = id.parse()?;
+    api.directory.revoke_key(caller.tenant_no(), id).await?;
+    tracing::info!(key = %id, "api key revoked");
+    Ok(StatusCode::NO_CONTENT)
+}

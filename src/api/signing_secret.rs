@@ -1,0 +1,74 @@
+//! The tenant's signing secret: read, and rotated with an overlap.
+
+use std::time::Duration;
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+use serde::Serialize;
+
+use super::{
+    ApiState, Problem,
+    access::{Caller, Scope},
+    body::{Given, OptionalFields},
+    page::json,
+};
+use crate::{
+    clock::{rfc3339, wall_ms},
+    tenant::{SigningSecrets, Tenant},
+};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DEFAULT_OVERLAP: Duration = DAY;
+const MAX_OVERLAP: Duration = Duration::from_secs(7 * DAY.as_secs());
+
+/// Not `Debug`: it is the secrets.
+#[derive(Serialize)]
+struct SecretView<'a> {
+    secret: &'a str,
+    /// The secret before it, while it still signs.
+    previous: Option<PreviousView<'a>>,
+}
+
+#[derive(Serialize)]
+struct PreviousView<'a> {
+    secret: &'a str,
+    valid_until: String,
+}
+
+impl<'a> SecretView<'a> {
+    fn of(secrets: &'a SigningSecrets) -> Self {
+        let signing = secrets.previous.as_ref().filter(|(_, until)| *until > wall_ms());
+        let previous = signing.map(|(secret, until)| PreviousView {
+            secret: secret.expose(),
+            valid_until: rfc3339(*until),
+        });
+        Self { secret: secrets.current.expose(), previous }
+    }
+}
+
+pub(super) async fn show(caller: Caller, Scope(entry): Scope) -> Response {
+    said(&entry.tenant, &caller, "signing secret shown");
+    json(StatusCode::OK, &SecretView::of(&entry.tenant.secrets))
+}
+
+pub(super) async fn rotate(
+    State(api): State<ApiState>,
+    caller: Caller,
+    scope: Scope,
+    OptionalFields(mut fields): OptionalFields,
+) -> Result<Response, Problem> {
+    let overlap = fields.duration("overlap", Duration::ZERO..=MAX_OVERLAP);
+    fields.finish()?;
+    let overlap = match overlap {
+        Given::Value(overlap) => overlap,
+        _ => DEFAULT_OVERLAP,
+    };
+    let tenant = api.directory.rotate_secret(scope.no(), overlap).await?;
+    said(&tenant, &caller, "signing secret rotated");
+    Ok(json(StatusCode::OK, &SecretView::of(&tenant.secrets)))
+}
+
+/// Whoever sees the secret can sign for the tenant: that it was seen is worth a line.
+fn said(tenant: &Tenant, caller: &Caller, what: &str) {
+    tracing::info!(tenant = %tenant.id, by = caller.principal.kind(), "{what}");
+}

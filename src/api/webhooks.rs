@@ -1,0 +1,305 @@
+//! A tenant's webhooks.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use http::StatusCode;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::{
+    ApiState, Code, Problem, Settings,
+    access::{Id, Scope},
+    body::{Fields, Given, pointer_to},
+    cursor::List,
+    example,
+    page::{Page, created, json},
+    params::Params,
+};
+use crate::{
+    clock::rfc3339,
+    config::units::format_duration,
+    directory::WebhookPatch,
+    event::{EventType, EventTypes},
+    guard::WebhookUrl,
+    id::{DeliveryId, DeliveryKey, WebhookNo},
+    store::{NewEvent, Route},
+    webhook::{
+        CustomHeaders, HeaderLimits, SuccessRule, Webhook, event_filter_names, parse_event_filter,
+    },
+};
+
+/// The shortest deadline that a webhook may set.
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The most attempts per second that a webhook's `rate_limit` may say; faster is unlimited.
+const MAX_RATE: u32 = 1_000_000;
+
+/// A webhook as its owner sees it. A setting that is null takes the gateway's default.
+#[derive(Serialize)]
+struct WebhookView<'a> {
+    id: String,
+    url: String,
+    events: Vec<&'static str>,
+    description: &'a str,
+    #[serde(serialize_with = "headers_as_map")]
+    headers: &'a CustomHeaders,
+    enabled: bool,
+    success: Option<&'static str>,
+    timeout: Option<String>,
+    max_in_flight: Option<u32>,
+    rate_limit: Option<u32>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl<'a> WebhookView<'a> {
+    fn of(webhook: &'a Webhook) -> Self {
+        Self {
+            id: webhook.id.to_string(),
+            url: webhook.url.to_string(),
+            events: event_filter_names(webhook.events),
+            description: &webhook.description,
+            headers: &webhook.headers,
+            enabled: webhook.enabled,
+            success: webhook.success.map(SuccessRule::as_str),
+            timeout: webhook.timeout.map(format_duration),
+            max_in_flight: webhook.max_in_flight,
+            rate_limit: webhook.rate_limit,
+            created_at: rfc3339(webhook.created_at),
+            updated_at: rfc3339(webhook.updated_at),
+        }
+    }
+}
+
+fn headers_as_map<S: Serializer>(headers: &&CustomHeaders, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(
+        headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()))),
+    )
+}
+
+pub(super) async fn create(
+    State(api): State<ApiState>,
+    scope: Scope,
+    mut fields: Fields,
+) -> Result<Response, Problem> {
+    let settings = api.settings();
+    let url = read_url(&mut fields, &settings);
+    let url = fields.required("url", url);
+    let events = read_events(&mut fields);
+    let events = fields.required("events", events);
+    let rest = read_rest(&mut fields, &settings);
+    fields.finish()?;
+    let (url, events) = url.zip(events).expect("what is missing was refused");
+    let webhook = api.directory.create_webhook(scope.no(), url, events, rest).await?;
+    tracing::info!(tenant = %scope.0.tenant.id, webhook = %webhook.id, "webhook created");
+    Ok(created(&format!("/v1/webhooks/{}", webhook.id), &WebhookView::of(&webhook)))
+}
+
+pub(super) async fn list(
+    State(api): State<ApiState>,
+    scope: Scope,
+    params: Params,
+) -> Result<Response, Problem> {
+    let list = List { name: "webhooks", tenant: Some(scope.no()), params: &params };
+    let limit = params.limit(api.settings().limits.page)?;
+    let before = list.position()?.map(|no| WebhookNo(u32::from_be_bytes(no)));
+    let webhooks = api.directory.webhooks(scope.no(), before, limit + 1);
+    let cursor = |webhook: &&Webhook| list.cursor(webhook.no.0.to_be_bytes());
+    let webhooks: Vec<&Webhook> = webhooks.iter().map(|webhook| &**webhook).collect();
+    Ok(Page::cut(webhooks, limit, cursor, |webhook| WebhookView::of(webhook)).into_response())
+}
+
+pub(super) async fn show(
+    State(api): State<ApiState>,
+    scope: Scope,
+    id: Id,
+) -> Result<Response, Problem> {
+    Ok(json(StatusCode::OK, &WebhookView::of(&*find(&api, &scope, &id)?)))
+}
+
+/// A merge-patch (RFC 7396): what is left out stays, null resets to the default. `headers` and
+/// `events` are replaced whole.
+pub(super) async fn update(
+    State(api): State<ApiState>,
+    scope: Scope,
+    id: Id,
+    mut fields: Fields,
+) -> Result<Response, Problem> {
+    let webhook = find(&api, &scope, &id)?;
+    let settings = api.settings();
+    let url = read_url(&mut fields, &settings);
+    let url = fields.not_null("url", url);
+    let events = read_events(&mut fields);
+    let events = fields.not_null("events", events);
+    let rest = read_rest(&mut fields, &settings);
+    fields.finish()?;
+    let patch = WebhookPatch { url, events, ..rest };
+    let webhook = api.directory.update_webhook(scope.no(), webhook.no, patch).await?;
+    tracing::info!(tenant = %scope.0.tenant.id, webhook = %webhook.id, "webhook changed");
+    Ok(json(StatusCode::OK, &WebhookView::of(&webhook)))
+}
+
+pub(super) async fn remove(
+    State(api): State<ApiState>,
+    scope: Scope,
+    id: Id,
+) -> Result<StatusCode, Problem> {
+    let webhook = find(&api, &scope, &id)?;
+    api.directory.delete_webhook(scope.no(), webhook.no).await?;
+    tracing::info!(tenant = %scope.0.tenant.id, webhook = %webhook.id, "webhook deleted");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Serialize)]
+struct TestView {
+    event_id: String,
+    delivery_id: String,
+}
+
+/// Sends an example event to this webhook only, whatever its filter says.
+pub(super) async fn test(
+    State(api): State<ApiState>,
+    scope: Scope,
+    id: Id,
+    mut fields: Fields,
+) -> Result<Response, Problem> {
+    let webhook = find(&api, &scope, &id)?;
+    let event_type = fields.string("type");
+    let event_type = fields.checked("type", event_type, |text| {
+        text.parse::<EventType>().map_err(|error| error.to_string())
+    });
+    let event_type = fields.required("type", event_type);
+    fields.finish()?;
+    if !webhook.enabled {
+        return Err(Problem::new(Code::WebhookDisabled, "enable the webhook first"));
+    }
+    let event_type = event_type.expect("a missing type was refused");
+    let event = NewEvent {
+        tenant: scope.no(),
+        event_type,
+        payload: example::payload(event_type),
+        key: None,
+        routes: Arc::new([Route { webhook: webhook.no, enabled: true }]),
+    };
+    let appended = api.store.append(vec![event]).await.map_err(example::refused)?;
+    let event = appended.first().expect("one answer for each event").id;
+    let key = DeliveryKey { place: event.place, webhook: webhook.no };
+    let delivery = DeliveryId { node: event.node, key };
+    let view = TestView { event_id: event.to_string(), delivery_id: delivery.to_string() };
+    Ok(json(StatusCode::ACCEPTED, &view))
+}
+
+fn find(api: &ApiState, scope: &Scope, id: &Id) -> Result<Arc<Webhook>, Problem> {
+    api.directory.webhook(scope.no(), id.parse()?).ok_or_else(Problem::not_found)
+}
+
+fn read_url(fields: &mut Fields, settings: &Settings) -> Given<WebhookUrl> {
+    match fields.string("url") {
+        Given::Value(text) => match WebhookUrl::parse(&text, &settings.policy) {
+            Ok(url) => Given::Value(url),
+            Err(error) => {
+                tracing::debug!(reason = error.reason(), "webhook url refused");
+                fields.refuse_as("/url", error.code(), error.to_string());
+                Given::Wrong
+            }
+        },
+        Given::Absent => Given::Absent,
+        Given::Null => Given::Null,
+        Given::Wrong => Given::Wrong,
+    }
+}
+
+fn read_events(fields: &mut Fields) -> Given<EventTypes> {
+    let names = fields.take("events", |value| {
+        let rule = "it has to be a list of event types, or [\"*\"] for all";
+        let Value::Array(names) = value else { return Err(rule) };
+        let name = |name: Value| match name {
+            Value::String(name) => Ok(name),
+            _ => Err(rule),
+        };
+        names.into_iter().map(name).collect::<Result<Vec<String>, _>>()
+    });
+    let Given::Value(names) = names else { return names_without_value(names) };
+    match parse_event_filter(&names) {
+        Ok(events) => Given::Value(events),
+        Err(error) => {
+            let index = error.index().map(|index| format!("/{index}")).unwrap_or_default();
+            fields.refuse(format!("/events{index}"), error.to_string());
+            Given::Wrong
+        }
+    }
+}
+
+fn names_without_value<T, U>(given: Given<T>) -> Given<U> {
+    match given {
+        Given::Absent => Given::Absent,
+        Given::Null => Given::Null,
+        Given::Wrong | Given::Value(_) => Given::Wrong,
+    }
+}
+
+/// Everything but `url` and `events`; null resets each to its default.
+fn read_rest(fields: &mut Fields, settings: &Settings) -> WebhookPatch {
+    let longest = settings.limits.description;
+    let description = fields.string("description");
+    let description = fields.checked("description", description, |text| {
+        if text.chars().count() <= longest {
+            Ok(text)
+        } else {
+            Err(format!("it may have {longest} characters"))
+        }
+    });
+    let success = fields.take("success", |value| {
+        value.as_str().and_then(SuccessRule::parse).ok_or("it is \"200\" or \"2xx\"")
+    });
+    WebhookPatch {
+        url: None,
+        events: None,
+        description: description.or_reset(String::new()),
+        headers: read_headers(fields, settings).or_reset(CustomHeaders::default()),
+        enabled: fields.boolean("enabled").or_reset(true),
+        success: success.or_none(),
+        timeout: fields.duration("timeout", MIN_TIMEOUT..=settings.max_timeout).or_none(),
+        max_in_flight: fields.number("max_in_flight", 1..=settings.max_in_flight).or_none(),
+        rate_limit: fields.number("rate_limit", 1..=MAX_RATE).or_none(),
+    }
+}
+
+fn read_headers(fields: &mut Fields, settings: &Settings) -> Given<CustomHeaders> {
+    let given = fields.take("headers", |value| match value {
+        Value::Object(headers) => Ok(headers),
+        _ => Err("it has to be an object of header names and values"),
+    });
+    let Given::Value(headers) = given else { return names_without_value(given) };
+    let mut pairs = Vec::with_capacity(headers.len());
+    let mut whole = true;
+    for (name, value) in &headers {
+        match value {
+            Value::String(value) => pairs.push((name.as_str(), value.as_str())),
+            _ => {
+                whole = false;
+                fields.refuse(format!("/headers{}", pointer_to(name)), "it has to be a string");
+            }
+        }
+    }
+    if !whole {
+        return Given::Wrong;
+    }
+    let limits = HeaderLimits {
+        max_count: settings.limits.custom_headers,
+        max_bytes: settings.limits.custom_headers_size,
+    };
+    match CustomHeaders::parse(pairs, limits) {
+        Ok(headers) => Given::Value(headers),
+        Err(error) => {
+            fields.refuse("/headers", error.to_string());
+            Given::Wrong
+        }
+    }
+}

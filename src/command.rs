@@ -1,0 +1,63 @@
+//! Commands from the API to the shards.
+//!
+//! The API decides nothing about a delivery's schedule: it records what was asked for and tells
+//! the one shard that owns the webhook. Drivers never import each other; this is the word between
+//! them. Each shard's channel is bounded, and the sender waits for room.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::id::{DeliveryKey, WebhookNo};
+
+/// What a shard is asked to do about one delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// An ended delivery is due again; the attempt log already says `Reopened`, durably.
+    /// `attempts` were made before: numbers go on from there.
+    Replay { key: DeliveryKey, attempts: u16 },
+    /// End a waiting or retrying delivery. The shard records it.
+    Cancel { key: DeliveryKey },
+}
+
+impl Command {
+    pub fn webhook(&self) -> WebhookNo {
+        match self {
+            Command::Replay { key, .. } | Command::Cancel { key } => key.webhook,
+        }
+    }
+}
+
+/// The shard that has gone no longer takes commands: the process is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the delivery threads have stopped")]
+pub struct Stopped;
+
+/// Reaches every shard. Copies share the channels.
+#[derive(Clone, Debug)]
+pub struct Shards {
+    senders: Arc<[mpsc::Sender<Command>]>,
+}
+
+impl Shards {
+    /// One sender for each shard, in the order of the shards' numbers.
+    pub fn new(senders: Vec<mpsc::Sender<Command>>) -> Self {
+        assert!(!senders.is_empty(), "there is at least one shard");
+        Self { senders: senders.into() }
+    }
+
+    pub fn shard_of(&self, webhook: WebhookNo) -> usize {
+        shard_of(webhook, self.senders.len())
+    }
+
+    /// Hands the command to the webhook's shard; waits while its channel is full.
+    pub async fn send(&self, command: Command) -> Result<(), Stopped> {
+        let shard = self.shard_of(command.webhook());
+        self.senders[shard].send(command).await.map_err(|_| Stopped)
+    }
+}
+
+/// Which of `shards` owns a webhook: all its deliveries, its lane and its connections.
+pub fn shard_of(webhook: WebhookNo, shards: usize) -> usize {
+    webhook.0 as usize % shards
+}

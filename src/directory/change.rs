@@ -1,0 +1,304 @@
+//! Every change to the directory: checked against what stands, made durable, made visible, told.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Directory, Principal,
+    key::{ApiKey, KeyText},
+    state::{Counters, Edit, State},
+};
+use crate::{
+    clock::wall_ms,
+    config::Limits,
+    event::EventTypes,
+    guard::WebhookUrl,
+    id::{KeyId, TenantNo, WebhookId, WebhookNo, random_u128},
+    store::StoreError,
+    tenant::{SigningSecret, SigningSecrets, Tenant, TenantId},
+    webhook::{CustomHeaders, SuccessRule, Webhook},
+};
+
+/// Operator and producer keys together; they belong to no tenant whose limit could hold them.
+pub const MAX_GATEWAY_KEYS: usize = 1000;
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    #[error("a tenant of this id exists")]
+    TenantExists,
+    #[error("no such tenant")]
+    NoSuchTenant,
+    #[error("no such webhook")]
+    NoSuchWebhook,
+    #[error("no such key")]
+    NoSuchKey,
+    /// `name` is the limit's key in the config, or says what it bounds.
+    #[error("the limit {name} = {limit} is reached")]
+    Limit { name: &'static str, limit: usize },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The task that carried the change panicked or was stopped with the process.
+    #[error("the change was interrupted")]
+    Interrupted,
+}
+
+/// A tenant just made, with what is shown once.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    pub tenant: Arc<Tenant>,
+    pub key: Arc<ApiKey>,
+    pub api_key: KeyText,
+}
+
+/// What to set on a webhook; what is none stays as it is. The inner option of a setting says
+/// whether the webhook has one of its own or takes the gateway's default.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookPatch {
+    pub url: Option<WebhookUrl>,
+    pub events: Option<EventTypes>,
+    pub description: Option<String>,
+    pub headers: Option<CustomHeaders>,
+    pub enabled: Option<bool>,
+    pub success: Option<Option<SuccessRule>>,
+    pub timeout: Option<Option<Duration>>,
+    pub max_in_flight: Option<Option<u32>>,
+    pub rate_limit: Option<Option<u32>>,
+}
+
+impl WebhookPatch {
+    fn apply(self, webhook: &mut Webhook) {
+        fn set<T>(field: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *field = value;
+            }
+        }
+        set(&mut webhook.url, self.url);
+        set(&mut webhook.events, self.events);
+        set(&mut webhook.description, self.description);
+        set(&mut webhook.headers, self.headers);
+        set(&mut webhook.enabled, self.enabled);
+        set(&mut webhook.success, self.success);
+        set(&mut webhook.timeout, self.timeout);
+        set(&mut webhook.max_in_flight, self.max_in_flight);
+        set(&mut webhook.rate_limit, self.rate_limit);
+    }
+}
+
+impl Directory {
+    /// A new tenant with its signing secret and its first key.
+    pub async fn create_tenant(
+        &self,
+        id: TenantId,
+        name: String,
+    ) -> Result<NewTenant, ChangeError> {
+        self.change(move |state, limits| {
+            if state.tenant_names.contains_key(id.as_str()) {
+                return Err(ChangeError::TenantExists);
+            }
+            within("limits.tenants", limits.tenants, state.tenants.len())?;
+            let (no, counters) = state.counters.take_tenant()?;
+            let created_at = wall_ms();
+            let secrets = SigningSecrets { current: SigningSecret::generate(), previous: None };
+            let tenant = Arc::new(Tenant { no, id, name, created_at, secrets });
+            let (key, api_key) = ApiKey::generate(Principal::Tenant(no), created_at);
+            let key = Arc::new(key);
+            let edits = vec![
+                Edit::Counters(counters),
+                Edit::TenantSet(Arc::clone(&tenant)),
+                Edit::KeySet(Arc::clone(&key)),
+            ];
+            Ok((edits, NewTenant { tenant, key, api_key }))
+        })
+        .await
+    }
+
+    /// Removes a tenant with its webhooks and its keys. Its events stay in the log until retention
+    /// removes them; nobody can reach them, because its number is never given again.
+    pub async fn delete_tenant(&self, no: TenantNo) -> Result<(), ChangeError> {
+        self.change(move |state, _| {
+            let tenant = state.tenants.get(&no).ok_or(ChangeError::NoSuchTenant)?;
+            let webhooks = tenant.webhooks.iter().map(|no| Edit::WebhookRemoved(*no));
+            let keys = tenant.keys.iter().map(|(_, id)| Edit::KeyRemoved(*id));
+            let deleted = tenant.deleted.iter();
+            let deleted =
+                deleted.map(|deleted| Edit::DeletedForgotten { tenant: no, no: *deleted });
+            let edits = webhooks.chain(keys).chain(deleted).chain([Edit::TenantRemoved(no)]);
+            Ok((edits.collect(), ()))
+        })
+        .await
+    }
+
+    /// A new key that speaks for `principal`. Its text is in the answer and nowhere else.
+    pub async fn create_key(
+        &self,
+        principal: Principal,
+    ) -> Result<(Arc<ApiKey>, KeyText), ChangeError> {
+        self.change(move |state, limits| {
+            if let Principal::Tenant(no) = principal {
+                let tenant = state.tenants.get(&no).ok_or(ChangeError::NoSuchTenant)?;
+                within("limits.keys_per_tenant", limits.keys_per_tenant, tenant.keys.len())?;
+            } else {
+                within("of operator and producer keys", MAX_GATEWAY_KEYS, state.gateway_keys)?;
+            }
+            let (key, text) = ApiKey::generate(principal, wall_ms());
+            let key = Arc::new(key);
+            Ok((vec![Edit::KeySet(Arc::clone(&key))], (key, text)))
+        })
+        .await
+    }
+
+    /// Revokes a key; it is refused from the moment of the answer. With a tenant, only a key of
+    /// that tenant.
+    pub async fn revoke_key(&self, tenant: Option<TenantNo>, id: KeyId) -> Result<(), ChangeError> {
+        self.change(move |state, _| {
+            let key = state.keys.get(&id).ok_or(ChangeError::NoSuchKey)?;
+            if tenant.is_some_and(|no| key.principal != Principal::Tenant(no)) {
+                return Err(ChangeError::NoSuchKey);
+            }
+            Ok((vec![Edit::KeyRemoved(id)], ()))
+        })
+        .await
+    }
+
+    /// A new signing secret; the one before it signs beside it for `overlap`. One that still
+    /// overlapped from an earlier rotation ends now.
+    pub async fn rotate_secret(
+        &self,
+        no: TenantNo,
+        overlap: Duration,
+    ) -> Result<Arc<Tenant>, ChangeError> {
+        self.change(move |state, _| {
+            let tenant = state.tenants.get(&no).ok_or(ChangeError::NoSuchTenant)?;
+            let mut tenant = Tenant::clone(&tenant.entry.tenant);
+            let overlap = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
+            let before = std::mem::replace(&mut tenant.secrets.current, SigningSecret::generate());
+            tenant.secrets.previous =
+                (overlap > 0).then(|| (before, wall_ms().saturating_add(overlap)));
+            let tenant = Arc::new(tenant);
+            Ok((vec![Edit::TenantSet(Arc::clone(&tenant))], tenant))
+        })
+        .await
+    }
+
+    /// A new webhook: the gateway's defaults, changed by `settings`.
+    pub async fn create_webhook(
+        &self,
+        tenant: TenantNo,
+        url: WebhookUrl,
+        events: EventTypes,
+        settings: WebhookPatch,
+    ) -> Result<Arc<Webhook>, ChangeError> {
+        self.change(move |state, limits| {
+            let owner = state.tenants.get(&tenant).ok_or(ChangeError::NoSuchTenant)?;
+            let standing = owner.webhooks.len();
+            within("limits.webhooks_per_tenant", limits.webhooks_per_tenant, standing)?;
+            let (no, counters) = state.counters.take_webhook()?;
+            let now = wall_ms();
+            let mut webhook = Webhook {
+                no,
+                id: WebhookId(random_u128()),
+                tenant,
+                url,
+                events,
+                description: String::new(),
+                headers: CustomHeaders::default(),
+                enabled: true,
+                success: None,
+                timeout: None,
+                max_in_flight: None,
+                rate_limit: None,
+                created_at: now,
+                updated_at: now,
+            };
+            settings.apply(&mut webhook);
+            let webhook = Arc::new(webhook);
+            let edits = vec![Edit::Counters(counters), Edit::WebhookSet(Arc::clone(&webhook))];
+            Ok((edits, webhook))
+        })
+        .await
+    }
+
+    /// Changes the webhook as it stands at that moment: two changes of different fields at once
+    /// both hold.
+    pub async fn update_webhook(
+        &self,
+        tenant: TenantNo,
+        no: WebhookNo,
+        patch: WebhookPatch,
+    ) -> Result<Arc<Webhook>, ChangeError> {
+        self.change(move |state, _| {
+            let mut webhook = Webhook::clone(owned(state, tenant, no)?);
+            patch.apply(&mut webhook);
+            webhook.updated_at = wall_ms();
+            let webhook = Arc::new(webhook);
+            Ok((vec![Edit::WebhookSet(Arc::clone(&webhook))], webhook))
+        })
+        .await
+    }
+
+    /// Removes a webhook. Its id stays known for the deliveries that it leaves behind, for as many
+    /// deleted webhooks of a tenant as it may have live ones; the longest deleted are forgotten.
+    pub async fn delete_webhook(&self, tenant: TenantNo, no: WebhookNo) -> Result<(), ChangeError> {
+        self.change(move |state, limits| {
+            let webhook = owned(state, tenant, no)?;
+            let deleted = &state.tenants.get(&tenant).ok_or(ChangeError::NoSuchTenant)?.deleted;
+            let excess = (deleted.len() + 1).saturating_sub(limits.webhooks_per_tenant);
+            let forgotten = deleted.iter().take(excess);
+            let mut edits: Vec<Edit> =
+                forgotten.map(|no| Edit::DeletedForgotten { tenant, no: *no }).collect();
+            edits.push(Edit::WebhookRemoved(no));
+            let (order, counters) = state.counters.take_deletion();
+            edits.push(Edit::Counters(counters));
+            edits.push(Edit::DeletedSet { tenant, no, id: webhook.id, order });
+            Ok((edits, ()))
+        })
+        .await
+    }
+
+    /// Plan, make durable, make visible, tell, answer. Runs in a task of its own: an asker who
+    /// goes away in the middle must not leave a row that memory does not know.
+    async fn change<T: Send + 'static>(
+        &self,
+        plan: impl FnOnce(&State, &Limits) -> Result<(Vec<Edit>, T), ChangeError> + Send + 'static,
+    ) -> Result<T, ChangeError> {
+        let directory = self.clone();
+        let work = async move {
+            let mut writer = directory.inner.writer.lock().await;
+            let (edits, answer) = plan(&directory.read(), &writer.limits)?;
+            let rows = edits.iter().map(super::wire::encode).collect();
+            directory.inner.store.put_rows(rows).await?;
+            let changes = directory.write().apply(edits);
+            writer.tell(changes).await;
+            Ok(answer)
+        };
+        tokio::spawn(work).await.unwrap_or(Err(ChangeError::Interrupted))
+    }
+}
+
+impl Counters {
+    fn take_tenant(self) -> Result<(TenantNo, Self), ChangeError> {
+        let next = self.next_tenant.checked_add(1).ok_or(EXHAUSTED)?;
+        Ok((TenantNo(self.next_tenant), Self { next_tenant: next, ..self }))
+    }
+
+    fn take_webhook(self) -> Result<(WebhookNo, Self), ChangeError> {
+        let next = self.next_webhook.checked_add(1).ok_or(EXHAUSTED)?;
+        Ok((WebhookNo(self.next_webhook), Self { next_webhook: next, ..self }))
+    }
+
+    fn take_deletion(self) -> (u64, Self) {
+        (self.next_deletion, Self { next_deletion: self.next_deletion + 1, ..self })
+    }
+}
+
+const EXHAUSTED: ChangeError =
+    ChangeError::Limit { name: "of numbers ever given", limit: u32::MAX as usize };
+
+fn within(name: &'static str, limit: usize, standing: usize) -> Result<(), ChangeError> {
+    if standing < limit { Ok(()) } else { Err(ChangeError::Limit { name, limit }) }
+}
+
+fn owned(state: &State, tenant: TenantNo, no: WebhookNo) -> Result<&Webhook, ChangeError> {
+    let webhook = state.webhooks.get(&no).ok_or(ChangeError::NoSuchWebhook)?;
+    if webhook.tenant == tenant { Ok(webhook) } else { Err(ChangeError::NoSuchWebhook) }
+}

@@ -1,0 +1,355 @@
+//! The directory: tenants, keys and webhooks, cached whole in memory, kept in the store.
+//!
+//! Reads never wait: they take a lock that is only ever held for a few map operations. A change is
+//! written to the store first; once it is durable it becomes visible to readers, then it is sent to
+//! every subscriber, and only then is the caller answered: no attempt starts with an old URL or
+//! secret after the change was acknowledged. Changes come one at a time, and each is carried
+//! through to the end in a task of its own, whether its asker still waits or not, so that memory
+//! and store never differ.
+//!
+//! The numbers of tenants and webhooks are given once and never again, because the logs name them
+//! by number. What a stored row looks like is in `layout` and `wire`.
+//!
+//! The directory knows nothing of HTTP, and it does not judge a webhook's URL: it takes one that
+//! was judged.
+
+mod change;
+mod key;
+mod layout;
+mod operator_key;
+mod state;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    path::Path,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use tokio::sync::{Mutex, mpsc};
+use zeroize::Zeroizing;
+
+pub use self::{
+    change::{ChangeError, MAX_GATEWAY_KEYS, NewTenant, WebhookPatch},
+    key::{ApiKey, KeyText, MAX_KEY_TEXT, OPERATOR_PREFIX, PRODUCER_PREFIX, TENANT_PREFIX},
+    operator_key::{OperatorKey, OperatorKeyError},
+};
+use self::{
+    key::KeyHash,
+    state::{Edit, State},
+    wire::BadRow,
+};
+use crate::{
+    clock::Millis,
+    config::Limits,
+    event::EventType,
+    id::{KeyId, TenantNo, WebhookId, WebhookNo},
+    store::{Route, Row, Store},
+    tenant::Tenant,
+    webhook::Webhook,
+};
+
+/// A tenant with its routes made ready: one shared list per event type.
+#[derive(Debug)]
+pub struct TenantEntry {
+    pub tenant: Arc<Tenant>,
+    routes: [Arc<[Route]>; 6],
+}
+
+impl TenantEntry {
+    pub fn routes(&self, event_type: EventType) -> Arc<[Route]> {
+        Arc::clone(&self.routes[event_type as usize])
+    }
+}
+
+/// What subscribers (the shards) are told.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// New or changed; also sent for each webhook of a tenant whose secrets changed.
+    WebhookSet {
+        webhook: Arc<Webhook>,
+        tenant: Arc<Tenant>,
+    },
+    WebhookRemoved {
+        webhook: WebhookNo,
+    },
+}
+
+/// For whom a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Principal {
+    Operator,
+    /// May only send events.
+    Producer,
+    Tenant(TenantNo),
+}
+
+impl Principal {
+    /// The name of its kind in the API.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Producer => "producer",
+            Self::Tenant(_) => "tenant",
+        }
+    }
+}
+
+/// Why the stored directory cannot be used. Starting without a row would drop events or let a
+/// revoked key in, so there is no partial directory.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(
+        "the directory's row {row} is damaged: {reason}; put back a copy of the data directory"
+    )]
+    Damaged { row: String, reason: String },
+    #[error(
+        "the directory's row {row} was written by a newer version (format {version}); run that version, or set another data_dir"
+    )]
+    Newer { row: String, version: u8 },
+}
+
+/// A cheap handle; copies share one directory.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    state: RwLock<State>,
+    /// Held for the length of a change: changes come one at a time.
+    writer: Mutex<Writer>,
+}
+
+/// What only changes need.
+#[derive(Debug)]
+struct Writer {
+    limits: Limits,
+    subscribers: Vec<mpsc::Sender<Change>>,
+}
+
+impl Directory {
+    /// The directory as the store's rows tell it.
+    pub fn load(store: Store, rows: Vec<Row>, limits: Limits) -> Result<Self, LoadError> {
+        let mut edits = Vec::with_capacity(rows.len());
+        for Row { key, value } in rows {
+            let Some(value) = value.map(Zeroizing::new) else { continue };
+            edits.push(wire::decode(&key, &value).map_err(|bad| LoadError::of(&key, bad))?);
+        }
+        // What others refer to comes first, and deletions in the order in which they happened.
+        edits.sort_by_key(|edit| match edit {
+            Edit::TenantSet(_) => (0, 0),
+            Edit::WebhookSet(_) => (1, 0),
+            Edit::DeletedSet { order, .. } => (2, *order),
+            _ => (3, 0),
+        });
+        let mut state = State::default();
+        state.apply(edits);
+        check_references(&state)?;
+        let writer = Mutex::new(Writer { limits, subscribers: Vec::new() });
+        Ok(Self { inner: Arc::new(Inner { store, state: RwLock::new(state), writer }) })
+    }
+
+    /// Takes the operator's key from the environment's value or from the data directory, and makes
+    /// one where there is none. It alone is valid until then.
+    pub fn ensure_operator_key(
+        &self,
+        environment: Option<&str>,
+        data_dir: &Path,
+    ) -> Result<OperatorKey, OperatorKeyError> {
+        let (text, origin) = operator_key::obtain(environment, data_dir)?;
+        self.write().operator = Some(KeyHash::of(text.expose()));
+        Ok(origin)
+    }
+
+    /// New limits, for what is made from now on; what exists stays.
+    pub async fn set_limits(&self, limits: Limits) {
+        self.inner.writer.lock().await.limits = limits;
+    }
+
+    /// The tenant of this name.
+    pub fn tenant(&self, id: &str) -> Option<Arc<TenantEntry>> {
+        let state = self.read();
+        let no = state.tenant_names.get(id)?;
+        state.tenants.get(no).map(|tenant| Arc::clone(&tenant.entry))
+    }
+
+    pub fn tenant_by_no(&self, no: TenantNo) -> Option<Arc<TenantEntry>> {
+        self.read().tenants.get(&no).map(|tenant| Arc::clone(&tenant.entry))
+    }
+
+    pub fn webhook_by_no(&self, no: WebhookNo) -> Option<Arc<Webhook>> {
+        self.read().webhooks.get(&no).cloned()
+    }
+
+    /// The tenant's webhook of this id; none also where it is another tenant's.
+    pub fn webhook(&self, tenant: TenantNo, id: WebhookId) -> Option<Arc<Webhook>> {
+        let state = self.read();
+        let webhook = state.webhooks.get(state.webhook_ids.get(&id)?)?;
+        (webhook.tenant == tenant).then(|| Arc::clone(webhook))
+    }
+
+    /// The number behind an id, also where the webhook was deleted (and is not yet forgotten).
+    pub fn webhook_no(&self, tenant: TenantNo, id: WebhookId) -> Option<WebhookNo> {
+        if let Some(webhook) = self.webhook(tenant, id) {
+            return Some(webhook.no);
+        }
+        let state = self.read();
+        let deleted = &state.tenants.get(&tenant)?.deleted;
+        deleted.iter().copied().find(|no| state.deleted.get(no) == Some(&(tenant, id)))
+    }
+
+    /// The id behind a number, also where the webhook was deleted (and is not yet forgotten).
+    pub fn webhook_id(&self, no: WebhookNo) -> Option<WebhookId> {
+        let state = self.read();
+        let live = state.webhooks.get(&no).map(|webhook| webhook.id);
+        live.or_else(|| state.deleted.get(&no).map(|(_, id)| *id))
+    }
+
+    /// Up to `limit` tenants made before `before`, newest first.
+    pub fn tenants(&self, before: Option<TenantNo>, limit: usize) -> Vec<Arc<Tenant>> {
+        let state = self.read();
+        let end = before.unwrap_or(TenantNo(u32::MAX));
+        let older = state.tenants.range(..end).rev().take(limit);
+        older.map(|(_, tenant)| Arc::clone(&tenant.entry.tenant)).collect()
+    }
+
+    /// Up to `limit` webhooks of the tenant made before `before`, newest first.
+    pub fn webhooks(
+        &self,
+        tenant: TenantNo,
+        before: Option<WebhookNo>,
+        limit: usize,
+    ) -> Vec<Arc<Webhook>> {
+        let state = self.read();
+        let Some(owner) = state.tenants.get(&tenant) else { return Vec::new() };
+        let end = before.unwrap_or(WebhookNo(u32::MAX));
+        let older = owner.webhooks.range(..end).rev().take(limit);
+        older.filter_map(|no| state.webhooks.get(no).cloned()).collect()
+    }
+
+    /// Up to `limit` keys, of one tenant or of all and the gateway's own, made before `before`,
+    /// newest first.
+    pub fn keys(
+        &self,
+        tenant: Option<TenantNo>,
+        before: Option<(Millis, KeyId)>,
+        limit: usize,
+    ) -> Vec<Arc<ApiKey>> {
+        let state = self.read();
+        let order = match tenant {
+            Some(no) => state.tenants.get(&no).map(|tenant| &tenant.keys),
+            None => Some(&state.key_order),
+        };
+        let Some(order) = order else { return Vec::new() };
+        let end = before.unwrap_or((Millis::MAX, KeyId(u128::MAX)));
+        let older = order.range(..end).rev().take(limit);
+        older.filter_map(|(_, id)| state.keys.get(id).cloned()).collect()
+    }
+
+    /// How many webhooks are enabled, and how many are not.
+    pub fn webhook_counts(&self) -> (usize, usize) {
+        let state = self.read();
+        let enabled = state.webhooks.values().filter(|webhook| webhook.enabled).count();
+        (enabled, state.webhooks.len() - enabled)
+    }
+
+    /// Who presents this bearer key; none where it is unknown or revoked. Whatever the text, one
+    /// hash is made and one constant-time compare is done.
+    pub fn authenticate(&self, key: &str) -> Option<Principal> {
+        if key.len() > MAX_KEY_TEXT {
+            return None;
+        }
+        let presented = KeyHash::of(key);
+        let state = self.read();
+        let named = key::id_in(key).and_then(|id| state.keys.get(&id));
+        let (kept, principal) = match named {
+            Some(named) => (named.hash, named.principal),
+            None => (state.operator?, Principal::Operator),
+        };
+        kept.matches(&presented).then_some(principal)
+    }
+
+    /// Everything as it stands now, then each change after its commit. The capacity is the
+    /// receiver's; a change waits until every subscriber has room, so a subscriber must never wait
+    /// for a change to be answered. One that is dropped is forgotten.
+    pub async fn subscribe(&self, subscriber: mpsc::Sender<Change>) {
+        // Taken first: what is sent here and what is sent later leave no gap and no overlap.
+        let mut writer = self.inner.writer.lock().await;
+        let now: Vec<Change> = {
+            let state = self.read();
+            let mut webhooks: Vec<&Arc<Webhook>> = state.webhooks.values().collect();
+            webhooks.sort_unstable_by_key(|webhook| webhook.no);
+            webhooks.into_iter().filter_map(|webhook| state.set_change(webhook)).collect()
+        };
+        for change in now {
+            if subscriber.send(change).await.is_err() {
+                return;
+            }
+        }
+        writer.subscribers.push(subscriber);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        // No code that may panic runs under the lock, so a poisoned one is still whole.
+        self.inner.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.inner.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    async fn tell(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            for subscriber in &self.subscribers {
+                // Gone ones are forgotten below.
+                let _ = subscriber.send(change.clone()).await;
+            }
+        }
+        self.subscribers.retain(|subscriber| !subscriber.is_closed());
+    }
+}
+
+impl LoadError {
+    fn of(key: &[u8], bad: BadRow) -> Self {
+        let row = match layout::RowKey::decode(key) {
+            Some(key) => format!("{key:?}"),
+            None => format!("{key:02x?}"),
+        };
+        match bad {
+            BadRow::Newer(version) => Self::Newer { row, version },
+            other => Self::Damaged { row, reason: other.to_string() },
+        }
+    }
+}
+
+/// Rows that refer to each other are written together, so a loose end is damage.
+fn check_references(state: &State) -> Result<(), LoadError> {
+    let damaged =
+        |row: String, reason: &str| Err(LoadError::Damaged { row, reason: reason.to_owned() });
+    for webhook in state.webhooks.values() {
+        if !state.tenants.contains_key(&webhook.tenant) {
+            return damaged(format!("{:?}", webhook.no), "its tenant is missing");
+        }
+    }
+    for key in state.keys.values() {
+        if let Principal::Tenant(no) = key.principal
+            && !state.tenants.contains_key(&no)
+        {
+            return damaged(format!("{:?}", key.id), "its tenant is missing");
+        }
+    }
+    let tenant = state.tenants.keys().map(|no| no.0).max().unwrap_or(0);
+    let numbers = state.webhooks.keys().chain(state.deleted.keys());
+    let webhook = numbers.map(|no| no.0).max().unwrap_or(0);
+    if tenant >= state.counters.next_tenant || webhook >= state.counters.next_webhook {
+        return damaged("Counters".to_owned(), "a number was given that is not counted");
+    }
+    Ok(())
+}

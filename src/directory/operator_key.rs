@@ -1,0 +1,123 @@
+//! The operator's first key: from the environment, from the data directory, or made at first
+//! start.
+//!
+//! It is kept outside the store so that whoever can read the data directory's owner-only files can
+//! always get in, even where every other key was lost.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{ErrorKind, Read as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use super::{
+    Principal,
+    key::{KeyText, MAX_KEY_TEXT, OPERATOR_PREFIX},
+};
+use crate::id::{KeyId, random_u128};
+
+/// The file's name in the data directory.
+const FILE: &str = "operator.key";
+
+/// The shortest operator key that is accepted, characters.
+const MIN_LEN: usize = 32;
+
+/// Where the operator's key came from.
+#[derive(Clone, Debug)]
+pub enum OperatorKey {
+    /// Made just now and written to the file: print it once.
+    Made(KeyText),
+    /// Read from the file.
+    File,
+    /// Given by `SENDERZ_OPERATOR_KEY`; the file, if any, is not used.
+    Environment,
+}
+
+/// Why there is no operator key. Each says what to do; none shows the key.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorKeyError {
+    #[error(
+        "SENDERZ_OPERATOR_KEY must start with `szk_operator_` and have 32 to 256 visible ASCII characters"
+    )]
+    BadEnvironment,
+    #[error(
+        "{0} does not hold an operator key; restore it, or delete it and a new key is made at the next start"
+    )]
+    BadFile(PathBuf),
+    #[error("{0} can be read by other users; run `chmod 600` on it")]
+    Exposed(PathBuf),
+    #[error("{path} could not be used: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+}
+
+pub(super) fn obtain(
+    environment: Option<&str>,
+    data_dir: &Path,
+) -> Result<(KeyText, OperatorKey), OperatorKeyError> {
+    if let Some(text) = environment {
+        if !is_acceptable(text) {
+            return Err(OperatorKeyError::BadEnvironment);
+        }
+        let key = KeyText::from_text(Zeroizing::new(text.to_owned()));
+        return Ok((key, OperatorKey::Environment));
+    }
+    let path = data_dir.join(FILE);
+    match read(&path)? {
+        Some(key) => Ok((key, OperatorKey::File)),
+        None => {
+            let key = KeyText::generate(Principal::Operator, KeyId(random_u128()));
+            write(data_dir, &path, &key).map_err(|source| OperatorKeyError::Io { path, source })?;
+            Ok((key.clone(), OperatorKey::Made(key)))
+        }
+    }
+}
+
+fn is_acceptable(text: &str) -> bool {
+    text.starts_with(OPERATOR_PREFIX)
+        && (MIN_LEN..=MAX_KEY_TEXT).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn read(path: &Path) -> Result<Option<KeyText>, OperatorKeyError> {
+    let io = |source| OperatorKeyError::Io { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    if file.metadata().map_err(io)?.permissions().mode() & 0o077 != 0 {
+        return Err(OperatorKeyError::Exposed(path.to_owned()));
+    }
+    // Two more than a key and its newline may have, so that a longer file is seen to be longer.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_TEXT + 3));
+    match file.take(MAX_KEY_TEXT as u64 + 3).read_to_string(&mut text) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            return Err(OperatorKeyError::BadFile(path.to_owned()));
+        }
+        Err(error) => return Err(io(error)),
+    }
+    let key = text.trim_end();
+    if !is_acceptable(key) {
+        return Err(OperatorKeyError::BadFile(path.to_owned()));
+    }
+    Ok(Some(KeyText::from_text(Zeroizing::new(key.to_owned()))))
+}
+
+/// Written beside and renamed, so that a crash leaves a whole key or none.
+fn write(data_dir: &Path, path: &Path, key: &KeyText) -> std::io::Result<()> {
+    let beside = data_dir.join(format!("{FILE}.new"));
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(key.expose().as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    File::open(data_dir)?.sync_all()
+}
