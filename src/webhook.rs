@@ -67,6 +67,12 @@ impl SuccessRule {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct CustomHeaders(Vec<(http::HeaderName, http::HeaderValue)>);
 
+impl CustomHeaders {
+    pub fn iter(&self) -> impl Iterator<Item = (&http::HeaderName, &http::HeaderValue)> {
+        self.0.iter().map(|(name, value)| (name, value))
+    }
+}
+
 impl std::fmt::Debug for CustomHeaders {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()

@@ -4,6 +4,10 @@
 //! and never parses again. [`Policy::judge_ip`] is asked about the address of the very connection
 //! that carries a request.
 
+mod address;
+
+pub use address::Denied;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
