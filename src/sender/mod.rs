@@ -2,14 +2,35 @@
 //!
 //! sign ▶ resolve ▶ judge ▶ connect ▶ (TLS) ▶ request ▶ read a bounded response ▶ [`Attempted`].
 //! It decides nothing about what follows: the engine does.
+//!
+//! A [`Sender`] belongs to one shard: one thread, a current-thread runtime and a `LocalSet`, its
+//! own pool, resolver and TLS configuration. It is not `Send` and has no lock. Everything that an
+//! attempt can meet is data in [`Attempted`]; only a sender that cannot be made is an error.
+//!
+//! What it deliberately does not do: follow redirects, use a proxy of the environment, decompress,
+//! keep cookies, resume TLS sessions, and retry anything that may have reached the receiver.
 
+mod attempt;
+mod connect;
+mod connection;
+mod dns;
+mod failure;
+mod outcome;
+mod pool;
+mod response;
+pub mod sign;
 pub mod target;
+mod tls;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use connect::Connector;
+use pool::Pool;
+
 use crate::{
+    clock::Clock,
     delivery::{Attempt, Outcome},
     engine::Blame,
     event::EventType,
@@ -47,6 +68,68 @@ pub struct Settings {
     /// The most that a `Retry-After` may ask for.
     pub max_retry_after: Duration,
     pub success: SuccessRule,
+    /// The engine's clock: `Outcome::Retry::not_before` is in its time.
+    pub clock: Clock,
+}
+
+/// Why there can be no sender.
+#[derive(Debug, thiserror::Error)]
+pub enum SenderError {
+    #[error("the system's name servers cannot be read: {0}")]
+    Dns(String),
+    #[error("cannot use the certificates in {file}: {why}")]
+    CaFile { file: PathBuf, why: String },
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
+}
+
+/// Makes attempts, for one shard. Its methods must run inside a `LocalSet`.
+pub struct Sender {
+    pool: Rc<Pool>,
+    connector: Connector,
+    clock: Clock,
+    max_response: usize,
+    keep_response: usize,
+    max_retry_after: Duration,
+}
+
+impl Sender {
+    pub fn new(settings: Settings) -> Result<Self, SenderError> {
+        Ok(Self {
+            pool: Pool::new(&settings),
+            connector: Connector::new(&settings)?,
+            clock: settings.clock,
+            max_response: settings.max_response,
+            keep_response: settings.keep_response,
+            max_retry_after: settings.max_retry_after,
+        })
+    }
+
+    /// From now on, addresses are judged by `policy`, those of open connections too.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        self.connector.set_policy(policy);
+    }
+
+    /// What is open now.
+    pub fn connections(&self) -> Connections {
+        Connections { open: self.pool.open(), idle: self.pool.idle(), origins: self.pool.origins() }
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+/// A sender's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// With and without a request; those being opened included.
+    pub open: usize,
+    pub idle: usize,
+    /// Origins (tenant, scheme, host, port) that are remembered.
+    pub origins: usize,
 }
 
 /// An attempt to make.

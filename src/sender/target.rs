@@ -1,3 +1,333 @@
 //! A webhook made ready to be called: everything that does not change between its attempts.
-#[derive(Debug)]
-pub struct Target {}
+//!
+//! The header block is built once, with a placeholder where each attempt puts its own value.
+//! A request is a clone of the block, with those values replaced: the map never grows, and all
+//! values of one attempt are slices of one allocation.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header,
+    uri::{Authority, PathAndQuery, Scheme as UriScheme},
+};
+use http_body_util::Full;
+use rustls::pki_types::ServerName;
+
+use super::{Outgoing, Settings, sign::Signer};
+use crate::{
+    clock::Millis,
+    delivery::Protocol,
+    guard::{Host, Scheme, WebhookUrl},
+    id::{TenantNo, WebhookNo},
+    tenant::Tenant,
+    webhook::{SuccessRule, Webhook},
+};
+
+const USER_AGENT: HeaderValue = HeaderValue::from_static("senderZ-Webhooks/1.0");
+const PLACEHOLDER: HeaderValue = HeaderValue::from_static("");
+
+static SIGNATURE: HeaderName = HeaderName::from_static("x-senderz-signature");
+static EVENT: HeaderName = HeaderName::from_static("x-senderz-event");
+static DELIVERY: HeaderName = HeaderName::from_static("x-senderz-delivery");
+static ATTEMPT: HeaderName = HeaderName::from_static("x-senderz-attempt");
+static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// Enough for the values of one attempt while two secrets sign.
+const VALUES_CAPACITY: usize = 384;
+
+/// Which connections may carry a request. No tenant's byte travels on another tenant's connection,
+/// and the scheme is part of the key because it decides the TLS identity: there is one client
+/// configuration without client certificates, so scheme, host and port say all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct OriginKey {
+    pub(super) tenant: TenantNo,
+    pub(super) scheme: Scheme,
+    pub(super) host: Host,
+    pub(super) port: u16,
+}
+
+/// A webhook made ready to be called.
+pub struct Target {
+    webhook: WebhookNo,
+    pub(super) origin: OriginKey,
+    /// For TLS; none where the URL is `http`, or where its host cannot name a TLS server.
+    pub(super) server_name: Option<ServerName<'static>>,
+    pub(super) timeout: Duration,
+    pub(super) success: SuccessRule,
+    headers: HeaderMap,
+    /// `/path?query`, for HTTP/1.1.
+    origin_form: Uri,
+    /// With scheme and authority, which HTTP/2 sends as pseudo headers.
+    absolute_form: Uri,
+    signer: Signer,
+}
+
+impl Target {
+    /// What `webhook` leaves open is taken from `defaults`.
+    pub fn new(webhook: &Webhook, tenant: &Tenant, defaults: &Settings) -> Self {
+        let url = &webhook.url;
+        let authority = authority(url);
+        let path = request_target(&url.path_and_query);
+        let mut parts = http::uri::Parts::default();
+        parts.path_and_query = Some(path.clone());
+        let origin_form = Uri::from_parts(parts).expect("a path alone is a URI");
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(match url.scheme {
+            Scheme::Http => UriScheme::HTTP,
+            Scheme::Https => UriScheme::HTTPS,
+        });
+        parts.authority = Some(authority.clone());
+        parts.path_and_query = Some(path);
+        let absolute_form = Uri::from_parts(parts).expect("all three parts are there");
+        Self {
+            webhook: webhook.no,
+            origin: OriginKey {
+                tenant: webhook.tenant,
+                scheme: url.scheme,
+                host: url.host.clone(),
+                port: url.port,
+            },
+            server_name: server_name(url),
+            timeout: webhook.timeout.unwrap_or(defaults.timeout),
+            success: webhook.success.unwrap_or(defaults.success),
+            headers: header_block(&authority, webhook.headers.iter()),
+            origin_form,
+            absolute_form,
+            signer: Signer::new(&tenant.secrets),
+        }
+    }
+
+    /// The request of one attempt, made at the wall time `at`.
+    pub(super) fn request(
+        &self,
+        out: &Outgoing,
+        at: Millis,
+        protocol: Protocol,
+    ) -> Request<Full<Bytes>> {
+        let mut headers = self.headers.clone();
+        self.stamp(&mut headers, out, at);
+        let mut request = Request::new(Full::new(out.payload.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = match protocol {
+            Protocol::Http1 => self.origin_form.clone(),
+            Protocol::Http2 => {
+                // `:authority` says it.
+                headers.remove(header::HOST);
+                self.absolute_form.clone()
+            }
+        };
+        *request.headers_mut() = headers;
+        request
+    }
+
+    fn stamp(&self, headers: &mut HeaderMap, out: &Outgoing, at: Millis) {
+        let mut values = Values::new();
+        let length = values.write(|text| push_decimal(text, out.payload.len() as u64));
+        let delivery = values.write(|text| text.extend_from_slice(&out.delivery.encode()));
+        let attempt = values.write(|text| push_decimal(text, u64::from(out.number)));
+        let id = values.write(|text| text.extend_from_slice(&out.event.encode()));
+        let timestamp = values.write(|text| push_decimal(text, at / 1000));
+        let hex = values.write(|text| self.signer.write_hex(at, &out.payload, text));
+        let mut stamp = [0; 20];
+        let stamp = decimal(&mut stamp, at / 1000);
+        let standard = values.write(|text| {
+            self.signer.write_standard(at, &out.event.encode(), stamp, &out.payload, text);
+        });
+        let text = values.finish();
+        let mut put = |name: &HeaderName, (from, to): (usize, usize)| {
+            set(headers, name, ascii(text.slice(from..to)));
+        };
+        put(&header::CONTENT_LENGTH, length);
+        put(&DELIVERY, delivery);
+        put(&ATTEMPT, attempt);
+        put(&WEBHOOK_ID, id);
+        put(&WEBHOOK_TIMESTAMP, timestamp);
+        put(&SIGNATURE, hex);
+        put(&WEBHOOK_SIGNATURE, standard);
+        set(headers, &EVENT, HeaderValue::from_static(out.event_type.as_str()));
+    }
+}
+
+/// Headers and path may hold a tenant's credentials, so neither is shown.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("webhook", &self.webhook)
+            .field("tenant", &self.origin.tenant)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The values of one attempt, end to end in one buffer.
+struct Values(Vec<u8>);
+
+impl Values {
+    fn new() -> Self {
+        Self(Vec::with_capacity(VALUES_CAPACITY))
+    }
+
+    /// Where what `write` appends begins and ends.
+    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> (usize, usize) {
+        let from = self.0.len();
+        write(&mut self.0);
+        (from, self.0.len())
+    }
+
+    fn finish(self) -> Bytes {
+        Bytes::from(self.0)
+    }
+}
+
+/// Header values in the order in which they are sent. Our own names always win: the guard refuses
+/// custom headers with these names, and this makes sure of it.
+fn header_block<'a>(
+    authority: &Authority,
+    custom: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+) -> HeaderMap {
+    let host = HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII");
+    let mut headers = HeaderMap::with_capacity(32);
+    headers.insert(header::HOST, host);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, PLACEHOLDER);
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::USER_AGENT, USER_AGENT);
+    for name in [&SIGNATURE, &EVENT, &DELIVERY, &ATTEMPT] {
+        headers.insert(name, PLACEHOLDER);
+    }
+    for name in [&WEBHOOK_ID, &WEBHOOK_TIMESTAMP, &WEBHOOK_SIGNATURE] {
+        headers.insert(name, PLACEHOLDER);
+    }
+    let ours = headers.clone();
+    for (name, value) in custom.filter(|(name, _)| !ours.contains_key(*name)) {
+        let mut value = value.clone();
+        // Often a credential: HTTP/2 then never puts it into a shared compression table.
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    headers
+}
+
+/// Replaces a placeholder. Values that differ with every attempt would only push useful entries
+/// out of HTTP/2's compression table, so they are marked to stay out of it.
+fn set(headers: &mut HeaderMap, name: &HeaderName, mut value: HeaderValue) {
+    value.set_sensitive(*name != EVENT);
+    *headers.get_mut(name).expect("the block has a placeholder for it") = value;
+}
+
+fn ascii(text: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text).expect("ids, digits, hex and base64 are visible ASCII")
+}
+
+fn authority(url: &WebhookUrl) -> Authority {
+    let host = match &url.host {
+        Host::Name(name) => name.clone(),
+        Host::V4(ip) => ip.to_string(),
+        Host::V6(ip) => format!("[{ip}]"),
+    };
+    let text = match (url.scheme, url.port) {
+        (Scheme::Http, 80) | (Scheme::Https, 443) => host,
+        (_, port) => format!("{host}:{port}"),
+    };
+    text.parse().expect("a canonical host and port are an authority")
+}
+
+fn server_name(url: &WebhookUrl) -> Option<ServerName<'static>> {
+    match (url.scheme, &url.host) {
+        (Scheme::Http, _) => None,
+        (Scheme::Https, Host::Name(name)) => ServerName::try_from(name.clone()).ok(),
+        (Scheme::Https, Host::V4(ip)) => Some(ServerName::from(std::net::IpAddr::V4(*ip))),
+        (Scheme::Https, Host::V6(ip)) => Some(ServerName::from(std::net::IpAddr::V6(*ip))),
+    }
+}
+
+/// The URL standard and `http::Uri` do not agree on every character; what the latter refuses is
+/// percent-encoded.
+fn request_target(path_and_query: &str) -> PathAndQuery {
+    path_and_query.parse().unwrap_or_else(|_| {
+        let mut encoded = String::with_capacity(path_and_query.len() + 16);
+        for byte in path_and_query.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%".contains(&byte) {
+                encoded.push(char::from(byte));
+            } else {
+                encoded.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        encoded.parse().expect("only characters of RFC 3986 are left")
+    })
+}
+
+fn push_decimal(text: &mut Vec<u8>, number: u64) {
+    text.extend_from_slice(decimal(&mut [0; 20], number));
+}
+
+fn decimal(buffer: &mut [u8; 20], mut number: u64) -> &[u8] {
+    let mut at = buffer.len();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &buffer[at..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_written_in_full() {
+        for number in [0, 7, 10, 1_795_407_600, u64::MAX] {
+            assert_eq!(decimal(&mut [0; 20], number), number.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn custom_headers_follow_ours_and_never_replace_them() {
+        let custom = [
+            (HeaderName::from_static("authorization"), HeaderValue::from_static("Bearer secret")),
+            (HeaderName::from_static("x-extra"), HeaderValue::from_static("1")),
+            (HeaderName::from_static("x-extra"), HeaderValue::from_static("2")),
+            (HeaderName::from_static("host"), HeaderValue::from_static("evil.example")),
+        ];
+        let block = header_block(
+            &Authority::from_static("a.example:8443"),
+            custom.iter().map(|(name, value)| (name, value)),
+        );
+        assert_eq!(block[header::HOST], "a.example:8443");
+        assert_eq!(block.get_all("x-extra").iter().count(), 2);
+        assert!(block["authorization"].is_sensitive());
+        assert!(!format!("{block:?}").contains("secret"));
+    }
+
+    #[test]
+    fn request_targets_keep_what_a_uri_allows() {
+        let check = |given: &str, expected: &str| {
+            assert_eq!(request_target(given).as_str(), expected);
+        };
+        check("/hooks/a%20b?x=1&y=[2]", "/hooks/a%20b?x=1&y=[2]");
+        check("/a<b>", "/a%3Cb%3E");
+        check("/", "/");
+        for byte in (b'!'..=b'~').filter(|byte| *byte != b'#') {
+            let (path, query) = (format!("/a{0}b", byte as char), format!("/?a{0}b", byte as char));
+            assert!(request_target(&path).as_str().starts_with("/a"), "{path}");
+            assert!(request_target(&query).as_str().starts_with("/?a"), "{query}");
+        }
+    }
+
+    #[test]
+    fn authorities_leave_the_default_port_out() {
+        let check = |scheme, host, port, expected: &str| {
+            let url = WebhookUrl { scheme, host, port, path_and_query: "/".to_owned() };
+            assert_eq!(authority(&url).as_str(), expected);
+        };
+        check(Scheme::Https, Host::Name("a_b.example".to_owned()), 443, "a_b.example");
+        check(Scheme::Https, Host::Name("a.example".to_owned()), 80, "a.example:80");
+        check(Scheme::Http, Host::V4([192, 0, 2, 1].into()), 80, "192.0.2.1");
+        check(Scheme::Http, Host::V6("2001:db8::1".parse().unwrap()), 8080, "[2001:db8::1]:8080");
+    }
+}

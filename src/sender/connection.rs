@@ -1,0 +1,271 @@
+//! An open connection: a handle that sends, and a task that drives it.
+//!
+//! Each connection has one task, spawned on the shard's own thread. The handle owns the
+//! connection's life: when it is dropped (idle for too long, evicted, its attempt given up), the
+//! task gets [`LINGER`] to say goodbye, and then the socket is shut down under it. A peer that
+//! neither reads nor closes can therefore not keep a descriptor.
+
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io::{self, IoSlice},
+    net::SocketAddr,
+    os::fd::AsFd as _,
+    pin::{Pin, pin},
+    rc::{Rc, Weak},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::oneshot,
+    task::spawn_local,
+    time::timeout,
+};
+
+use super::pool::Permit;
+
+/// How long a connection whose handle is gone may take to close.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A response's head on HTTP/1.1, and how far its body is read ahead of us.
+const HTTP1_BUFFER: usize = 32 * 1024;
+
+/// A response's head on HTTP/2.
+const HTTP2_HEADER_LIST: u32 = 16 * 1024;
+
+/// One response body fits with room to spare; what is beyond its limit is never read.
+const HTTP2_STREAM_WINDOW: u32 = 128 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// While requests are open, a peer that is silent this long is asked whether it is there …
+const HTTP2_PING_AFTER: Duration = Duration::from_secs(10);
+/// … and has this long to say so.
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A TCP stream that its connection task and the pool can both look at.
+#[derive(Clone, Debug)]
+pub(super) struct Socket(Rc<RefCell<TcpStream>>);
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self(Rc::new(RefCell::new(stream)))
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
+    }
+}
+
+/// What both kinds of connection know of themselves. Dropping it closes the connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) peer: SocketAddr,
+    pub(super) opened: Instant,
+    socket: Weak<RefCell<TcpStream>>,
+    _permit: Permit,
+    _released: oneshot::Sender<Infallible>,
+}
+
+impl Link {
+    /// Asks the kernel, past the runtime, whether an idle peer has closed the connection or sent
+    /// what nobody asked for. The runtime may not have heard of it yet, and a request written now
+    /// would be lost.
+    pub(super) fn is_quiet(&self) -> bool {
+        let Some(socket) = self.socket.upgrade() else { return false };
+        let peeked =
+            recv(socket.borrow().as_fd(), &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(peeked, Err(rustix::io::Errno::AGAIN))
+    }
+}
+
+/// An HTTP/1.1 connection; whoever holds it has it alone.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<Full<Bytes>>,
+    pub(super) link: Link,
+}
+
+impl Http1 {
+    pub(super) async fn open<T>(io: T, socket: Opened) -> hyper::Result<Self>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .title_case_headers(true)
+            .max_buf_size(HTTP1_BUFFER)
+            .handshake(TokioIo::new(io))
+            .await?;
+        Ok(Self { sender, link: socket.drive(connection) })
+    }
+
+    /// Whether it can take a request now. A connection that is still writing the last request
+    /// (the response came early) is not worth waiting for.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready() && !self.sender.is_closed()
+    }
+}
+
+/// An HTTP/2 connection, shared by requests of one tenant to one origin.
+#[derive(Debug)]
+pub(super) struct Http2 {
+    pub(super) sender: http2::SendRequest<Full<Bytes>>,
+    pub(super) link: Link,
+    pub(super) streams: Cell<usize>,
+    /// When the last stream ended.
+    pub(super) idle_since: Cell<Instant>,
+    /// The server said that it takes no more requests.
+    pub(super) leaving: Cell<bool>,
+    /// The server's own limit of open streams, as last heard.
+    allowed: Rc<Cell<usize>>,
+}
+
+impl Http2 {
+    pub(super) async fn open<T>(io: T, socket: Opened) -> hyper::Result<Self>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let (sender, connection) = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .max_header_list_size(HTTP2_HEADER_LIST)
+            .keep_alive_interval(HTTP2_PING_AFTER)
+            .keep_alive_timeout(HTTP2_PING_TIMEOUT)
+            .handshake(TokioIo::new(io))
+            .await?;
+        let allowed = Rc::new(Cell::new(connection.current_max_send_streams()));
+        let heard = Rc::clone(&allowed);
+        let idle_since = Cell::new(socket.at);
+        let link = socket.drive(async move {
+            let mut connection = pin!(connection);
+            poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx);
+                heard.set(connection.current_max_send_streams());
+                ended
+            })
+            .await
+        });
+        let (streams, leaving) = (Cell::new(0), Cell::new(false));
+        Ok(Self { sender, link, streams, idle_since, leaving, allowed })
+    }
+
+    /// Whether it can take one more request, of at most `limit`.
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        self.streams.get() < limit.min(self.allowed.get()).max(1)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.leaving.get() && !self.sender.is_closed()
+    }
+}
+
+/// A socket that is connected, about to become a connection.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) peer: SocketAddr,
+    pub(super) at: Instant,
+    pub(super) socket: Socket,
+    pub(super) permit: Permit,
+}
+
+impl Opened {
+    /// Spawns the task that moves the connection's bytes.
+    fn drive(self, connection: impl Future<Output = hyper::Result<()>> + 'static) -> Link {
+        let (released, mut handle) = oneshot::channel::<Infallible>();
+        let socket = Rc::downgrade(&self.socket.0);
+        let under = Weak::clone(&socket);
+        spawn_local(async move {
+            if let Err(error) = finish(connection, &mut handle).await {
+                // The attempt that it hit, if there was one, has been told; this is for the rest.
+                tracing::trace!(%error, "connection ended");
+            }
+            close(under).await;
+        });
+        Link { peer: self.peer, opened: self.at, socket, _permit: self.permit, _released: released }
+    }
+}
+
+/// Drives a connection to its end, or until it has had its time after its handle was dropped.
+async fn finish(
+    connection: impl Future<Output = hyper::Result<()>>,
+    handle: &mut oneshot::Receiver<Infallible>,
+) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        ended = &mut connection => return ended,
+        _ = handle => {}
+    }
+    timeout(LINGER, connection).await.unwrap_or(Ok(()))
+}
+
+/// HTTP/2 keeps its socket in a task of its own, which flushes what is left and then closes. It
+/// gets the same time as everyone; after that, what it waits for fails.
+async fn close(socket: Weak<RefCell<TcpStream>>) {
+    if socket.strong_count() == 0 {
+        return;
+    }
+    tokio::time::sleep(LINGER).await;
+    if let Some(socket) = socket.upgrade() {
+        // Fails where the peer was faster.
+        let _ = shutdown(socket.borrow().as_fd(), Shutdown::Both);
+    }
+}
+
+/// Runs what hyper's HTTP/2 wants run beside a connection on the shard's own thread.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, task: F) {
+        spawn_local(task);
+    }
+}
