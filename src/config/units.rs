@@ -49,10 +49,14 @@ fn split(text: &str) -> Option<(u64, &str)> {
 }
 
 fn largest_unit(number: u64, units: &[(&str, u64)], smallest: &str) -> String {
-    units.iter().rev().find(|(_, factor)| number != 0 && number % factor == 0).map_or_else(
-        || format!("0{smallest}"),
-        |(unit, factor)| format!("{}{unit}", number / factor),
-    )
+    units
+        .iter()
+        .rev()
+        .find(|(_, factor)| number != 0 && number.is_multiple_of(*factor))
+        .map_or_else(
+            || format!("0{smallest}"),
+            |(unit, factor)| format!("{}{unit}", number / factor),
+        )
 }
 
 #[cfg(test)]
