@@ -1,1 +1,219 @@
-//! (to come)
+//! The command line: one file per command.
+//!
+//! Commands that talk to a running gateway do so through its API, as anyone would; only `serve`,
+//! `dev`, `check`, `config` and `health` read the configuration. Results go to stdout, everything
+//! else to stderr. Secrets are read from files and the environment, never from arguments, which
+//! other users of the machine can see.
+
+mod check;
+mod client;
+mod completions;
+mod config;
+mod deliveries;
+mod dev;
+mod health;
+mod logging;
+mod output;
+mod replay;
+mod send;
+mod serve;
+mod signature;
+pub mod sink;
+mod tenants;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod webhooks;
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+pub use self::output::Output;
+use crate::{
+    config::{Config, ConfigErrors, FlagSetting, Sources, environment},
+    metrics,
+    tenant::SigningSecret,
+};
+
+/// What the process tells its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Ok = 0,
+    Failure = 1,
+    Usage = 2,
+    /// A second signal cut the drain short.
+    Forced = 3,
+    /// A listener cannot bind, or the data directory is in use.
+    Unavailable = 69,
+    BadConfig = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Outbound webhook gateway: accepts message events, signs them and delivers them
+#[derive(Debug, Parser)]
+#[command(name = "senderz-gateway", version, disable_help_subcommand = true)]
+#[command(after_help = "Without a command it serves. Exit codes: 0 ok, 1 failure, 2 usage, \
+                        3 forced, 69 cannot bind or lock, 78 bad configuration.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Global {
+    /// Configuration file
+    #[arg(long, global = true, value_name = "FILE", env = "SENDERZ_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address of the API: an address and a port, or unix:/path (server.listen)
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Where the store lives (data_dir)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Sets any configuration key; lists are comma-separated
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+    /// A running gateway's API: http://host:port or unix:/path
+    #[arg(long, global = true, value_name = "URL", env = "SENDERZ_URL", default_value = client::DEFAULT_URL)]
+    pub url: client::BaseUrl,
+    /// File with the API key; without it SENDERZ_API_KEY, then <data_dir>/operator.key
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway
+    Serve,
+    /// Run the gateway with a built-in receiver and example events
+    Dev(dev::Args),
+    /// Validate the configuration and the files it names
+    Check,
+    /// Print the effective configuration and where each value comes from
+    Config,
+    /// Create, list, show and delete tenants
+    #[command(subcommand)]
+    Tenants(tenants::Command),
+    /// Create, list, show, update and delete webhooks
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
+    /// Send an event
+    Send(send::Args),
+    /// List, show and cancel deliveries
+    #[command(subcommand)]
+    Deliveries(deliveries::Command),
+    /// Send an ended delivery again
+    Replay(replay::Args),
+    /// Receive webhooks: count, verify, and fail on request
+    Sink(sink::Args),
+    /// Verify a signature over stdin
+    Verify(verify::Args),
+    /// Ask a running gateway whether it is ready
+    Health(health::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Parses the arguments, runs the command, and says how it went.
+pub fn main() -> ExitCode {
+    // First, so that the process's start time is right.
+    let _ = metrics::install();
+    // clap ends the process itself: help and version with 0, wrong usage with 2.
+    let Cli { global, command } = Cli::parse();
+    match run(global, command.unwrap_or(Command::Serve)) {
+        Ok(exit) => exit.into(),
+        Err(error) => report(&error).into(),
+    }
+}
+
+fn run(global: Global, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Serve => serve::run(&global),
+        Command::Dev(args) => dev::run(args, &global),
+        Command::Check => check::run(&global),
+        Command::Config => config::run(&global),
+        Command::Verify(args) => verify::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Sink(args) => block_on(sink::run(args, global.output)),
+        Command::Health(args) => block_on(health::run(args, &global)),
+        Command::Tenants(command) => block_on(tenants::run(command, &global)),
+        Command::Webhooks(command) => block_on(webhooks::run(command, &global)),
+        Command::Send(args) => block_on(send::run(args, &global)),
+        Command::Deliveries(command) => block_on(deliveries::run(command, &global)),
+        Command::Replay(args) => block_on(replay::run(args, &global)),
+    }
+}
+
+/// Says on stderr what went wrong, with its causes; and gives the exit code for it.
+fn report(error: &anyhow::Error) -> Exit {
+    let is_broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(is_broken_pipe) {
+        // Whoever read our output has seen enough (`… | head`).
+        return Exit::Ok;
+    }
+    let _ = io::Write::write_all(&mut io::stderr(), format!("error: {error:#}\n").as_bytes());
+    if error.is::<ConfigErrors>() { Exit::BadConfig } else { Exit::Failure }
+}
+
+/// For commands that are one conversation: a runtime on this thread.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(work)
+}
+
+impl Global {
+    /// Where the configuration comes from: these flags, the environment, the file.
+    pub fn sources(&self) -> Sources {
+        let setting = |flag, key: &str, value: &str| FlagSetting {
+            flag,
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        let named = [
+            ("--listen", "server.listen", &self.listen),
+            ("--data-dir", "data_dir", &self.data_dir),
+        ];
+        let set = self.set.iter().map(|(key, value)| setting("--set", key, value));
+        let flags = named
+            .into_iter()
+            .filter_map(|(flag, key, value)| Some(setting(flag, key, value.as_deref()?)))
+            .chain(set)
+            .collect();
+        Sources::of_process(self.config.clone(), flags)
+    }
+
+    pub fn load(&self) -> Result<Config, ConfigErrors> {
+        crate::config::load(&self.sources())
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("must be key=value, such as limits.page=50")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// The signing secret in a variable of the environment.
+fn secret_from(variable: &str) -> anyhow::Result<SigningSecret> {
+    let text = environment::secret(variable)
+        .with_context(|| format!("the variable {variable} is not set"))?;
+    text.parse().with_context(|| format!("the variable {variable} holds no signing secret"))
+}

@@ -3,6 +3,19 @@
 //! [`Config`] mirrors `config.toml` key by key, which documents every one of them. It is made only
 //! by [`load`]: the layers are merged, every problem is collected, and either all of it is valid or
 //! none of it is used. Values are refused, never adjusted.
+//!
+//! This module is the only one that reads configuration files and the environment. It does not
+//! look at what the values point to (that the certificate is there, that the port is free): that is
+//! for whoever uses them, and for the `check` command.
+
+mod effective;
+pub mod environment;
+mod errors;
+mod layers;
+mod read;
+mod rules;
+pub mod units;
+mod value;
 
 pub mod units;
 
@@ -10,7 +23,28 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::{IpNet, Ipv6Net};
 
+pub use self::{
+    effective::Effective,
+    errors::{ConfigErrors, Origin, Problem},
+    layers::{DEFAULTS, FlagSetting, Sources},
+};
 use crate::webhook::SuccessRule;
+
+/// The whole configuration, or everything that is wrong with it.
+pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
+    load_explained(sources).map(|(config, _)| config)
+}
+
+/// As [`load`], with where each value came from.
+pub fn load_explained(sources: &Sources) -> Result<(Config, Effective), ConfigErrors> {
+    let (layers, problems) = layers::Layers::merge(sources);
+    let mut reader = read::Reader::new(&layers, problems);
+    let config = rules::config(&mut reader);
+    match reader.into_problems() {
+        problems if problems.is_empty() => Ok((config, Effective::of(&layers))),
+        problems => Err(ConfigErrors(problems)),
+    }
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {

@@ -1,0 +1,264 @@
+//! A small client of our own API, for the commands: HTTP/1.1, one connection per request.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
+
+use super::Global;
+use crate::{config::environment, tenant::TenantId};
+
+pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+/// From connecting to the last byte of the answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest answer read.
+const MAX_ANSWER: usize = 64 << 20;
+const MAX_KEY_FILE: u64 = 4096;
+
+/// Where a gateway's API is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BaseUrl {
+    Tcp { authority: String },
+    Unix(PathBuf),
+}
+
+impl FromStr for BaseUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rule = "must be http://host:port or unix:/absolute/path";
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = PathBuf::from(path);
+            return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(rule) };
+        }
+        let uri: Uri = text.parse().map_err(|_| rule)?;
+        match (uri.scheme_str(), uri.authority(), uri.path(), uri.query()) {
+            (Some("http"), Some(authority), "/", None) if !authority.as_str().contains('@') => {
+                Ok(Self::Tcp { authority: authority.to_string() })
+            }
+            _ => Err(rule),
+        }
+    }
+}
+
+/// Why a request had no good answer; each says what to do where that is known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("cannot reach the gateway at {at}: {reason}; is it running? (senderz-gateway serve)")]
+    Unreachable { at: String, reason: std::io::Error },
+    #[error("the gateway did not answer within 30 seconds")]
+    Timeout,
+    #[error("the gateway's answer is not HTTP as expected: {0}")]
+    Answer(String),
+    #[error("{0}")]
+    Problem(Problem),
+}
+
+/// An error as the API tells it (RFC 9457).
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) status: StatusCode,
+    body: Value,
+}
+
+impl Problem {
+    /// What `/readyz` holds against being ready.
+    pub(super) fn reasons(&self) -> String {
+        let reasons = self.body["reasons"].as_array().into_iter().flatten();
+        reasons.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |name: &str| self.body[name].as_str().filter(|text| !text.is_empty());
+        let reason = self.status.canonical_reason().unwrap_or("unexpected answer");
+        write!(f, "{}", text("detail").or(text("title")).unwrap_or(reason))?;
+        write!(f, " ({}", self.status.as_u16())?;
+        match text("code") {
+            Some(code) => write!(f, ", {code})")?,
+            None => f.write_str(")")?,
+        }
+        for error in self.body["errors"].as_array().into_iter().flatten() {
+            let [pointer, detail] = ["pointer", "detail"].map(|n| error[n].as_str().unwrap_or("?"));
+            write!(f, "\n  {pointer}: {detail}")?;
+        }
+        match self.status {
+            StatusCode::UNAUTHORIZED => f.write_str(
+                "\nset SENDERZ_API_KEY or --key-file; the operator's key is in \
+                 <data_dir>/operator.key",
+            ),
+            StatusCode::FORBIDDEN => f.write_str("\nthis needs a key of another kind"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Speaks to one gateway with one key.
+pub(super) struct Client {
+    base: BaseUrl,
+    key: Option<Zeroizing<String>>,
+    tenant: Option<TenantId>,
+}
+
+impl Client {
+    /// With the key of `--key-file`, of `SENDERZ_API_KEY`, or of the operator on this machine.
+    pub(super) fn new(global: &Global, tenant: Option<TenantId>) -> anyhow::Result<Self> {
+        let key = match (&global.key_file, environment::secret("SENDERZ_API_KEY")) {
+            (Some(path), _) => read_key(path)?,
+            (None, Some(key)) => key,
+            (None, None) => read_key(&global.load()?.data_dir.join("operator.key"))?,
+        };
+        Ok(Self { base: global.url.clone(), key: Some(key), tenant })
+    }
+
+    /// Without a key, for what needs none.
+    pub(super) fn anonymous(base: BaseUrl) -> Self {
+        Self { base, key: None, tenant: None }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.request(Method::GET, path, None, None).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        let body = Bytes::from(body.to_string());
+        self.request(Method::POST, path, Some(body), None).await
+    }
+
+    /// A request whose body goes out byte for byte.
+    pub(super) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        idempotency_key: Option<&str>,
+    ) -> Result<Value, ClientError> {
+        let request = self.build(method, path, body, idempotency_key)?;
+        let (status, body) = tokio::time::timeout(TIMEOUT, self.exchange(request))
+            .await
+            .map_err(|_| ClientError::Timeout)??;
+        let value = match body.as_ref() {
+            b"" => Value::Null,
+            body => serde_json::from_slice(body).unwrap_or(Value::Null),
+        };
+        if status.is_success() {
+            Ok(value)
+        } else {
+            Err(ClientError::Problem(Problem { status, body: value }))
+        }
+    }
+
+    fn build(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        idempotency_key: Option<&str>,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let host = match &self.base {
+            BaseUrl::Tcp { authority } => authority,
+            BaseUrl::Unix(_) => "localhost",
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, host)
+            .header(header::ACCEPT, "application/json");
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(key) = &self.key {
+            let bearer = Zeroizing::new(format!("Bearer {}", key.as_str()));
+            let mut value = HeaderValue::from_str(&bearer)
+                .map_err(|_| ClientError::Answer("the key has characters no key has".to_owned()))?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        if let Some(tenant) = &self.tenant {
+            request = request.header("senderz-tenant", tenant.as_str());
+        }
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        let body = Full::new(body.unwrap_or_default());
+        request.body(body).map_err(|error| ClientError::Answer(error.to_string()))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let unreachable = |at: String| |reason| ClientError::Unreachable { at, reason };
+        match &self.base {
+            BaseUrl::Tcp { authority } => {
+                let address = match authority.rsplit_once(':') {
+                    Some((_, port)) if port.parse::<u16>().is_ok() => authority.clone(),
+                    _ => format!("{authority}:80"),
+                };
+                let stream =
+                    tokio::net::TcpStream::connect(&address).await.map_err(unreachable(address))?;
+                exchange_on(stream, request).await
+            }
+            BaseUrl::Unix(path) => {
+                let stream = tokio::net::UnixStream::connect(path)
+                    .await
+                    .map_err(unreachable(path.display().to_string()))?;
+                exchange_on(stream, request).await
+            }
+        }
+    }
+}
+
+async fn exchange_on(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), ClientError> {
+    let answer = |error: &dyn std::error::Error| ClientError::Answer(error.to_string());
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|e| answer(&e))?;
+    // It ends with the connection; its errors are those of the exchange.
+    let connection = tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(|e| answer(&e))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = body.map_err(|error| ClientError::Answer(error.to_string()))?.to_bytes();
+    connection.abort();
+    Ok((status, body))
+}
+
+fn read_key(path: &std::path::Path) -> anyhow::Result<Zeroizing<String>> {
+    use anyhow::Context as _;
+    let hint = "set SENDERZ_API_KEY or --key-file";
+    let told = || format!("cannot read the key file {}; {hint}", path.display());
+    let size = std::fs::metadata(path).with_context(told)?.len();
+    anyhow::ensure!(size <= MAX_KEY_FILE, "{} is too large for a key file", path.display());
+    let text = Zeroizing::new(std::fs::read_to_string(path).with_context(told)?);
+    let key = text.trim();
+    anyhow::ensure!(!key.is_empty(), "the key file {} is empty; {hint}", path.display());
+    Ok(Zeroizing::new(key.to_owned()))
+}
+
+/// `path?name=value&…` of the parameters that are set.
+pub(super) fn with_query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    let mut any = false;
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+            any = true;
+        }
+    }
+    if any { format!("{path}?{}", query.finish()) } else { path.to_owned() }
+}
+
+/// One segment of a path, escaped: an id typed wrong must not become another route.
+pub(super) fn segment(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}

@@ -1,0 +1,93 @@
+//! `deliveries`: list, show, cancel.
+
+use serde_json::Value;
+
+use super::{
+    Exit, Global,
+    client::{Client, segment, with_query},
+    output,
+    tenants::Page,
+};
+use crate::tenant::TenantId;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Newest first
+    List(List),
+    /// One delivery with its attempts and the payload
+    Show {
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        id: String,
+    },
+    /// End a delivery that waits
+    Cancel {
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        id: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct List {
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    #[arg(long)]
+    webhook: Option<String>,
+    /// pending, retrying, delivered, failed, canceled; comma-separated
+    #[arg(long)]
+    status: Option<String>,
+    #[arg(long)]
+    event_type: Option<String>,
+    /// Status code of the last response: 500, or 5xx
+    #[arg(long)]
+    code: Option<String>,
+    /// Error of the last attempt: timeout, connect, …
+    #[arg(long)]
+    error: Option<String>,
+    /// RFC 3339 time
+    #[arg(long)]
+    since: Option<String>,
+    #[arg(long)]
+    until: Option<String>,
+    #[command(flatten)]
+    page: Page,
+}
+
+pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exit> {
+    let path = |id: &str| format!("/v1/deliveries/{}", segment(id));
+    match command {
+        Command::List(list) => {
+            let List { tenant, webhook, status, event_type, code, error, since, until, page } =
+                list;
+            let [limit, cursor] = page.parameters();
+            let parameters = [
+                ("webhook", webhook),
+                ("status", status),
+                ("event_type", event_type),
+                ("code", code),
+                ("error", error),
+                ("since", since),
+                ("until", until),
+                limit,
+                cursor,
+            ];
+            let path = with_query("/v1/deliveries", &parameters);
+            let answer = Client::new(global, tenant)?.get(&path).await?;
+            let fields = ["id", "status", "event_type", "webhook", "attempts"];
+            output::list(global.output, &answer, &fields)?;
+        }
+        Command::Show { tenant, id } => {
+            let answer = Client::new(global, tenant)?.get(&path(&id)).await?;
+            output::object(global.output, &answer)?;
+        }
+        Command::Cancel { tenant, id } => {
+            let client = Client::new(global, tenant)?;
+            client
+                .post(&format!("{}/cancel", path(&id)), &Value::Object(Default::default()))
+                .await?;
+            eprintln!("canceled {id}");
+        }
+    }
+    Ok(Exit::Ok)
+}

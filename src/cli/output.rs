@@ -1,0 +1,92 @@
+//! Printing results: a table for people, JSON for programs.
+
+use std::io::{self, Write as _};
+
+use serde_json::Value;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    #[default]
+    Text,
+    /// What the API answered, unchanged.
+    Json,
+}
+
+pub(super) fn line(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}
+
+/// A list of the API: `data` as a table of the given fields, and how to get the next page.
+pub(super) fn list(output: Output, answer: &Value, fields: &[&str]) -> io::Result<()> {
+    if output == Output::Json {
+        return line(&answer.to_string());
+    }
+    let rows = answer["data"].as_array().map_or(&[][..], Vec::as_slice);
+    if rows.is_empty() {
+        line("none")?;
+    } else {
+        line(&table(fields, rows))?;
+    }
+    match answer["next_cursor"].as_str() {
+        Some(cursor) => line(&format!("more: --cursor {cursor}")),
+        None => Ok(()),
+    }
+}
+
+/// One object of the API, a line for each field.
+pub(super) fn object(output: Output, answer: &Value) -> io::Result<()> {
+    match answer {
+        Value::Object(fields) if output == Output::Text => {
+            let width = fields.keys().map(String::len).max().unwrap_or(0);
+            fields
+                .iter()
+                .try_for_each(|(name, value)| line(&format!("{name:<width$}  {}", cell(value))))
+        }
+        other => line(&other.to_string()),
+    }
+}
+
+fn table(fields: &[&str], rows: &[Value]) -> String {
+    let mut lines: Vec<Vec<String>> =
+        vec![fields.iter().map(|field| field.replace('_', " ").to_uppercase()).collect()];
+    lines.extend(rows.iter().map(|row| fields.iter().map(|field| cell(&row[*field])).collect()));
+    let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..fields.len()).map(width).collect();
+    let padded = |line: &Vec<String>| {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(padded).collect::<Vec<_>>().join("\n")
+}
+
+/// A value in a line of text. Control characters are shown escaped: what a tenant wrote must not
+/// move the operator's cursor.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.chars().any(char::is_control) => {
+            text.escape_debug().to_string()
+        }
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
+            items.iter().map(cell).collect::<Vec<_>>().join(",")
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_a_head_and_aligned_columns_and_no_control_characters() {
+        let rows = [
+            serde_json::json!({"id": "wh_1", "events": ["*"], "x": 1}),
+            serde_json::json!({"id": "wh_22", "events": ["a", "b"], "note": "\u{1b}[2J"}),
+        ];
+        let text = table(&["id", "events", "note"], &rows);
+        assert_eq!(text, "ID     EVENTS  NOTE\nwh_1   *       -\nwh_22  a,b     \\u{1b}[2J");
+    }
+}

@@ -1,0 +1,26 @@
+//! `replay`: send an ended delivery again.
+
+use serde_json::json;
+
+use super::{
+    Exit, Global,
+    client::{Client, segment},
+    output,
+};
+use crate::tenant::TenantId;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    /// The delivery, dlv_…
+    id: String,
+}
+
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+    let client = Client::new(global, args.tenant)?;
+    let path = format!("/v1/deliveries/{}/replay", segment(&args.id));
+    let answer = client.post(&path, &json!({})).await?;
+    output::object(global.output, &answer)?;
+    Ok(Exit::Ok)
+}

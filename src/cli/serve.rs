@@ -1,0 +1,47 @@
+//! `serve`: run the gateway until it is told to stop.
+
+use anyhow::Context as _;
+
+use super::{Exit, Global, logging};
+use crate::{
+    app::{self, StartError},
+    store::OpenError,
+};
+
+pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
+    let sources = global.sources();
+    let config = crate::config::load(&sources)?;
+    // Dropped last: it waits for what is still to be written.
+    let _logging = logging::start(&config.log);
+    warn_if_root();
+    // Ingest and the API; each shard, the store and the operations listener have threads of
+    // their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("api")
+        .build()
+        .context("cannot start the runtime")?;
+    match runtime.block_on(app::serve(config, sources)) {
+        Ok(app::Exit::Drained) => Ok(Exit::Ok),
+        Ok(app::Exit::Forced) => Ok(Exit::Forced),
+        Ok(app::Exit::Failed) => Ok(Exit::Failure),
+        Err(error) => {
+            tracing::error!(%error, "the gateway did not start");
+            Ok(exit_of(&error))
+        }
+    }
+}
+
+/// The exit code that tells a supervisor whether trying again can help.
+pub(super) fn exit_of(error: &StartError) -> Exit {
+    match error {
+        StartError::Bind(_) | StartError::Store(OpenError::InUse(_)) => Exit::Unavailable,
+        StartError::Store(_) | StartError::Other(_) => Exit::Failure,
+    }
+}
+
+fn warn_if_root() {
+    if rustix::process::geteuid().is_root() {
+        tracing::warn!("running as root; the gateway needs no privileges");
+    }
+}

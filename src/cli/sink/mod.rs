@@ -1,0 +1,116 @@
+//! `sink`: a receiver to point webhooks at while testing.
+
+mod receiver;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+
+pub use self::receiver::{Sink, SinkOptions, Stats, start};
+use super::{Exit, Output, secret_from};
+use crate::config::units;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Port on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 9000)]
+    port: u16,
+    /// Wait this long before each answer
+    #[arg(long, default_value = "0ms", value_parser = duration)]
+    latency: Duration,
+    /// Share of requests answered with 500, 0.0 to 1.0
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    fail_rate: f64,
+    /// Share of requests that get no answer, 0.0 to 1.0
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    hang_rate: f64,
+    /// Status of all other answers
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..600))]
+    status: u16,
+    /// Decides which attempts fail; the same seed fails the same attempts
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Environment variable that holds the tenant's signing secret; without it nothing is verified
+    #[arg(long, value_name = "NAME")]
+    secret_env: Option<String>,
+}
+
+/// Receives until interrupted; 0 where every request was in order and none came twice.
+pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
+    let secret = args.secret_env.as_deref().map(secret_from).transpose()?;
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+    let verifies = secret.is_some();
+    let sink = start(SinkOptions {
+        listen,
+        latency: args.latency,
+        fail_rate: args.fail_rate,
+        hang_rate: args.hang_rate,
+        status: args.status,
+        seed: args.seed,
+        secret,
+    })
+    .with_context(|| format!("cannot listen on {listen}"))?;
+    eprintln!("receiving on http://{}/ until interrupted", sink.address);
+    if !verifies {
+        eprintln!("signatures are not verified: no --secret-env");
+    }
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut before = Stats::default();
+    let interrupted = tokio::signal::ctrl_c();
+    let mut interrupted = std::pin::pin!(interrupted);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = &mut interrupted => break,
+        }
+        let now = sink.stats();
+        if now != before {
+            print(&now, now.requests - before.requests, output)?;
+            before = now;
+        }
+    }
+    let stats = sink.stop();
+    print(&stats, stats.requests - before.requests, output)?;
+    let clean = stats.duplicates == 0 && stats.bad_signatures == 0 && stats.malformed == 0;
+    Ok(if clean { Exit::Ok } else { Exit::Failure })
+}
+
+fn print(stats: &Stats, rate: u64, output: Output) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string(stats)?)?,
+        Output::Text => writeln!(
+            out,
+            "requests {} (+{rate})  ok {}  failed {}  hung {}  duplicates {}  bad signatures {}  \
+             malformed {}  unverified {}",
+            stats.requests,
+            stats.succeeded,
+            stats.failed,
+            stats.hung,
+            stats.duplicates,
+            stats.bad_signatures,
+            stats.malformed,
+            stats.unverified,
+        )?,
+    }
+    if !out.is_terminal() {
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    units::parse_duration(text).ok_or(units::DURATION_RULE)
+}
+
+/// A share of requests, for every command that takes one.
+pub(super) fn share(text: &str) -> Result<f64, &'static str> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or("must be a number from 0.0 to 1.0")
+}

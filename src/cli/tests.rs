@@ -1,0 +1,122 @@
+use clap::CommandFactory as _;
+
+use super::{
+    client::{BaseUrl, segment, with_query},
+    *,
+};
+use crate::{app::StartError, store::OpenError};
+
+fn parse(arguments: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(["senderz-gateway"].into_iter().chain(arguments.split_whitespace()))
+}
+
+#[test]
+fn the_definition_of_the_commands_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_takes_its_documented_arguments_and_refuses_others() {
+    let accepted = [
+        "",
+        "serve",
+        "serve --listen unix:/run/x.sock --data-dir /data --set limits.page=5 --set log.level=debug",
+        "--config gateway.toml check",
+        "config --output json",
+        "dev",
+        "dev --events events.ndjson --exit --fail-rate 0.1",
+        "tenants create acme --name Acme",
+        "tenants list --limit 5 --cursor abc",
+        "tenants show acme",
+        "tenants delete acme",
+        "webhooks create --tenant acme https://example.com/hook --events message.sent,message.read",
+        "webhooks update --tenant acme wh_1 --target https://example.com/new --enabled false",
+        "webhooks list --tenant acme --url unix:/run/x.sock",
+        "send message.sent --tenant acme --data a=b --data c=d --wait",
+        "send --tenant acme --payload event.json",
+        "deliveries list --tenant acme --status failed,retrying --code 5xx",
+        "deliveries cancel --tenant acme dlv_1",
+        "replay --tenant acme dlv_1",
+        "sink --port 0 --latency 50ms --fail-rate 0.1 --status 503 --hang-rate 0 --secret-env S",
+        "verify --secret-env S abcdef",
+        "verify --secret-env S --id evt_1 --timestamp 1 v1,abc",
+        "health --ops 127.0.0.1:9464",
+        "completions bash",
+    ];
+    for arguments in accepted {
+        parse(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+    }
+    let refused = [
+        "serv",
+        "serve --nonsense",
+        "serve --set limits.page",
+        "dev --exit",
+        "dev --fail-rate 1.5 --events x",
+        "tenants create a/b",
+        "send --tenant acme",
+        "send message.lost --tenant acme",
+        "send message.sent --tenant acme --payload x",
+        "send message.sent",
+        "sink --fail-rate -1",
+        "sink --status 99",
+        "sink --latency soon",
+        "verify abcdef",
+        "verify --secret-env S --id evt_1 abc",
+        "health --url https://example.com",
+        // Secrets never come as arguments.
+        "sink --secret whsec_x",
+        "send message.sent --tenant acme --api-key szk_x",
+    ];
+    for arguments in refused {
+        let error = parse(arguments).map(|cli| cli.command).expect_err(arguments);
+        assert_eq!(error.exit_code(), 2, "{arguments:?}: {error}");
+    }
+    assert!(parse("").unwrap().command.is_none(), "no command means serve");
+}
+
+#[test]
+fn flags_become_configuration_in_the_order_typed() {
+    let cli = parse("serve --listen 127.0.0.1:1 --set limits.page=5 --set limits.page=6").unwrap();
+    let config = cli.global.load().unwrap();
+    assert_eq!(config.limits.page, 6);
+    assert_eq!(config.server.listen, crate::config::Listen::Tcp("127.0.0.1:1".parse().unwrap()));
+}
+
+#[test]
+fn the_exit_code_says_whether_trying_again_can_help() {
+    let check = |error: StartError, exit: Exit| assert_eq!(serve::exit_of(&error), exit);
+    check(StartError::Bind("taken".to_owned()), Exit::Unavailable);
+    check(StartError::Store(OpenError::InUse("/data".into())), Exit::Unavailable);
+    let newer = OpenError::Newer { path: "/data".into(), found: 2, supported: 1 };
+    check(StartError::Store(newer), Exit::Failure);
+    let codes =
+        [Exit::Ok, Exit::Failure, Exit::Usage, Exit::Forced, Exit::Unavailable, Exit::BadConfig];
+    assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3, 69, 78]);
+    assert_eq!(report(&ConfigErrors(Vec::new()).into()), Exit::BadConfig);
+    let pipe = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("printing");
+    assert_eq!(report(&pipe), Exit::Ok);
+    assert_eq!(report(&anyhow::anyhow!("anything else")), Exit::Failure);
+}
+
+#[test]
+fn a_base_url_is_plain_http_or_a_socket() {
+    let tcp = |authority: &str| Some(BaseUrl::Tcp { authority: authority.to_owned() });
+    let check = |text: &str, expected: Option<BaseUrl>| {
+        assert_eq!(text.parse::<BaseUrl>().ok(), expected, "{text}");
+    };
+    check("http://127.0.0.1:8080", tcp("127.0.0.1:8080"));
+    check("http://[::1]:8080/", tcp("[::1]:8080"));
+    check("unix:/run/x.sock", Some(BaseUrl::Unix("/run/x.sock".into())));
+    for refused in ["", "127.0.0.1:8080", "https://x", "http://x/v1", "unix:x", "http://u:p@x"] {
+        check(refused, None);
+    }
+}
+
+#[test]
+fn what_the_user_types_cannot_become_another_route() {
+    assert_eq!(segment("wh_1"), "wh_1");
+    assert_eq!(segment("a/b?c d"), "a%2Fb%3Fc%20d");
+    let query = [("limit", Some("5".to_owned())), ("cursor", None), ("x", Some("a&b".to_owned()))];
+    assert_eq!(with_query("/v1/x", &query), "/v1/x?limit=5&x=a%26b");
+    assert_eq!(with_query("/v1/x", &[("a", None)]), "/v1/x");
+}

@@ -1,0 +1,53 @@
+//! `verify`: check a signature over a body, as a receiver should.
+
+use std::time::Duration;
+
+use super::{
+    Exit,
+    output::line,
+    secret_from,
+    send::read_input,
+    signature::{StandardHeaders, verify_hex, verify_standard},
+};
+use crate::clock;
+
+/// How far a timestamp may be from now; wide, because the body may come from yesterday's log.
+const TOLERANCE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Environment variable that holds the signing secret, whsec_…
+    #[arg(long, value_name = "NAME")]
+    secret_env: String,
+    /// X-Senderz-Signature, or with --id and --timestamp webhook-signature
+    signature: String,
+    /// webhook-id
+    #[arg(long, requires = "timestamp")]
+    id: Option<String>,
+    /// webhook-timestamp
+    #[arg(long, requires = "id")]
+    timestamp: Option<String>,
+}
+
+/// Reads the body from stdin.
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let secret = secret_from(&args.secret_env)?;
+    let body = read_input("-")?;
+    let verdict = match (&args.id, &args.timestamp) {
+        (Some(id), Some(timestamp)) => {
+            let headers = StandardHeaders { id, timestamp, signature: &args.signature };
+            verify_standard(&secret, headers, &body, clock::wall_ms(), TOLERANCE)
+        }
+        _ => verify_hex(&secret, &args.signature, &body),
+    };
+    match verdict {
+        Ok(()) => {
+            line("valid")?;
+            Ok(Exit::Ok)
+        }
+        Err(reason) => {
+            line(&format!("not valid: {reason}"))?;
+            Ok(Exit::Failure)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `webhooks`: create, list, show, update, delete.
+//!
+//! Custom headers may be credentials, so they are not flags: `--body` takes the request's JSON from
+//! a file or stdin, and the flags go on top of it.
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Map, Value};
+
+use super::{
+    Exit, Global,
+    client::{Client, segment, with_query},
+    output,
+    send::read_input,
+    tenants::Page,
+};
+use crate::tenant::TenantId;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Register a URL
+    Create {
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        #[arg(value_name = "URL")]
+        target: String,
+        #[command(flatten)]
+        fields: Fields,
+    },
+    List {
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        #[command(flatten)]
+        page: Page,
+    },
+    Show {
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        id: String,
+    },
+    /// Change what the flags name, and nothing else
+    Update {
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        id: String,
+        /// Where it is to be delivered to from now on (--url is the gateway's)
+        #[arg(long, value_name = "URL")]
+        target: Option<String>,
+        #[command(flatten)]
+        fields: Fields,
+    },
+    Delete {
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        id: String,
+    },
+}
+
+/// What may be set on a webhook.
+#[derive(Debug, Default, clap::Args)]
+pub struct Fields {
+    /// Event types, comma-separated; all six where left out
+    #[arg(long, value_delimiter = ',')]
+    events: Option<Vec<String>>,
+    #[arg(long)]
+    description: Option<String>,
+    #[arg(long)]
+    enabled: Option<bool>,
+    /// Which responses are a success: 200 or 2xx
+    #[arg(long)]
+    success: Option<String>,
+    /// Deadline of one attempt, such as 10s
+    #[arg(long)]
+    timeout: Option<String>,
+    /// Attempts under way at once
+    #[arg(long)]
+    max_in_flight: Option<u32>,
+    /// Attempts per second
+    #[arg(long)]
+    rate_limit: Option<u32>,
+    /// JSON object with further fields (headers, for example); - reads stdin
+    #[arg(long, value_name = "FILE")]
+    body: Option<String>,
+}
+
+pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exit> {
+    let path = |id: &str| format!("/v1/webhooks/{}", segment(id));
+    match command {
+        Command::Create { tenant, target, fields } => {
+            let mut body = fields.into_json(Some(target))?;
+            body.entry("events").or_insert_with(|| vec!["*"].into());
+            let made =
+                Client::new(global, tenant)?.post("/v1/webhooks", &Value::Object(body)).await?;
+            output::object(global.output, &made)?;
+        }
+        Command::List { tenant, page } => {
+            let path = with_query("/v1/webhooks", &page.parameters());
+            let answer = Client::new(global, tenant)?.get(&path).await?;
+            output::list(global.output, &answer, &["id", "url", "events", "enabled"])?;
+        }
+        Command::Show { tenant, id } => {
+            let answer = Client::new(global, tenant)?.get(&path(&id)).await?;
+            output::object(global.output, &answer)?;
+        }
+        Command::Update { tenant, id, target, fields } => {
+            let body = fields.into_json(target)?;
+            anyhow::ensure!(!body.is_empty(), "nothing to change: name at least one field");
+            let body = Bytes::from(Value::Object(body).to_string());
+            let client = Client::new(global, tenant)?;
+            let answer = client.request(Method::PATCH, &path(&id), Some(body), None).await?;
+            output::object(global.output, &answer)?;
+        }
+        Command::Delete { tenant, id } => {
+            let client = Client::new(global, tenant)?;
+            client.request(Method::DELETE, &path(&id), None, None).await?;
+            eprintln!("deleted {id}");
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+impl Fields {
+    fn into_json(self, url: Option<String>) -> anyhow::Result<Map<String, Value>> {
+        let mut body = match &self.body {
+            Some(source) => serde_json::from_slice(&read_input(source)?)
+                .context("--body must be a JSON object")?,
+            None => Map::new(),
+        };
+        let fields = [
+            ("url", url.map(Value::from)),
+            ("events", self.events.map(Value::from)),
+            ("description", self.description.map(Value::from)),
+            ("enabled", self.enabled.map(Value::from)),
+            ("success", self.success.map(Value::from)),
+            ("timeout", self.timeout.map(Value::from)),
+            ("max_in_flight", self.max_in_flight.map(Value::from)),
+            ("rate_limit", self.rate_limit.map(Value::from)),
+        ];
+        let set = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        body.extend(set);
+        Ok(body)
+    }
+}

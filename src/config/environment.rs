@@ -1,0 +1,60 @@
+//! The only reader of the process's environment.
+
+use std::ffi::OsString;
+
+use zeroize::Zeroizing;
+
+/// Variables with our prefix that are not configuration keys.
+pub const RESERVED: [&str; 4] =
+    ["SENDERZ_CONFIG", "SENDERZ_URL", "SENDERZ_API_KEY", "SENDERZ_OPERATOR_KEY"];
+
+pub const PREFIX: &str = "SENDERZ_";
+
+/// A secret out of a named variable; none where it is unset, empty or not UTF-8.
+#[expect(clippy::disallowed_methods, reason = "the one place that may")]
+pub fn secret(name: &str) -> Option<Zeroizing<String>> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Zeroizing::new)
+}
+
+/// The variables that set configuration keys, by name.
+pub(super) fn settings() -> Vec<(String, OsString)> {
+    let mut all: Vec<_> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| is_setting(name))
+        .collect();
+    all.sort();
+    all
+}
+
+/// Whether a variable means a configuration key. Kubernetes and Docker give every container
+/// variables for each service they know (`SENDERZ_GATEWAY_SERVICE_HOST`,
+/// `SENDERZ_PORT_8080_TCP`); those are not ours, and a service's name must not stop the gateway.
+fn is_setting(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(PREFIX) else { return false };
+    let of_a_service = !rest.contains("__")
+        && (rest == "PORT"
+            || ["_PORT", "SERVICE_HOST", "SERVICE_PORT"].iter().any(|end| rest.ends_with(end))
+            || ["SERVICE_PORT_", "PORT_"].iter().any(|part| rest.contains(part)));
+    !RESERVED.contains(&name) && !of_a_service
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_services_and_reserved_names_are_not_settings() {
+        let check = |name: &str, expected: bool| assert_eq!(is_setting(name), expected, "{name}");
+        check("SENDERZ_SERVER__LISTEN", true);
+        check("SENDERZ_DATA_DIR", true);
+        check("SENDERZ_DATADIR", true);
+        check("SENDERZ_SECURITY__DENY_PORTS", true);
+        check("PATH", false);
+        check("SENDERZ_API_KEY", false);
+        check("SENDERZ_GATEWAY_SERVICE_HOST", false);
+        check("SENDERZ_GATEWAY_SERVICE_PORT_HTTP", false);
+        check("SENDERZ_GATEWAY_PORT", false);
+        check("SENDERZ_PORT", false);
+        check("SENDERZ_PORT_8080_TCP_ADDR", false);
+    }
+}

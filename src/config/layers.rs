@@ -1,0 +1,215 @@
+//! The layers of a configuration, merged key by key: what is written, and where.
+//!
+//! All keys are `key` or `table.key`, so a layer is a flat map. The compiled-in `config.toml` is
+//! the list of the keys that exist; any other key is a problem that names the nearest one.
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    environment,
+    errors::{Origin, Problem},
+    value::Value,
+};
+
+/// The base layer: every key at its default.
+pub const DEFAULTS: &str = include_str!("../../config.toml");
+
+/// A configuration file is read up to here.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Where to look, in rising precedence. Kept by whoever reloads.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// `SENDERZ_*` variables, by name.
+    pub environment: Vec<(String, OsString)>,
+    /// Flags, in the order typed; a later one wins.
+    pub flags: Vec<FlagSetting>,
+}
+
+/// A key set on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlagSetting {
+    /// As typed, for messages: `--listen`, `--set`.
+    pub flag: &'static str,
+    pub key: String,
+    pub value: String,
+}
+
+impl Sources {
+    /// With this process's environment.
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<FlagSetting>) -> Self {
+        Self { file, environment: environment::settings(), flags }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) value: Value,
+    pub(super) origin: Origin,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Layers {
+    /// The keys in the order of `config.toml`.
+    pub(super) keys: Vec<String>,
+    defaults: BTreeMap<String, Value>,
+    merged: BTreeMap<String, Entry>,
+}
+
+impl Layers {
+    /// Merges all sources; what cannot be merged is a problem.
+    pub(super) fn merge(sources: &Sources) -> (Self, Vec<Problem>) {
+        let (base, problems) = read_toml(DEFAULTS, |_| Origin::Default);
+        assert!(problems.is_empty(), "config.toml is part of the program: {problems:?}");
+        let mut layers = Self {
+            keys: base.iter().map(|(key, _)| key.clone()).collect(),
+            defaults: base.iter().map(|(key, entry)| (key.clone(), entry.value.clone())).collect(),
+            merged: base.into_iter().collect(),
+        };
+        let mut problems = Vec::new();
+        layers.add_file(sources, &mut problems);
+        for (name, value) in &sources.environment {
+            layers.add_variable(name, value, &mut problems);
+        }
+        for FlagSetting { flag, key, value } in &sources.flags {
+            let origin = Origin::Flag((*flag).to_owned());
+            let entry = Entry { value: Value::Untyped(value.clone()), origin };
+            layers.set(key, entry, &mut problems);
+        }
+        (layers, problems)
+    }
+
+    /// What holds for a key of `config.toml`.
+    pub(super) fn entry(&self, key: &str) -> &Entry {
+        self.merged.get(key).unwrap_or_else(|| panic!("config.toml has no key {key}"))
+    }
+
+    pub(super) fn default_of(&self, key: &str) -> &Value {
+        self.defaults.get(key).unwrap_or_else(|| panic!("config.toml has no key {key}"))
+    }
+
+    fn add_file(&mut self, sources: &Sources, problems: &mut Vec<Problem>) {
+        let Some(path) = &sources.file else { return };
+        let text = match read_file(path) {
+            Ok(text) => text,
+            Err(reason) => {
+                problems.push(Problem {
+                    key: String::new(),
+                    value: None,
+                    rule: format!("the configuration file cannot be read: {reason}"),
+                    origin: Origin::Flag(format!("--config {}", path.display())),
+                });
+                return;
+            }
+        };
+        let (entries, mut found) =
+            read_toml(&text, |line| Origin::File { path: path.clone(), line });
+        problems.append(&mut found);
+        for (key, entry) in entries {
+            self.set(&key, entry, problems);
+        }
+    }
+
+    fn add_variable(&mut self, name: &str, value: &OsString, problems: &mut Vec<Problem>) {
+        let origin = Origin::Environment(name.to_owned());
+        let key = name[environment::PREFIX.len()..].to_lowercase().replacen("__", ".", 1);
+        match value.to_str() {
+            Some(text) => {
+                let entry = Entry { value: Value::Untyped(text.to_owned()), origin };
+                self.set(&key, entry, problems);
+            }
+            None => problems.push(Problem {
+                key,
+                value: None,
+                rule: "the value is not UTF-8".to_owned(),
+                origin,
+            }),
+        }
+    }
+
+    fn set(&mut self, key: &str, entry: Entry, problems: &mut Vec<Problem>) {
+        if let Some(slot) = self.merged.get_mut(key) {
+            *slot = entry;
+            return;
+        }
+        let nearest = self.nearest(key);
+        let nearest = match &entry.origin {
+            Origin::Environment(_) => variable_name(nearest),
+            _ => nearest.to_owned(),
+        };
+        problems.push(Problem {
+            key: key.to_owned(),
+            value: None,
+            rule: format!("there is no such key; the nearest is {nearest}"),
+            origin: entry.origin,
+        });
+    }
+
+    /// The known key that an unknown one most resembles: by the whole name, and where the last
+    /// part is exactly that of a key, by that (`listen` is nearer to `server.listen` than to
+    /// `dns.min_ttl`).
+    fn nearest(&self, key: &str) -> &str {
+        let leaf = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+        self.keys
+            .iter()
+            .min_by_key(|known| {
+                let distance = strsim::damerau_levenshtein(key, known);
+                if leaf(known) == leaf(key) { distance / 2 } else { distance }
+            })
+            .expect("config.toml has keys")
+    }
+}
+
+/// The variable that sets a key.
+fn variable_name(key: &str) -> String {
+    format!("{}{}", environment::PREFIX, key.replace('.', "__").to_uppercase())
+}
+
+fn read_file(path: &std::path::Path) -> Result<String, String> {
+    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if size > MAX_FILE {
+        return Err(format!("it has {size} bytes, the most is {MAX_FILE}"));
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+/// The keys of a TOML text in the order written, and what is wrong with its syntax.
+fn read_toml(text: &str, origin: impl Fn(usize) -> Origin) -> (Vec<(String, Entry)>, Vec<Problem>) {
+    let line_of = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let problems = errors
+        .into_iter()
+        .map(|error| Problem {
+            key: String::new(),
+            value: None,
+            rule: error.message().to_owned(),
+            origin: origin(line_of(error.span().map_or(0, |span| span.start))),
+        })
+        .collect();
+    let mut found = Vec::new();
+    for (key, value) in document.get_ref() {
+        match value.get_ref() {
+            DeValue::Table(table) if !table.is_empty() => {
+                found.extend(table.iter().map(|(inner, value)| {
+                    (format!("{}.{}", key.get_ref(), inner.get_ref()), inner.span().start, value)
+                }))
+            }
+            // A table without keys says nothing: `[server]` with all of it commented out.
+            DeValue::Table(_) => {}
+            _ => found.push((key.get_ref().to_string(), key.span().start, value)),
+        }
+    }
+    found.sort_by_key(|(_, offset, _)| *offset);
+    let entries = found
+        .into_iter()
+        .map(|(key, offset, value)| {
+            let value = Value::from_toml(value.get_ref());
+            (key, Entry { value, origin: origin(line_of(offset)) })
+        })
+        .collect();
+    (entries, problems)
+}

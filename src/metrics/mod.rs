@@ -1,0 +1,243 @@
+//! Every metric, in one place, with its help text and its closed label sets.
+//!
+//! Names are fixed by the published interface. No webhook, tenant, URL or id is ever a label.
+//!
+//! Two ways lead to `/metrics`. What happens seldom goes through the `metrics` macros with the
+//! names below. What happens for every delivery is counted by each shard in plain integers
+//! ([`ShardMetrics`]) and added up once a second, because the exporter keeps every histogram
+//! sample until it is drained: at tens of thousands of deliveries a second, each with eight
+//! samples, that is memory and time for nothing. The names in `AGGREGATED` belong to the shards; a
+//! `histogram!` for one of them would make a second family of the same name.
+//!
+//! A family that has no series yet still shows its `# HELP` and `# TYPE`, so that the whole
+//! catalogue can be read from a gateway that has done nothing.
+
+mod aggregate;
+mod process;
+mod shard;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, OnceLock},
+};
+
+use ::metrics::{SharedString, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+pub use self::shard::ShardMetrics;
+use crate::{delivery::ErrorCode, event::EventType};
+
+pub const EVENTS_ACCEPTED: &str = "senderz_events_accepted_total"; // type
+pub const EVENTS_REJECTED: &str = "senderz_events_rejected_total"; // reason
+pub const DELIVERIES_CREATED: &str = "senderz_deliveries_created_total";
+pub const ATTEMPTS: &str = "senderz_attempts_total"; // outcome, error
+pub const RESPONSES: &str = "senderz_responses_total"; // code_class
+pub const ATTEMPT_DURATION: &str = "senderz_attempt_duration_seconds";
+pub const ATTEMPT_PHASE: &str = "senderz_attempt_phase_seconds"; // phase
+pub const DELIVERY_LATENCY: &str = "senderz_delivery_latency_seconds";
+pub const DELIVERIES_ENDED: &str = "senderz_deliveries_ended_total"; // outcome
+pub const RETRY_LAG: &str = "senderz_retry_lag_seconds";
+pub const DELIVERIES: &str = "senderz_deliveries"; // state
+pub const OLDEST_PENDING_AGE: &str = "senderz_oldest_pending_age_seconds";
+pub const BACKLOG_BYTES: &str = "senderz_backlog_bytes";
+pub const WEBHOOKS: &str = "senderz_webhooks"; // state
+pub const BREAKER_TRANSITIONS: &str = "senderz_breaker_transitions_total"; // to
+pub const CONNECTIONS: &str = "senderz_connections"; // state
+pub const CONNECTIONS_OPENED: &str = "senderz_connections_opened_total"; // protocol
+pub const CONNECTIONS_REUSED: &str = "senderz_connections_reused_total";
+pub const DNS_LOOKUPS: &str = "senderz_dns_lookups_total"; // result
+pub const STORE_COMMIT: &str = "senderz_store_commit_seconds";
+pub const STORE_COMMIT_EVENTS: &str = "senderz_store_commit_events";
+pub const STORE_BYTES: &str = "senderz_store_bytes";
+pub const STORE_DISK_FREE: &str = "senderz_store_disk_free_bytes";
+pub const STORE_ERRORS: &str = "senderz_store_errors_total"; // op
+pub const RECOVERY: &str = "senderz_recovery_seconds";
+pub const HTTP_REQUESTS: &str = "senderz_http_requests_total"; // route, code_class
+pub const LOG_LINES_DROPPED: &str = "senderz_log_lines_dropped_total";
+pub const BUILD_INFO: &str = "senderz_build_info"; // version
+
+/// What a metric is, as the exposition format names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One metric of the catalogue.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub unit: Option<Unit>,
+    pub help: &'static str,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, unit: Some(Unit::Count), help }
+}
+
+const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit: Some(unit), help }
+}
+
+const fn histogram(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, unit: Some(unit), help }
+}
+
+/// Every metric that the gateway writes, in the order of the interface; `process_*` beside it.
+pub const CATALOGUE: [Metric; 28] = [
+    gauge(BUILD_INFO, Unit::Count, "Always 1; the label says which version runs."),
+    counter(EVENTS_ACCEPTED, "Events made durable, by event type."),
+    counter(EVENTS_REJECTED, "Events refused before they were accepted, by reason."),
+    counter(DELIVERIES_CREATED, "Deliveries that accepted events were routed to."),
+    counter(ATTEMPTS, "Attempts made, by what they mean for the delivery and by error code."),
+    counter(RESPONSES, "Responses received, by class of status code."),
+    histogram(ATTEMPT_DURATION, Unit::Seconds, "An attempt, from its start to the last byte read."),
+    histogram(
+        ATTEMPT_PHASE,
+        Unit::Seconds,
+        "What attempts spent their time on; a phase that did not happen is not counted.",
+    ),
+    histogram(
+        DELIVERY_LATENCY,
+        Unit::Seconds,
+        "From accepted to delivered, all attempts included.",
+    ),
+    counter(DELIVERIES_ENDED, "Deliveries that ended, by how."),
+    histogram(RETRY_LAG, Unit::Seconds, "How much later than due a retry started."),
+    gauge(DELIVERIES, Unit::Count, "Deliveries that have not ended, by state."),
+    gauge(
+        OLDEST_PENDING_AGE,
+        Unit::Seconds,
+        "Age of the oldest delivery that waits; 0 where none does.",
+    ),
+    gauge(
+        BACKLOG_BYTES,
+        Unit::Bytes,
+        "Payload bytes of events whose deliveries have not all ended.",
+    ),
+    gauge(WEBHOOKS, Unit::Count, "Webhooks, by state."),
+    counter(BREAKER_TRANSITIONS, "Breakers that changed their state, by the new state."),
+    gauge(CONNECTIONS, Unit::Count, "Connections to receivers, by state."),
+    counter(CONNECTIONS_OPENED, "Connections opened to receivers, by protocol."),
+    counter(CONNECTIONS_REUSED, "Attempts made on a connection that was already open."),
+    counter(DNS_LOOKUPS, "Look-ups of receivers' names, by result."),
+    histogram(STORE_COMMIT, Unit::Seconds, "One commit of the store, from written to durable."),
+    histogram(STORE_COMMIT_EVENTS, Unit::Count, "Events in one commit of the store."),
+    gauge(STORE_BYTES, Unit::Bytes, "Bytes that the store takes on disk."),
+    gauge(STORE_DISK_FREE, Unit::Bytes, "Bytes free on the store's file system."),
+    counter(STORE_ERRORS, "Failed operations of the store, by operation."),
+    gauge(RECOVERY, Unit::Seconds, "How long reading the logs took at the last start."),
+    counter(HTTP_REQUESTS, "Requests to the API, by route and class of status code."),
+    counter(LOG_LINES_DROPPED, "Log lines dropped because their reader was too slow."),
+];
+
+/// Bounds of the store's histograms; those of the shards are in `aggregate`.
+const COMMIT_SECONDS: [f64; 13] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0];
+const COMMIT_EVENTS: [f64; 11] =
+    [1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 10000.0];
+
+/// Reads the metrics. Copies share one recorder.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    exporter: PrometheusHandle,
+    aggregated: Arc<aggregate::Aggregated>,
+    process: Arc<process::Process>,
+}
+
+/// Makes the process's recorder; later calls give the same one, so that several gateways can live
+/// in one test process and share it.
+pub fn install() -> Handle {
+    static HANDLE: OnceLock<Handle> = OnceLock::new();
+    HANDLE.get_or_init(build).clone()
+}
+
+fn build() -> Handle {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(STORE_COMMIT.to_owned()), &COMMIT_SECONDS)
+        .and_then(|b| {
+            b.set_buckets_for_metric(Matcher::Full(STORE_COMMIT_EVENTS.to_owned()), &COMMIT_EVENTS)
+        })
+        .expect("the bounds are not empty")
+        .build_recorder();
+    let exporter = recorder.handle();
+    ::metrics::set_global_recorder(recorder).expect("nothing else in this program sets a recorder");
+    for metric in &CATALOGUE {
+        describe(metric);
+    }
+    register_known_series();
+    Handle {
+        exporter,
+        aggregated: Arc::new(aggregate::Aggregated::default()),
+        process: Arc::new(process::Process::started_now()),
+    }
+}
+
+fn describe(metric: &Metric) {
+    let help = SharedString::const_str(metric.help);
+    let unit = metric.unit.unwrap_or(Unit::Count);
+    match metric.kind {
+        Kind::Counter => ::metrics::describe_counter!(metric.name, unit, help),
+        Kind::Gauge => ::metrics::describe_gauge!(metric.name, unit, help),
+        Kind::Histogram => ::metrics::describe_histogram!(metric.name, unit, help),
+    }
+}
+
+/// A counter that appears only with its first event hides that event from `rate()`: every series
+/// whose labels are known words starts at 0.
+fn register_known_series() {
+    ::metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    for event_type in EventType::ALL {
+        ::metrics::counter!(EVENTS_ACCEPTED, "type" => event_type.as_str()).absolute(0);
+    }
+    for name in [DELIVERIES_CREATED, CONNECTIONS_REUSED, LOG_LINES_DROPPED] {
+        ::metrics::counter!(name).absolute(0);
+    }
+    ::metrics::counter!(ATTEMPTS, "outcome" => "delivered", "error" => "none").absolute(0);
+    for code in ErrorCode::ALL {
+        for outcome in ["retry", "failed"] {
+            ::metrics::counter!(ATTEMPTS, "outcome" => outcome, "error" => code.as_str())
+                .absolute(0);
+        }
+    }
+    drop(ShardMetrics::register());
+}
+
+impl Handle {
+    /// Everything, in Prometheus's text format.
+    pub fn render(&self) -> String {
+        let mut out = self.exporter.render();
+        self.aggregated.render(&mut out);
+        for metric in &CATALOGUE {
+            if !out.contains(&format!("# TYPE {} ", metric.name)) {
+                write_head(&mut out, metric);
+            }
+        }
+        self.process.render(&mut out);
+        out
+    }
+
+    /// Drains what the exporter collected. Call it every second: it keeps samples until then.
+    pub fn upkeep(&self) {
+        self.exporter.run_upkeep();
+    }
+}
+
+fn write_head(out: &mut String, metric: &Metric) {
+    let kind = match metric.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
+    };
+    let Metric { name, help, .. } = metric;
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+/// The catalogue's entry of one of the names above.
+fn metric(name: &str) -> &'static Metric {
+    CATALOGUE.iter().find(|metric| metric.name == name).expect("the name is one of the catalogue")
+}
