@@ -3,7 +3,14 @@
 //! Parsing is validation, and it borrows: the payload is checked where it lies and is never
 //! rebuilt, so the delivered body is byte for byte what came in.
 
+mod payload;
+
 use std::{fmt, str::FromStr};
+
+pub use payload::{
+    FieldProblem, MAX_CHANNEL, MAX_ID, MAX_RECIPIENT, MAX_STATUS_REASON, PayloadError,
+    PayloadLimits, parse_payload, parse_payload_str,
+};
 
 /// The six event types of the published contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
