@@ -39,9 +39,9 @@ impl Ages {
         after.checked_sub(1).map(|at| self.marks[at].1)
     }
 
-    /// Gives up what only places before this one need.
-    pub(super) fn forget_before(&mut self, place: Place) {
-        while self.marks.get(1).is_some_and(|(from, _)| *from <= place) {
+    /// Gives up marks that only tell ages beyond any that matters.
+    pub(super) fn forget_older_than(&mut self, accepted_at: Millis) {
+        while self.marks.get(1).is_some_and(|(_, second)| *second <= accepted_at) {
             self.marks.pop_front();
         }
         if self.marks.len() < self.marks.capacity() / 4 {
