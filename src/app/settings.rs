@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use crate::{
+    clock::Clock,
     config::Config,
     engine,
     guard::Policy,
@@ -46,7 +47,12 @@ pub(super) fn policy(config: &Config, own: &[SocketAddr]) -> Arc<Policy> {
 }
 
 /// One shard's part: what is a total in the file is divided among the shards.
-pub(super) fn shard(config: &Config, policy: &Arc<Policy>, index: usize) -> shard::Settings {
+pub(super) fn shard(
+    config: &Config,
+    policy: &Arc<Policy>,
+    index: usize,
+    clock: Clock,
+) -> shard::Settings {
     let shards = config.runtime.shards;
     let delivery = &config.delivery;
     shard::Settings {
@@ -64,14 +70,14 @@ pub(super) fn shard(config: &Config, policy: &Arc<Policy>, index: usize) -> shar
             lane_window: LANE_WINDOW,
             breaker_timeouts: config.breaker.timeouts,
         },
-        sender: sender(config, policy),
+        sender: sender(config, policy, clock),
         payload_memory: config.runtime.payload_memory.div_ceil(shards),
         drain_timeout: config.runtime.drain_timeout,
         disable_on_gone: delivery.disable_on_gone,
     }
 }
 
-fn sender(config: &Config, policy: &Arc<Policy>) -> sender::Settings {
+fn sender(config: &Config, policy: &Arc<Policy>, clock: Clock) -> sender::Settings {
     let shards = config.runtime.shards;
     let (delivery, pool, dns, tls) = (&config.delivery, &config.pool, &config.dns, &config.tls);
     sender::Settings {
@@ -95,6 +101,7 @@ fn sender(config: &Config, policy: &Arc<Policy>) -> sender::Settings {
         policy: Arc::clone(policy),
         max_retry_after: config.retry.max_retry_after,
         success: delivery.success,
+        clock,
     }
 }
 

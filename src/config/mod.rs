@@ -17,7 +17,6 @@ mod rules;
 pub mod units;
 mod value;
 
-pub mod units;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -395,6 +395,11 @@ impl Engine {
         }
     }
 
+    /// Attempts under way.
+    pub fn in_flight(&self) -> u64 {
+        self.flights.len() as u64
+    }
+
     /// What it holds now. Costs a look at each lane: for once in a second.
     pub fn gauges(&mut self, now: Millis) -> Gauges {
         let mut gauges = Gauges {

@@ -50,7 +50,7 @@ const FIRST: u32 = 1 << 31;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct TimerId(u32);
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Entry<T> {
     deadline: Millis,
     item: T,
@@ -60,6 +60,7 @@ struct Entry<T> {
 
 const _: () = assert!(size_of::<Entry<[u64; 2]>>() <= 32, "a waiting retry costs 32 bytes");
 
+#[derive(Debug)]
 pub(super) struct Wheel<T> {
     /// Everything before this was handed out, but for `overdue`. Never goes back.
     elapsed: Millis,

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use ::metrics::{Counter, Gauge};
 
 use super::{
-    ATTEMPTS, BREAKER_TRANSITIONS, DELIVERIES, DELIVERIES_ENDED, RESPONSES, WEBHOOKS,
+    ATTEMPTS, BREAKER_TRANSITIONS, DELIVERIES, DELIVERIES_CREATED, DELIVERIES_ENDED, RESPONSES, WEBHOOKS,
     aggregate::{Aggregated, HISTOGRAMS, Local, Slot},
     install,
 };
@@ -48,6 +48,7 @@ pub struct ShardMetrics {
 /// The exporter's handles, looked up once.
 #[derive(Debug)]
 pub(super) struct Registered {
+    created: Counter,
     responses: [Counter; CODE_CLASSES.len()],
     ended: [Counter; ENDS.len()],
     breaker: [Counter; BREAKER_STATES.len()],
@@ -81,6 +82,7 @@ impl ShardMetrics {
         let deliveries = |state| ::metrics::gauge!(DELIVERIES, "state" => state);
         let webhooks = |state| ::metrics::gauge!(WEBHOOKS, "state" => state);
         Registered {
+            created: ::metrics::counter!(DELIVERIES_CREATED),
             responses: CODE_CLASSES
                 .map(|class| ::metrics::counter!(RESPONSES, "code_class" => class)),
             ended: ENDS.map(|end| ::metrics::counter!(DELIVERIES_ENDED, "outcome" => end)),
@@ -91,6 +93,11 @@ impl ShardMetrics {
             breakers_open: webhooks("breaker_open"),
             breakers_half_open: webhooks("breaker_half_open"),
         }
+    }
+
+    /// A committed block brought this many deliveries.
+    pub fn created(&self, deliveries: u64) {
+        self.registered.created.increment(deliveries);
     }
 
     /// An attempt that counts: it was made and is recorded.

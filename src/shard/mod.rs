@@ -20,11 +20,11 @@ use std::{
     rc::Rc,
     sync::Arc,
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot},
     task::LocalSet,
     time::Sleep,
 };
@@ -37,8 +37,8 @@ use crate::{
     clock::{self, Clock, Millis},
     command::{Command, shard_of},
     delivery::{Entry, FailReason, Verdict},
-    directory::{Change, Directory},
-    engine::{self, Blame, Effect, Engine, Gauges, Input, LaneSettings, Ticket},
+    directory::{Change, Directory, WebhookPatch},
+    engine::{self, Effect, Engine, Input, LaneSettings, Ticket},
     id::{DeliveryKey, Place, WebhookNo},
     metrics::ShardMetrics,
     sender::{self, Sender, target::Target},
@@ -83,7 +83,6 @@ pub struct Inlets {
     pub drain: Signal,
     /// Answered once when the feed has said that recovery is done.
     pub recovered: oneshot::Sender<()>,
-    pub gauges: watch::Sender<Gauges>,
 }
 
 /// What a shard did until it ended.
@@ -142,6 +141,16 @@ pub fn start(
     }
 }
 
+/// What ended a wait and must be taken along.
+enum Woke {
+    Feed { closed: bool },
+    Change(Change),
+    Command(Command),
+    Reload(Box<Settings>),
+    Drain,
+    Other,
+}
+
 struct Shard {
     settings: Settings,
     store: Store,
@@ -159,6 +168,8 @@ struct Shard {
     inputs: Vec<Input>,
     effects: Vec<Effect>,
     feed: Vec<Feed>,
+    /// False once the store has ended.
+    feed_open: bool,
     mailbox: Rc<Mailbox>,
     /// Results between `Finished` and the `Record` that follows it in the same step, by ticket.
     ended: HashMap<Ticket, Ended>,
@@ -217,6 +228,7 @@ impl Shard {
             inputs: Vec::new(),
             effects: Vec::new(),
             feed: Vec::with_capacity(FEED_BATCH),
+            feed_open: true,
             mailbox: Rc::default(),
             ended: HashMap::new(),
             entries: Vec::new(),
@@ -250,7 +262,7 @@ impl Shard {
             if self.draining {
                 let deadline = *drain_deadline
                     .get_or_insert(now + self.settings.drain_timeout.as_millis() as u64);
-                let under_way = self.engine.gauges().in_flight;
+                let under_way = self.engine.in_flight();
                 if under_way == 0 || now >= deadline {
                     self.report.abandoned = under_way;
                     break;
@@ -276,22 +288,35 @@ impl Shard {
             timer.as_mut().reset(until);
         }
         let offering = self.entries.len() >= ENTRIES_BATCH;
-        tokio::select! {
+        let inlets = &mut self.inlets;
+        let woke = tokio::select! {
             biased;
-            _ = self.inlets.feed.recv_many(&mut self.feed, FEED_BATCH), if !self.inlets.feed.is_closed() => {}
-            Some(change) = self.inlets.changes.recv() => self.change(change),
-            Some(command) = self.inlets.commands.recv() => self.command(command),
-            Some(settings) = self.inlets.reload.recv() => self.reload(*settings),
-            () = self.mailbox.notify.notified() => {}
-            () = self.inlets.drain.fired(), if !self.draining => {
+            taken = inlets.feed.recv_many(&mut self.feed, FEED_BATCH), if self.feed_open => {
+                Woke::Feed { closed: taken == 0 }
+            }
+            Some(change) = inlets.changes.recv() => Woke::Change(change),
+            Some(command) = inlets.commands.recv() => Woke::Command(command),
+            Some(settings) = inlets.reload.recv() => Woke::Reload(settings),
+            () = self.mailbox.notify.notified() => Woke::Other,
+            () = inlets.drain.fired(), if !self.draining => Woke::Drain,
+            Ok(permit) = self.store.writes.reserve(), if offering => {
+                let entries = std::mem::take(&mut self.entries);
+                permit.send(Write::Entries { entries, reply: None });
+                self.entries_due = None;
+                Woke::Other
+            }
+            () = timer => Woke::Other,
+        };
+        match woke {
+            Woke::Feed { closed } => self.feed_open = !closed,
+            Woke::Change(change) => self.change(change),
+            Woke::Command(command) => self.command(command),
+            Woke::Reload(settings) => self.reload(*settings),
+            Woke::Drain => {
                 self.draining = true;
                 self.inputs.push(Input::Drain);
             }
-            Ok(permit) = self.store.writes.reserve(), if offering => {
-                permit.send(Write::Entries { entries: std::mem::take(&mut self.entries), reply: None });
-                self.entries_due = None;
-            }
-            () = timer => {}
+            Woke::Other => {}
         }
     }
 
@@ -338,7 +363,7 @@ impl Shard {
 
     fn reload(&mut self, settings: Settings) {
         self.inputs.push(Input::SettingsChanged(Box::new(settings.engine.clone())));
-        self.sender.reload(settings.sender.clone());
+        self.sender.set_policy(Arc::clone(&settings.sender.policy));
         self.settings = settings;
     }
 
@@ -374,6 +399,7 @@ impl Shard {
             let routes = &block.routes[event.routes.0 as usize..event.routes.1 as usize];
             for route in routes {
                 if route.enabled && self.owns(route.webhook) {
+                    self.meet(route.webhook);
                     let key = DeliveryKey { place, webhook: route.webhook };
                     self.inputs.push(Input::Accepted { key, accepted_at: block.accepted_at });
                 }
@@ -383,6 +409,19 @@ impl Shard {
         if created > 0 {
             self.metrics.created(created as u64);
             self.payloads.insert(block);
+        }
+    }
+
+    /// A webhook becomes visible to ingest a moment before its change arrives here, so an event may
+    /// be routed to one that this shard has not heard of. Then the directory is asked.
+    fn meet(&mut self, webhook: WebhookNo) {
+        if self.targets.contains_key(&webhook) {
+            return;
+        }
+        let known = self.directory.webhook_by_no(webhook);
+        let tenant = known.as_ref().and_then(|w| self.directory.tenant_by_no(w.tenant));
+        if let (Some(webhook), Some(entry)) = (known, tenant) {
+            self.change(Change::WebhookSet { webhook, tenant: Arc::clone(&entry.tenant) });
         }
     }
 
@@ -440,7 +479,6 @@ impl Shard {
                 }
                 Effect::Forget { ticket } => {
                     self.ended.remove(&ticket);
-                    self.metrics.own_fault();
                 }
                 Effect::Refill { webhook, from, until, limit } => {
                     self.refill(webhook, from, until, limit);
@@ -456,7 +494,7 @@ impl Shard {
 
     fn send(&mut self, ticket: Ticket, key: DeliveryKey, number: u16, lag: Millis) {
         if number > 1 {
-            self.metrics.retry_lag(Duration::from_millis(lag));
+            self.metrics.retry_lag(lag);
         }
         let Some(target) = self.targets.get(&key.webhook) else {
             // Removed in this very step; the engine hears of it and cancels.
@@ -489,14 +527,13 @@ impl Shard {
         now: Millis,
     ) {
         let ended = ticket.and_then(|ticket| self.ended.remove(&ticket));
+        let mut age = 0;
         let (verdict, attempt) = match ended {
             None | Some(Ended::Own) => (verdict, None),
             Some(Ended::Unreadable) => (Verdict::Failed(FailReason::Unreadable), None),
             Some(Ended::Attempted { attempted, accepted_at }) => {
-                self.metrics.attempted(&attempted.attempt, &attempted.outcome);
-                if verdict == Verdict::Delivered {
-                    self.metrics.delivered(now.saturating_sub(accepted_at));
-                }
+                self.metrics.attempt(attempted.outcome, &attempted.attempt);
+                age = now.saturating_sub(accepted_at);
                 if attempted.gone && self.settings.disable_on_gone {
                     self.disable(key.webhook);
                 }
@@ -504,7 +541,7 @@ impl Shard {
             }
         };
         debug_assert!(attempt.as_ref().is_none_or(|a| a.number == number), "the ticket's attempt");
-        self.metrics.ended(&verdict);
+        self.metrics.ended(verdict, age);
         self.entries.push(Entry { key, at: clock::wall_ms(), verdict, attempt });
         self.entries_due.get_or_insert(now + ENTRIES_WAIT.as_millis() as u64);
     }
@@ -513,8 +550,10 @@ impl Shard {
     fn disable(&self, webhook: WebhookNo) {
         let directory = self.directory.clone();
         tokio::task::spawn_local(async move {
-            match directory.disable_webhook(webhook).await {
-                Ok(()) => tracing::info!(webhook = webhook.0, "webhook disabled: answered 410"),
+            let Some(known) = directory.webhook_by_no(webhook) else { return };
+            let patch = WebhookPatch { enabled: Some(false), ..WebhookPatch::default() };
+            match directory.update_webhook(known.tenant, webhook, patch).await {
+                Ok(_) => tracing::info!(webhook = webhook.0, "webhook disabled: answered 410"),
                 Err(error) => {
                     tracing::warn!(webhook = webhook.0, %error, "webhook not disabled");
                 }
@@ -575,9 +614,8 @@ impl Shard {
 
     fn publish(&mut self, now: Millis) {
         self.report_at = now + REPORT_EVERY.as_millis() as u64;
-        self.inlets.gauges.send_replace(self.engine.gauges());
+        self.metrics.gauges(self.engine.gauges(now));
         self.metrics.flush();
-        self.sender.sweep(clock::instant());
     }
 }
 

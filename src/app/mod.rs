@@ -1,0 +1,360 @@
+//! The composition root: configuration in, running gateway out.
+//!
+//! Start: open the store, bind the listeners early, start the shards, let the store recover into
+//! them, then serve and release readiness. Drain: readiness off, no new requests, no new attempts,
+//! entries written, store closed. The operations listener lives from before the first to after the
+//! last of these.
+
+mod serve;
+mod settings;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::serve::{Exit, serve};
+use crate::{
+    api::{self, ApiState},
+    clock::{self, Clock},
+    command::Shards,
+    config::{Config, Listen},
+    directory::{Directory, LoadError, OperatorKey, OperatorKeyError},
+    guard::Policy,
+    ingest::Ingest,
+    metrics,
+    ops::{self, Readiness, reason},
+    server::{self, Front, Listener},
+    shard::{self, Report, ShardError},
+    shutdown::{self, Signal, Trigger},
+    store::{self, Health, OpenError, Opened, Store},
+};
+
+/// Messages between the store and a shard, each a block of about 8 KiB: a bound on what a shard
+/// that lags holds.
+const FEED_CAPACITY: usize = 256;
+/// Webhook changes on their way to a shard.
+const CHANGES_CAPACITY: usize = 256;
+/// Replays and cancels on their way to a shard.
+const COMMANDS_CAPACITY: usize = 1024;
+/// How often gauges that nobody else keeps are set.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address is taken or not ours.
+    #[error("{0}")]
+    Bind(String),
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error(transparent)]
+    Directory(#[from] LoadError),
+    #[error(transparent)]
+    OperatorKey(#[from] OperatorKeyError),
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// The store failed while it recovered.
+    #[error("the store failed during recovery: {0}")]
+    Recovery(String),
+}
+
+impl From<server::BindError> for StartError {
+    fn from(error: server::BindError) -> Self {
+        Self::Bind(error.to_string())
+    }
+}
+
+impl From<ops::BindError> for StartError {
+    fn from(error: ops::BindError) -> Self {
+        Self::Bind(error.to_string())
+    }
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    pub api: Listen,
+    pub has_tls: bool,
+    pub ops: Option<SocketAddr>,
+    pub operator_key: OperatorKey,
+    pub data_dir: PathBuf,
+    config: Config,
+    readiness: Readiness,
+    state: ApiState,
+    directory: Directory,
+    store: Store,
+    front: Serving,
+    shards: Vec<JoinHandle<Report>>,
+    reloads: Vec<mpsc::Sender<Box<shard::Settings>>>,
+    stop_shards: Trigger,
+    stop_ops: Trigger,
+    threads: Vec<JoinHandle<()>>,
+    clock: Clock,
+}
+
+/// The serving listener's task and what stops it.
+#[derive(Debug)]
+struct Serving {
+    stop: Trigger,
+    served: tokio::task::JoinHandle<usize>,
+}
+
+/// What a drain came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Requests that were cut off.
+    pub requests_cut: usize,
+    pub attempts: u64,
+    /// Attempts under way that the deadline left to the next start.
+    pub attempts_abandoned: u64,
+}
+
+impl Gateway {
+    /// Starts everything and returns once it serves. Must be called on a multi-thread runtime.
+    pub async fn start(
+        config: Config,
+        operator_key: Option<&str>,
+    ) -> Result<Self, StartError> {
+        let started = clock::instant();
+        let readiness = Readiness::new();
+        let starting = readiness.hold(reason::STARTING);
+        let (stop_ops, ops_signal) = shutdown::channel();
+        // Both ports are bound before any work, so that a taken one is told at once.
+        let listener = Listener::bind(&config.server)?;
+        let ops = ops::start(
+            config.ops.listen,
+            readiness.clone(),
+            metrics::install(),
+            ops_signal,
+        )?;
+        let opened = open_store(&config).await?;
+        let Opened { store, rows, feeds, mut threads } = opened;
+        threads.push(ops.thread);
+        let directory = Directory::load(store.clone(), rows, config.limits.clone())?;
+        let operator_key = directory.ensure_operator_key(operator_key, &config.data_dir)?;
+        let clock = Clock::start();
+        let policy = settings::policy(&config, &own_addresses(&listener, ops.address));
+
+        let (stop_shards, shards_signal) = shutdown::channel();
+        let started_shards =
+            start_shards(&config, &policy, &store, &directory, clock, &shards_signal).await?;
+        feeds
+            .send(started_shards.feeds)
+            .map_err(|_| StartError::Recovery("it stopped while it opened".to_owned()))?;
+        for recovered in started_shards.recovered {
+            recovered.await.map_err(|_| recovery_failure(&store))?;
+        }
+
+        let commands = Shards::new(started_shards.commands);
+        let state = ApiState::new(
+            directory.clone(),
+            store.clone(),
+            commands,
+            api_settings(&config, &policy),
+        );
+        let ingest = Ingest::new(
+            config.ingest.clone(),
+            config.server.body_timeout,
+            Arc::new(directory.clone()),
+            store.clone(),
+        );
+        let front =
+            Front::new(Arc::new(ingest), api::router(state.clone()), config.server.body_timeout);
+        let (stop, signal) = shutdown::channel();
+        let api = listener.local_addr().clone();
+        let has_tls = listener.has_tls();
+        let served = tokio::spawn(listener.serve(Arc::new(front), signal.clone()));
+        tokio::spawn(watch_gauges(directory.clone(), signal));
+        starting.release();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            after_ms = started.elapsed().as_millis() as u64,
+            "serving"
+        );
+        Ok(Self {
+            api,
+            has_tls,
+            ops: ops.address,
+            operator_key,
+            data_dir: config.data_dir.clone(),
+            config,
+            readiness,
+            state,
+            directory,
+            store,
+            front: Serving { stop, served },
+            shards: started_shards.threads,
+            reloads: started_shards.reloads,
+            stop_shards,
+            stop_ops,
+            threads,
+            clock,
+        })
+    }
+
+    /// Returns what failed once the store is poisoned; keeps readiness in step with it until then.
+    pub async fn store_failure(&self) -> String {
+        let mut health = self.store.health.clone();
+        loop {
+            let Health { poisoned, full } = health.borrow_and_update().clone();
+            self.readiness.set(reason::STORE_FULL, full);
+            if let Some(what) = poisoned {
+                self.readiness.set(reason::STORE_FAILED, true);
+                return what;
+            }
+            if health.changed().await.is_err() {
+                // The store's thread is gone without a word: as bad as an error.
+                self.readiness.set(reason::STORE_FAILED, true);
+                return "the store's thread ended".to_owned();
+            }
+        }
+    }
+
+    /// Puts a new configuration into force, or names the keys that need a restart and changes
+    /// nothing.
+    pub async fn reload(&mut self, config: Config) -> Result<(), Vec<&'static str>> {
+        let need_restart = settings::need_restart(&self.config, &config);
+        if !need_restart.is_empty() {
+            return Err(need_restart);
+        }
+        let own = own_addresses_of(&self.api, self.ops);
+        let policy = settings::policy(&config, &own);
+        self.state.reload(api_settings(&config, &policy));
+        for (index, shard) in self.reloads.iter().enumerate() {
+            let settings = settings::shard(&config, &policy, index, self.clock);
+            // A shard that is gone is draining; it needs no new settings.
+            let _ = shard.send(Box::new(settings)).await;
+        }
+        // Webhooks that leave a setting to the default are made anew with it.
+        self.directory.announce_all().await;
+        self.config = config;
+        Ok(())
+    }
+
+    /// Stops in order. Every attempt that ended is recorded when this returns.
+    pub async fn drain(self) -> Drained {
+        self.readiness.set(reason::DRAINING, true);
+        self.front.stop.fire();
+        let requests_cut = self.front.served.await.unwrap_or_default();
+        self.stop_shards.fire();
+        let reports = join(self.shards).await;
+        // The last handles besides ours, so that nothing is written after the close.
+        drop((self.state, self.directory));
+        if let Err(error) = self.store.close().await {
+            tracing::error!(%error, "the store did not close cleanly");
+        }
+        self.stop_ops.fire();
+        join(self.threads).await;
+        Drained {
+            requests_cut,
+            attempts: reports.iter().map(|report| report.attempts).sum(),
+            attempts_abandoned: reports.iter().map(|report| report.abandoned).sum(),
+        }
+    }
+}
+
+/// Opening reads the disk, so it stays off the runtime's threads.
+async fn open_store(config: &Config) -> Result<Opened, StartError> {
+    let settings = settings::store(config);
+    let opening = tokio::task::spawn_blocking(move || store::sled::open(settings));
+    Ok(opening.await.map_err(|error| StartError::Recovery(error.to_string()))??)
+}
+
+/// What the rest needs of the started shards, in their order.
+struct StartedShards {
+    threads: Vec<JoinHandle<Report>>,
+    feeds: Vec<mpsc::Sender<store::Feed>>,
+    commands: Vec<mpsc::Sender<crate::command::Command>>,
+    reloads: Vec<mpsc::Sender<Box<shard::Settings>>>,
+    recovered: Vec<oneshot::Receiver<()>>,
+}
+
+async fn start_shards(
+    config: &Config,
+    policy: &Arc<Policy>,
+    store: &Store,
+    directory: &Directory,
+    clock: Clock,
+    drain: &Signal,
+) -> Result<StartedShards, StartError> {
+    let mut started = StartedShards {
+        threads: Vec::new(),
+        feeds: Vec::new(),
+        commands: Vec::new(),
+        reloads: Vec::new(),
+        recovered: Vec::new(),
+    };
+    for index in 0..config.runtime.shards {
+        let (feed_in, feed) = mpsc::channel(FEED_CAPACITY);
+        let (changes_in, changes) = mpsc::channel(CHANGES_CAPACITY);
+        let (commands_in, commands) = mpsc::channel(COMMANDS_CAPACITY);
+        let (reload_in, reload) = mpsc::channel(1);
+        let (recovered_in, recovered) = oneshot::channel();
+        let inlets = shard::Inlets {
+            feed,
+            changes,
+            commands,
+            reload,
+            drain: drain.clone(),
+            recovered: recovered_in,
+        };
+        let settings = settings::shard(config, policy, index, clock);
+        let (store, for_shard) = (store.clone(), directory.clone());
+        started.threads.push(shard::start(settings, inlets, store, for_shard, clock)?);
+        started.feeds.push(feed_in);
+        started.commands.push(commands_in);
+        started.reloads.push(reload_in);
+        started.recovered.push(recovered);
+        // The shard runs already, so it takes these however many there are; recovery comes after.
+        directory.subscribe(changes_in).await;
+    }
+    Ok(started)
+}
+
+fn recovery_failure(store: &Store) -> StartError {
+    let poisoned = store.health.borrow().poisoned.clone();
+    StartError::Recovery(poisoned.unwrap_or_else(|| "a delivery thread ended".to_owned()))
+}
+
+fn api_settings(config: &Config, policy: &Arc<Policy>) -> api::Settings {
+    api::Settings {
+        limits: config.limits.clone(),
+        policy: Arc::clone(policy),
+        max_timeout: config.delivery.max_timeout,
+        max_in_flight: config.delivery.max_in_flight,
+    }
+}
+
+fn own_addresses(listener: &Listener, ops: Option<SocketAddr>) -> Vec<SocketAddr> {
+    own_addresses_of(listener.local_addr(), ops)
+}
+
+fn own_addresses_of(api: &Listen, ops: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let api = match api {
+        Listen::Tcp(address) => Some(*address),
+        Listen::Unix(_) => None,
+    };
+    api.into_iter().chain(ops).collect()
+}
+
+/// Sets the gauges that belong to no shard, until the signal.
+async fn watch_gauges(directory: Directory, mut stop: Signal) {
+    let enabled = ::metrics::gauge!(metrics::WEBHOOKS, "state" => "enabled");
+    let disabled = ::metrics::gauge!(metrics::WEBHOOKS, "state" => "disabled");
+    loop {
+        let (on, off) = directory.webhook_counts();
+        enabled.set(on as f64);
+        disabled.set(off as f64);
+        tokio::select! {
+            () = stop.fired() => return,
+            () = tokio::time::sleep(GAUGES_EVERY) => {}
+        }
+    }
+}
+
+/// Waits for threads without blocking the runtime. One that panicked has been reported by the
+/// panic hook and counts as having done nothing.
+async fn join<T: Default + Send + 'static>(threads: Vec<JoinHandle<T>>) -> Vec<T> {
+    let all = move || threads.into_iter().map(|t| t.join().unwrap_or_default()).collect();
+    tokio::task::spawn_blocking(all).await.unwrap_or_default()
+}

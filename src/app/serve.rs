@@ -1,0 +1,119 @@
+//! The life of a served gateway: banner, signals, exit.
+
+use std::io::Write as _;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Drained, Gateway, StartError};
+use crate::{
+    config::{self, Config, Listen, Sources, environment},
+    directory::OperatorKey,
+};
+
+/// How a gateway that was started ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Drained: all attempts under way ended, or were left to the next start.
+    Drained,
+    /// A second signal cut the drain short.
+    Forced,
+    /// The store failed; what was acknowledged is safe.
+    Failed,
+}
+
+/// Runs the gateway until it is told to stop. The sources are read again on SIGHUP.
+pub async fn serve(config: Config, sources: Sources) -> Result<Exit, StartError> {
+    let mut signals = Signals::install().map_err(|e| StartError::Bind(e.to_string()))?;
+    let operator_key = environment::secret(OPERATOR_KEY);
+    let mut gateway = Gateway::start(config, operator_key.as_deref().map(String::as_str)).await?;
+    banner(&gateway);
+    loop {
+        tokio::select! {
+            what = gateway.store_failure() => {
+                tracing::error!(what, "the store failed; stopping at once, what was acknowledged is safe");
+                return Ok(Exit::Failed);
+            }
+            () = signals.stop() => break,
+            _ = signals.reload.recv() => reload(&mut gateway, &sources).await,
+        }
+    }
+    tracing::info!("stopping: no new requests, no new attempts");
+    tokio::select! {
+        drained = gateway.drain() => {
+            let Drained { requests_cut, attempts, attempts_abandoned } = drained;
+            tracing::info!(attempts, attempts_abandoned, requests_cut, "stopped");
+            Ok(Exit::Drained)
+        }
+        () = signals.stop() => {
+            tracing::warn!("forced to stop; attempts under way are made again after the next start");
+            Ok(Exit::Forced)
+        }
+    }
+}
+
+/// Where an operator may set the operator's key.
+const OPERATOR_KEY: &str = "SENDERZ_OPERATOR_KEY";
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    reload: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn reload(gateway: &mut Gateway, sources: &Sources) {
+    // Reading files is short and rare.
+    let config = match config::load(sources) {
+        Ok(config) => config,
+        Err(errors) => {
+            tracing::error!(%errors, "not reloaded: the configuration has mistakes");
+            return;
+        }
+    };
+    match gateway.reload(config).await {
+        Ok(()) => tracing::info!("configuration reloaded"),
+        Err(keys) => {
+            tracing::error!(keys = keys.join(", "), "not reloaded: these keys need a restart");
+        }
+    }
+}
+
+/// What an operator needs to know first, on standard output.
+pub(super) fn banner(gateway: &Gateway) {
+    let scheme = if gateway.has_tls { "https" } else { "http" };
+    let api = match &gateway.api {
+        Listen::Tcp(address) => format!("{scheme}://{address}"),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+    };
+    let mut text = format!("senderz-gateway {}\n  api      {api}\n", env!("CARGO_PKG_VERSION"));
+    if let Some(ops) = gateway.ops {
+        text += &format!("  metrics  http://{ops}/metrics\n");
+    }
+    text += &format!("  data     {}\n", gateway.data_dir.display());
+    if let OperatorKey::Made(key) = &gateway.operator_key {
+        text += &format!(
+            "  operator key, shown once and kept in {}:\n           {}\n",
+            gateway.data_dir.join("operator.key").display(),
+            key.expose()
+        );
+    }
+    let mut out = std::io::stdout();
+    // A closed standard output is no reason not to run.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
