@@ -5,6 +5,10 @@
 //! one moment share one look-up, so a burst after an answer has expired costs one query and not
 //! one per attempt.
 //!
+//! When a name is not answered in time, the name server is asked something that it always knows.
+//! If it does not answer that either, it is down, which is no receiver's fault; otherwise the
+//! silence is that of the name's own servers.
+//!
 //! Nothing is judged here: the connector judges every address it is given, whether it comes from
 //! the cache or not.
 //!
@@ -37,6 +41,9 @@ use crate::{delivery::ErrorCode, engine::Blame, metrics};
 /// Once one address family has answered, the other may take this much longer. Servers that drop
 /// queries for the family they do not have are common.
 const SECOND_FAMILY_GRACE: Duration = Duration::from_millis(500);
+
+/// The part of a look-up's time that is kept for asking whether the name server is up.
+const PROBE_SHARE: u32 = 5;
 
 /// Queries under way at once to one name server over one TCP connection.
 const MAX_ACTIVE_QUERIES: usize = 1024;
@@ -105,17 +112,36 @@ impl Names {
     }
 
     async fn ask(&self, name: &str) -> Answer {
+        let end = Instant::now() + self.timeout;
         let answer = match fully_qualified(name) {
-            Some(name) => self.ask_both_families(name).await,
+            Some(name) => self.ask_both_families(name, end - self.timeout / PROBE_SHARE).await,
             None => Err(Unresolved::NoSuchName),
+        };
+        let answer = match answer {
+            Err(Unresolved::Timeout) if !self.is_server_up(end).await => {
+                Err(Unresolved::Unavailable)
+            }
+            answer => answer,
         };
         let index = answer.as_ref().map_or_else(|why| *why as usize + 1, |_| 0);
         self.results[index].increment(1);
         answer
     }
 
-    async fn ask_both_families(&self, name: Name) -> Answer {
-        let end = Instant::now() + self.timeout;
+    /// Every resolver knows the servers of the root.
+    async fn is_server_up(&self, end: Instant) -> bool {
+        self.resolver.clear_lookup_cache(Name::root(), RecordType::NS);
+        let probe = timeout_at(end, self.resolver.lookup(Name::root(), RecordType::NS)).await;
+        match probe {
+            Err(_) => false,
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => {
+                !matches!(unresolved(&error), Unresolved::Timeout | Unresolved::Unavailable)
+            }
+        }
+    }
+
+    async fn ask_both_families(&self, name: Name, end: Instant) -> Answer {
         let mut v4 = pin!(self.ask_family(name.clone(), RecordType::A, end));
         let mut v6 = pin!(self.ask_family(name, RecordType::AAAA, end));
         let (v4, v6) = tokio::select! {
