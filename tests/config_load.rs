@@ -1,6 +1,6 @@
 //! Configuration through its public door: layers, precedence, and all problems at once.
 
-use std::{collections::BTreeSet, ffi::OsString, io::Write as _, path::PathBuf};
+use std::{collections::BTreeSet, ffi::OsString, path::PathBuf};
 
 use senderz_gateway::config::{
     Config, ConfigErrors, DEFAULTS, FlagSetting, Listen, Sources, load, load_explained,
@@ -102,9 +102,9 @@ fn environment(variables: &[(&str, &str)]) -> Vec<(String, OsString)> {
 }
 
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("gateway.toml");
-    std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+    std::fs::write(&path, text).expect("a temporary file");
     (dir, path)
 }
 
@@ -114,7 +114,7 @@ fn from_file(text: &str) -> Result<Config, ConfigErrors> {
 }
 
 fn keys_of_config_toml() -> BTreeSet<String> {
-    let table: toml::Table = DEFAULTS.parse().unwrap();
+    let table: toml::Table = DEFAULTS.parse().expect("config.toml is TOML");
     let mut keys = BTreeSet::new();
     for (key, value) in table {
         match value {
