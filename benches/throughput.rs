@@ -65,7 +65,9 @@ fn read_cell(arguments: &[String]) -> anyhow::Result<Cell> {
             "--body" => cell.body = number as usize,
             "--connections" => cell.connections = number as usize,
             "--batch" => cell.batch = number as usize,
-            other => bail!("unknown option {other}; there are --quick, --deliveries, --body, --connections, --batch"),
+            other => bail!(
+                "unknown option {other}; there are --quick, --deliveries, --body, --connections, --batch"
+            ),
         }
     }
     ensure!(cell.body >= 200, "--body is at least 200 bytes: the required fields need them");
@@ -124,8 +126,7 @@ fn whole_path(cell: &Cell, receiver: &mut Receiver) -> anyhow::Result<Figures> {
     let mut client = Client::open(gateway.api)?;
     client.post_json("/v1/tenants", None, &json!({"id": "bench", "name": "bench"}))?;
     let url = format!("http://{}/hook", receiver.addr);
-    let webhook =
-        json!({"url": url, "events": ["*"], "max_in_flight": cell.connections});
+    let webhook = json!({"url": url, "events": ["*"], "max_in_flight": cell.connections});
     client.post_json("/v1/webhooks", Some("bench"), &webhook)?;
 
     let batch = batch(cell);
@@ -292,4 +293,3 @@ fn cpu_ticks(pid: u32) -> anyhow::Result<(u64, u64)> {
 fn now() -> Instant {
     Instant::now()
 }
-

@@ -65,8 +65,10 @@ fn nothing_accepted_is_lost_when_the_process_is_killed_at_random_moments() {
     for cycle in 0..cycles {
         if cycle % 4 == 3 {
             // During start-up: recovery, binding, first commits.
-            let mut child =
-                Gateway::command(dir.path(), &[]).stdout(std::process::Stdio::null()).spawn().expect("starts");
+            let mut child = Gateway::command(dir.path(), &[])
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .expect("starts");
             std::thread::sleep(Duration::from_millis(random.below(120)));
             child.kill().expect("it runs");
             child.wait().expect("it was killed");
@@ -115,10 +117,9 @@ fn nothing_accepted_is_lost_when_the_process_is_killed_at_random_moments() {
                 continue;
             }
             duplicates += 1;
-            let kill = kills
-                .iter()
-                .find(|kill| **kill >= pair[0].at)
-                .unwrap_or_else(|| panic!("attempt {} of {id} was made twice without a crash", pair[0].number));
+            let kill = kills.iter().find(|kill| **kill >= pair[0].at).unwrap_or_else(|| {
+                panic!("attempt {} of {id} was made twice without a crash", pair[0].number)
+            });
             assert!(*kill <= pair[1].at, "{id} was attempted twice between two kills");
             earliest = earliest.max(*kill - pair[0].at);
         }

@@ -142,12 +142,13 @@ fn each_webhook_gets_only_the_types_that_it_asked_for() {
     for (n, event_type) in ["message.sent", "message.failed", "message.read"].iter().enumerate() {
         gateway.event("acme", &payload(event_type, &format!("msg_{n}")));
     }
-    eventually("four deliveries", Duration::from_secs(5), || {
-        (receiver.count() == 4).then_some(())
-    });
+    eventually("four deliveries", Duration::from_secs(5), || (receiver.count() == 4).then_some(()));
     let mut by_path: HashMap<String, Vec<String>> = HashMap::new();
     for request in receiver.requests() {
-        by_path.entry(request.path.clone()).or_default().push(request.header("x-senderz-event").to_owned());
+        by_path
+            .entry(request.path.clone())
+            .or_default()
+            .push(request.header("x-senderz-event").to_owned());
     }
     assert_eq!(by_path["/failed"], ["message.failed"]);
     assert_eq!(by_path["/all"].len(), 3);

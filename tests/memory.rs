@@ -35,13 +35,15 @@ fn a_backlog_behind_a_hanging_receiver_stays_within_the_memory_limit() {
         let lines: String = (0..BATCH)
             .map(|n| {
                 // About the mean size of the example events.
-                let body = payload("message.delivered", &format!("msg_{batch:08}_{n:08}_{:0>120}", n));
+                let body =
+                    payload("message.delivered", &format!("msg_{batch:08}_{n:08}_{:0>120}", n));
                 format!("{{\"tenant\":\"acme\",\"payload\":{body}}}\n")
             })
             .collect();
         loop {
             let path = "/v1/events?ids=false";
-            let answer = connection.request("POST", path, &headers, lines.as_bytes()).expect("answers");
+            let answer =
+                connection.request("POST", path, &headers, lines.as_bytes()).expect("answers");
             match answer.status {
                 202 => break,
                 429 | 503 => std::thread::sleep(Duration::from_millis(50)),
@@ -58,7 +60,10 @@ fn a_backlog_behind_a_hanging_receiver_stays_within_the_memory_limit() {
         (waiting as usize >= deliveries).then_some(waiting)
     });
     peak = peak.max(resident_mib(gateway.pid()));
-    println!("{waiting} deliveries wait; resident memory {:.0} MiB, peak {peak:.0} MiB", resident_mib(gateway.pid()));
+    println!(
+        "{waiting} deliveries wait; resident memory {:.0} MiB, peak {peak:.0} MiB",
+        resident_mib(gateway.pid())
+    );
     assert!(peak <= LIMIT_MIB, "{peak} MiB");
 
     // A restart reads the same backlog back, within the same limit.
@@ -67,7 +72,9 @@ fn a_backlog_behind_a_hanging_receiver_stays_within_the_memory_limit() {
     let gateway = Gateway::start(dir.path(), &[]);
     let took = started.elapsed();
     let after = resident_mib(gateway.pid());
-    println!("restart with {waiting} pending: ready after {took:?}, resident memory {after:.0} MiB");
+    println!(
+        "restart with {waiting} pending: ready after {took:?}, resident memory {after:.0} MiB"
+    );
     assert!(after <= LIMIT_MIB, "{after} MiB after the restart");
     gateway.kill();
 }

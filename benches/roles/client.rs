@@ -26,7 +26,11 @@ impl Client {
     ) -> anyhow::Result<()> {
         let body = body.to_string();
         let (status, answer) = self.post(path, tenant, "application/json", body.as_bytes())?;
-        ensure!((200..300).contains(&status), "{path}: {status} {}", String::from_utf8_lossy(&answer));
+        ensure!(
+            (200..300).contains(&status),
+            "{path}: {status} {}",
+            String::from_utf8_lossy(&answer)
+        );
         Ok(())
     }
 

@@ -111,22 +111,14 @@ pub struct Drained {
 
 impl Gateway {
     /// Starts everything and returns once it serves. Must be called on a multi-thread runtime.
-    pub async fn start(
-        config: Config,
-        operator_key: Option<&str>,
-    ) -> Result<Self, StartError> {
+    pub async fn start(config: Config, operator_key: Option<&str>) -> Result<Self, StartError> {
         let started = clock::instant();
         let readiness = Readiness::new();
         let starting = readiness.hold(reason::STARTING);
         let (stop_ops, ops_signal) = shutdown::channel();
         // Both ports are bound before any work, so that a taken one is told at once.
         let listener = Listener::bind(&config.server)?;
-        let ops = ops::start(
-            config.ops.listen,
-            readiness.clone(),
-            metrics::install(),
-            ops_signal,
-        )?;
+        let ops = ops::start(config.ops.listen, readiness.clone(), metrics::install(), ops_signal)?;
         let opened = open_store(&config).await?;
         let Opened { store, rows, feeds, mut threads } = opened;
         threads.push(ops.thread);

@@ -30,21 +30,24 @@ pub async fn serve(config: Config, sources: Sources) -> Result<Exit, StartError>
     loop {
         tokio::select! {
             what = gateway.store_failure() => {
-                tracing::error!(what, "the store failed; stopping at once, what was acknowledged is safe");
+                tracing::error!(what, "the store failed; stopping, what was acknowledged is safe");
                 return Ok(Exit::Failed);
             }
-            () = signals.stop() => break,
-            _ = signals.reload.recv() => reload(&mut gateway, &sources).await,
+            asked = signals.next() => match asked {
+                Asked::Stop => break,
+                Asked::Reload => reload(&mut gateway, &sources).await,
+            },
         }
     }
     tracing::info!("stopping: no new requests, no new attempts");
+    let forced = async { while signals.next().await != Asked::Stop {} };
     tokio::select! {
         drained = gateway.drain() => {
             let Drained { requests_cut, attempts, attempts_abandoned } = drained;
             tracing::info!(attempts, attempts_abandoned, requests_cut, "stopped");
             Ok(Exit::Drained)
         }
-        () = signals.stop() => {
+        () = forced => {
             tracing::warn!("forced to stop; attempts under way are made again after the next start");
             Ok(Exit::Forced)
         }
@@ -69,12 +72,20 @@ impl Signals {
         })
     }
 
-    async fn stop(&mut self) {
+    /// Cancel-safe.
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.reload.recv() => Asked::Reload,
         }
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Stop,
+    Reload,
 }
 
 async fn reload(gateway: &mut Gateway, sources: &Sources) {

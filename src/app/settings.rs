@@ -2,13 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
-use crate::{
-    clock::Clock,
-    config::Config,
-    engine,
-    guard::Policy,
-    sender, shard, store,
-};
+use crate::{clock::Clock, config::Config, engine, guard::Policy, sender, shard, store};
 
 /// The least that a lane keeps in memory before it may spill to the log.
 const LANE_WINDOW: usize = 1024;
@@ -107,7 +101,6 @@ fn sender(config: &Config, policy: &Arc<Policy>, clock: Clock) -> sender::Settin
 
 /// The keys that a reload cannot change, where they differ.
 pub(super) fn need_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-
     let differing = [
         ("data_dir", old.data_dir != new.data_dir),
         ("server", old.server != new.server),

@@ -36,7 +36,11 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
 pub(super) fn exit_of(error: &StartError) -> Exit {
     match error {
         StartError::Bind(_) | StartError::Store(OpenError::InUse(_)) => Exit::Unavailable,
-        StartError::Store(_) | StartError::Other(_) => Exit::Failure,
+        StartError::Store(_)
+        | StartError::Directory(_)
+        | StartError::OperatorKey(_)
+        | StartError::Shard(_)
+        | StartError::Recovery(_) => Exit::Failure,
     }
 }
 

@@ -17,7 +17,6 @@ mod rules;
 pub mod units;
 mod value;
 
-
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::{IpNet, Ipv6Net};

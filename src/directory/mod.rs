@@ -280,18 +280,27 @@ impl Directory {
     pub async fn subscribe(&self, subscriber: mpsc::Sender<Change>) {
         // Taken first: what is sent here and what is sent later leave no gap and no overlap.
         let mut writer = self.inner.writer.lock().await;
-        let now: Vec<Change> = {
-            let state = self.read();
-            let mut webhooks: Vec<&Arc<Webhook>> = state.webhooks.values().collect();
-            webhooks.sort_unstable_by_key(|webhook| webhook.no);
-            webhooks.into_iter().filter_map(|webhook| state.set_change(webhook)).collect()
-        };
-        for change in now {
+        for change in self.everything() {
             if subscriber.send(change).await.is_err() {
                 return;
             }
         }
         writer.subscribers.push(subscriber);
+    }
+
+    /// Sends every webhook to every subscriber again: what it leaves to the gateway's defaults may
+    /// have changed.
+    pub async fn announce_all(&self) {
+        let mut writer = self.inner.writer.lock().await;
+        let everything = self.everything();
+        writer.tell(everything).await;
+    }
+
+    fn everything(&self) -> Vec<Change> {
+        let state = self.read();
+        let mut webhooks: Vec<&Arc<Webhook>> = state.webhooks.values().collect();
+        webhooks.sort_unstable_by_key(|webhook| webhook.no);
+        webhooks.into_iter().filter_map(|webhook| state.set_change(webhook)).collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {

@@ -154,9 +154,7 @@ impl Engine {
             self.retrying -= 1;
             return true;
         }
-        let scheduled = |timer: &Timer| {
-            matches!(timer, Timer::Retry { place: p, lane, .. } if *p == place && *lane == no)
-        };
+        let scheduled = |timer: &Timer| matches!(timer, Timer::Retry { place: p, lane, .. } if *p == place && *lane == no);
         let found = self.wheel.iter().find(|(_, _, timer)| scheduled(timer)).map(|(id, ..)| id);
         if let Some(id) = found {
             self.wheel.cancel(id);

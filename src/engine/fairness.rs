@@ -98,7 +98,11 @@ mod tests {
     use super::*;
 
     /// Lets everyone go for `turns` turns, each lane staying able; who went.
-    fn go(fairness: &mut Fairness, owners: &HashMap<LaneNo, TenantIndex>, turns: usize) -> Vec<u32> {
+    fn go(
+        fairness: &mut Fairness,
+        owners: &HashMap<LaneNo, TenantIndex>,
+        turns: usize,
+    ) -> Vec<u32> {
         let mut went = Vec::new();
         for _ in 0..turns {
             let Some(lane) = fairness.next() else { break };

@@ -84,13 +84,7 @@ pub enum Input {
     /// Recovery only, in place order among `Accepted`: a delivery with attempts behind it.
     /// `round_attempts` of its `attempts` were made since acceptance or the last replay, which was
     /// at `began`.
-    Resumed {
-        key: DeliveryKey,
-        began: Millis,
-        attempts: u16,
-        round_attempts: u16,
-        due: Millis,
-    },
+    Resumed { key: DeliveryKey, began: Millis, attempts: u16, round_attempts: u16, due: Millis },
     /// Recovery only, in place order among `Accepted`: the attempt log has settled this delivery;
     /// a lane that spills must not read it back.
     AlreadySettled { key: DeliveryKey },

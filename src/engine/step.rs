@@ -55,11 +55,20 @@ pub struct Engine {
 /// What the wheel holds; 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
-    Retry { place: Place, lane: LaneNo, attempts: u16, round: Round },
+    Retry {
+        place: Place,
+        lane: LaneNo,
+        attempts: u16,
+        round: Round,
+    },
     /// The rate limit allows another attempt.
-    Rate { lane: LaneNo },
+    Rate {
+        lane: LaneNo,
+    },
     /// The oldest waiting delivery is too old.
-    Expiry { lane: LaneNo },
+    Expiry {
+        lane: LaneNo,
+    },
 }
 
 const _: () = assert!(size_of::<Timer>() == 16);
@@ -221,13 +230,7 @@ impl Engine {
     }
 
     /// A delivery with a past: it waits in the wheel until it is due.
-    fn resume(
-        &mut self,
-        webhook: WebhookNo,
-        retry: Retry,
-        due: Millis,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn resume(&mut self, webhook: WebhookNo, retry: Retry, due: Millis, effects: &mut Vec<Effect>) {
         let key = DeliveryKey { place: retry.place, webhook };
         let Some(no) = self.live(webhook) else {
             return record_decision(effects, key, Verdict::Canceled(CancelReason::WebhookDeleted));
@@ -240,8 +243,7 @@ impl Engine {
     /// Puts a retry into the wheel; it is counted as retrying already.
     fn schedule(&mut self, no: LaneNo, retry: Retry, due: Millis) {
         let round = Round::new(retry.round, retry.replayed);
-        let timer =
-            Timer::Retry { place: retry.place, lane: no, attempts: retry.attempts, round };
+        let timer = Timer::Retry { place: retry.place, lane: no, attempts: retry.attempts, round };
         self.wheel.insert(due, timer);
         self.lanes[no as usize].scheduled += 1;
     }

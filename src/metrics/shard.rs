@@ -5,7 +5,8 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use ::metrics::{Counter, Gauge};
 
 use super::{
-    ATTEMPTS, BREAKER_TRANSITIONS, DELIVERIES, DELIVERIES_CREATED, DELIVERIES_ENDED, RESPONSES, WEBHOOKS,
+    ATTEMPTS, BREAKER_TRANSITIONS, DELIVERIES, DELIVERIES_CREATED, DELIVERIES_ENDED, RESPONSES,
+    WEBHOOKS,
     aggregate::{Aggregated, HISTOGRAMS, Local, Slot},
     install,
 };

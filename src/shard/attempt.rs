@@ -89,8 +89,7 @@ pub(super) async fn make(making: Making, sender: Rc<Sender>, store: Store, mailb
         },
     };
     let index = key.place.index();
-    let (Some(event), Some(payload)) =
-        (block.events.get(usize::from(index)), block.payload(index))
+    let (Some(event), Some(payload)) = (block.events.get(usize::from(index)), block.payload(index))
     else {
         return promise.keep(Ended::Unreadable);
     };

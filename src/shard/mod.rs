@@ -15,12 +15,7 @@ mod attempt;
 mod payloads;
 
 use std::{
-    cell::RefCell,
-    collections::HashMap,
-    rc::Rc,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
+    cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration,
 };
 
 use tokio::{
@@ -618,4 +613,3 @@ impl Shard {
         self.metrics.flush();
     }
 }
-

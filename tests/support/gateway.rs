@@ -143,8 +143,7 @@ impl Gateway {
 
     /// Makes a webhook for all event types; answers its id.
     pub fn webhook(&self, tenant: &str, url: &str) -> String {
-        let made =
-            self.post("/v1/webhooks", Some(tenant), &json!({"url": url, "events": ["*"]}));
+        let made = self.post("/v1/webhooks", Some(tenant), &json!({"url": url, "events": ["*"]}));
         made["id"].as_str().expect("an id").to_owned()
     }
 

@@ -67,7 +67,8 @@ impl Receiver {
                 let seen = keep.then(|| Arc::clone(&seen));
                 let count = Arc::clone(&count);
                 let worker = std::thread::Builder::new().stack_size(128 * 1024);
-                let serving = worker.spawn(move || serve(stream, &*script, seen.as_deref(), &count));
+                let serving =
+                    worker.spawn(move || serve(stream, &*script, seen.as_deref(), &count));
                 serving.expect("a thread");
             }
         });
