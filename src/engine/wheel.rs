@@ -92,6 +92,7 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }

@@ -2,7 +2,7 @@
 //! and a small blocking HTTP client. None of it uses the gateway's own code, so that a mistake in
 //! that cannot hide itself.
 
-#![expect(dead_code, reason = "each test binary uses a part of it")]
+#![expect(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 pub mod gateway;
 pub mod http;

@@ -29,7 +29,8 @@ impl Flusher {
         let opened = open();
         let mut task = None;
         for _ in 0..LOOKS {
-            task = flushers().into_iter().find(|task| !before.contains(task));
+            // A thread that the flusher starts bears its name for a moment; the flusher is older.
+            task = flushers().into_iter().filter(|task| !before.contains(task)).min_by_key(number);
             if task.is_some() {
                 break;
             }
@@ -41,6 +42,11 @@ impl Flusher {
     pub(super) fn is_alive(&self) -> bool {
         self.task.as_ref().is_none_or(is_flusher)
     }
+}
+
+/// The kernel numbers threads in the order in which they start.
+fn number(task: &PathBuf) -> Option<u32> {
+    task.file_name()?.to_str()?.parse().ok()
 }
 
 fn flushers() -> HashSet<PathBuf> {
