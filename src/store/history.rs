@@ -180,13 +180,12 @@ pub(super) fn events(
 ) -> Result<EventPage, StoreError> {
     let mut page = EventPage::default();
     let range = logs.events();
-    let mut scanned = 0;
-    for number in (range.start..newest_wanted(&range, query.before.map(before_all))).rev() {
+    let below = newest_wanted(&range, query.before.map(before_all));
+    for (scanned, number) in (range.start..below).rev().enumerate() {
         if scanned >= max_scan {
             page.next = Some(Place::new(number + 1, 0));
             break;
         }
-        scanned += 1;
         let Some(block) = logs.event_block(number)? else { continue };
         if query.until.is_some_and(|until| block.accepted_at > until) {
             continue;

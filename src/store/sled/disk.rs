@@ -37,10 +37,13 @@ const QUARANTINE_TAG: u8 = 0x60;
 /// The parts of the operating system that tests replace to make them fail.
 pub(crate) struct Os {
     /// Makes what was written to the file durable.
-    pub(crate) sync: Box<dyn FnMut(&File) -> io::Result<()> + Send>,
+    pub(crate) sync: SyncFile,
     /// Bytes that a process without privileges may still write.
-    pub(crate) free: Box<dyn FnMut(&Path) -> io::Result<u64> + Send>,
+    pub(crate) free: FreeBytes,
 }
+
+pub(crate) type SyncFile = Box<dyn FnMut(&File) -> io::Result<()> + Send>;
+pub(crate) type FreeBytes = Box<dyn FnMut(&Path) -> io::Result<u64> + Send>;
 
 impl Default for Os {
     fn default() -> Self {

@@ -1,6 +1,6 @@
 //! Watches sled's flusher thread, which reclaims space and dies silently.
 
-use std::{collections::HashSet, fs, path::PathBuf, sync::Mutex, thread, time::Duration};
+use std::{collections::HashSet, fs, path::Path, sync::Mutex, thread, time::Duration};
 
 /// The name sled gives it.
 const NAME: &str = "log flusher";
@@ -18,7 +18,7 @@ static OPENING: Mutex<()> = Mutex::new(());
 #[derive(Debug)]
 pub(super) struct Flusher {
     /// None where the system does not tell about threads; then it counts as alive.
-    task: Option<PathBuf>,
+    task: Option<u32>,
 }
 
 impl Flusher {
@@ -29,8 +29,9 @@ impl Flusher {
         let opened = open();
         let mut task = None;
         for _ in 0..LOOKS {
-            // A thread that the flusher starts bears its name for a moment; the flusher is older.
-            task = flushers().into_iter().filter(|task| !before.contains(task)).min_by_key(number);
+            // A thread that the flusher starts bears its name until it takes its own; the flusher
+            // is the elder.
+            task = flushers().difference(&before).min().copied();
             if task.is_some() {
                 break;
             }
@@ -40,20 +41,18 @@ impl Flusher {
     }
 
     pub(super) fn is_alive(&self) -> bool {
-        self.task.as_ref().is_none_or(is_flusher)
+        self.task.is_none_or(is_flusher)
     }
 }
 
-/// The kernel numbers threads in the order in which they start.
-fn number(task: &PathBuf) -> Option<u32> {
-    task.file_name()?.to_str()?.parse().ok()
-}
-
-fn flushers() -> HashSet<PathBuf> {
+/// The numbers of all threads of that name.
+fn flushers() -> HashSet<u32> {
     let Ok(tasks) = fs::read_dir(TASKS) else { return HashSet::new() };
-    tasks.flatten().map(|task| task.path()).filter(is_flusher).collect()
+    let numbers = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
+    numbers.filter(|task| is_flusher(*task)).collect()
 }
 
-fn is_flusher(task: &PathBuf) -> bool {
-    fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim_end() == NAME)
+fn is_flusher(task: u32) -> bool {
+    let path = Path::new(TASKS).join(task.to_string()).join("comm");
+    fs::read_to_string(path).is_ok_and(|name| name.trim_end() == NAME)
 }

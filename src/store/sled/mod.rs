@@ -24,6 +24,7 @@
 mod disk;
 mod draft;
 mod flusher;
+mod group;
 mod meta;
 mod metrics;
 mod reader;
@@ -42,6 +43,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
     thread,
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -63,6 +65,10 @@ pub const FORMAT: u32 = 1;
 
 /// How often sled's flusher runs: it reclaims space for up to half of the time.
 const FLUSH_EVERY_MS: u64 = 250;
+
+/// How long to wait for sled's lock, and how long between looks.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_STEP: Duration = Duration::from_millis(10);
 
 /// What the threads share beside the database.
 type Shared = Arc<RwLock<Extent>>;
@@ -126,14 +132,12 @@ fn open_disk(settings: &Settings, os: Os) -> Result<Disk, OpenError> {
         .cache_capacity(settings.cache)
         .flush_every_ms(Some(FLUSH_EVERY_MS));
     // sled asserts what it expects of its files; a damaged one must end in a sentence.
-    let open = || panic::catch_unwind(AssertUnwindSafe(|| config.open()));
+    let open = || panic::catch_unwind(AssertUnwindSafe(|| open_patiently(&config)));
     let (opened, flusher) = Flusher::find(open);
     let broken = |reason: String| OpenError::Broken { path: data_dir.clone(), reason };
     let db = match opened {
         Ok(Ok(db)) => db,
-        Ok(Err(sled::Error::Io(error))) if error.to_string().contains("acquire lock") => {
-            return Err(OpenError::InUse(data_dir.clone()));
-        }
+        Ok(Err(error)) if is_locked(&error) => return Err(OpenError::InUse(data_dir.clone())),
         Ok(Err(error)) => return Err(broken(error.to_string())),
         Err(_) => return Err(broken("sled could not make sense of its files".to_owned())),
     };
@@ -142,6 +146,25 @@ fn open_disk(settings: &Settings, os: Os) -> Result<Disk, OpenError> {
     synced.map_err(unusable)?;
     let view = View::new(db, lock);
     Disk::new(view, flusher, data_dir.clone(), &store_dir, os).map_err(unusable)
+}
+
+/// Our own lock is free, so whoever holds sled's is a store of this process that was closed just
+/// now: sled's threads let go of the file a moment after the database.
+fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
+    let mut left = LOCK_PATIENCE;
+    loop {
+        match config.open() {
+            Err(error) if is_locked(&error) && !left.is_zero() => {
+                thread::sleep(LOCK_STEP);
+                left = left.saturating_sub(LOCK_STEP);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("acquire lock"))
 }
 
 /// Makes a directory that only we may enter, and makes its name durable.

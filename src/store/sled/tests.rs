@@ -1,1 +1,497 @@
+//! What only a store on a disk can do wrong: syncing, poisoning, filling up, being damaged.
 
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc as std_mpsc,
+    },
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::{FORMAT, Os, disk::Fault, open, open_with, recovery::RecoveryError};
+use crate::{
+    delivery::Verdict,
+    id::{DeliveryKey, WebhookNo},
+    store::{
+        AppendError, Feed, OpenError, Settings, StoreError, Write,
+        codec::{Log, RECORD_MAX, parse_key},
+        contract_tests::{Running, answered, copy_dir, event, eventually, settings},
+    },
+};
+
+struct Dir(TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn settings(&self) -> Settings {
+        Settings { data_dir: self.data(), ..settings() }
+    }
+
+    fn start(&self) -> Running {
+        Running::feed(open(self.settings()).unwrap())
+    }
+
+    fn start_on(&self, os: Os) -> Running {
+        Running::feed(open_with(self.settings(), os).unwrap())
+    }
+
+    /// sled's own view, while no store is open.
+    fn raw(&self) -> sled::Db {
+        let path = self.data().join("store");
+        let mut opened = None;
+        eventually("sled gives up its lock", || {
+            opened = sled::open(&path).ok();
+            opened.is_some()
+        });
+        opened.unwrap()
+    }
+}
+
+fn os(sync: impl FnMut(&fs::File) -> io::Result<()> + Send + 'static) -> Os {
+    Os { sync: Box::new(sync), ..Os::default() }
+}
+
+fn delivered(key: DeliveryKey) -> crate::delivery::Entry {
+    answered(key, 1, 200, Verdict::Delivered)
+}
+
+#[test]
+fn append_is_durable_before_it_is_fed_and_answered() {
+    let dir = Dir::new();
+    let (entered, in_sync) = std_mpsc::channel();
+    let (release, released) = std_mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let running = dir.start_on(os(move |file| {
+        entered.send(()).unwrap();
+        released.lock().unwrap().recv().unwrap();
+        file.sync_data()
+    }));
+    let Running { store, mut feed, threads, runtime, .. } = running;
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
+    let append = Write::Append { events: vec![event("x", &[1])], reply };
+    runtime.block_on(store.writes.send(append)).unwrap();
+    in_sync.recv().unwrap();
+    // The commit is being synced: nobody may have heard of it.
+    assert!(answer.try_recv().is_err(), "answered before the sync");
+    assert!(feed.try_recv().is_err(), "fed before the sync");
+    assert_eq!(runtime.block_on(store.block(0)), Ok(None), "readable before the sync");
+    release.send(()).unwrap();
+    assert!(runtime.block_on(answer).unwrap().is_ok());
+    assert!(matches!(feed.try_recv(), Ok(Feed::Block(_))));
+    release.send(()).unwrap(); // for the meta row at the end, if there is one
+    drop(store);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn every_commit_is_synced_once() {
+    let dir = Dir::new();
+    let syncs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&syncs);
+    let running = dir.start_on(os(move |file| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        file.sync_data()
+    }));
+    for n in 1..=20 {
+        running.append(vec![event("x", &[1]); 5]).unwrap();
+        assert_eq!(syncs.load(Ordering::SeqCst), n);
+    }
+    running.close();
+}
+
+/// For every N: what was answered before the Nth sync failed survives, nothing is after it.
+#[test]
+fn the_nth_failed_sync_poisons_and_nothing_is_acknowledged_after_it() {
+    for nth in 1..=6 {
+        let dir = Dir::new();
+        let mut syncs = 0;
+        let running = dir.start_on(os(move |file| {
+            syncs += 1;
+            // Only once: the next one would succeed, and must not be tried.
+            if syncs == nth { Err(io::Error::other("injected")) } else { file.sync_data() }
+        }));
+        let mut answered_ok = Vec::new();
+        let mut refused = 0;
+        for n in 0..8 {
+            match running.append(vec![event(&n.to_string(), &[1])]) {
+                Ok(appended) => {
+                    assert_eq!(refused, 0, "acknowledged after the failure");
+                    answered_ok.push(appended[0].id);
+                }
+                Err(error) => {
+                    assert_eq!(error, AppendError::Poisoned);
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!((answered_ok.len(), refused), (nth - 1, 9 - nth));
+        let health = running.store.health.borrow().clone();
+        assert!(health.poisoned.unwrap().contains("injected"));
+        let entries = running.runtime.block_on(running.store.put_entries(vec![]));
+        assert_eq!(entries, Err(StoreError::Poisoned));
+        let rows = running.runtime.block_on(running.store.put_rows(vec![]));
+        assert_eq!(rows, Err(StoreError::Poisoned));
+        assert_eq!(running.runtime.block_on(running.store.close()), Err(StoreError::Poisoned));
+        running.join();
+        let running = dir.start();
+        let places: Vec<_> = running.recovered.iter().map(|r| r.key.place).collect();
+        assert!(answered_ok.iter().all(|id| places.contains(&id.place)));
+        running.close();
+    }
+}
+
+#[test]
+fn events_of_a_failed_commit_are_not_fed() {
+    let dir = Dir::new();
+    let mut running = dir.start_on(os(|_| Err(io::Error::other("injected"))));
+    assert_eq!(running.append(vec![event("x", &[1])]), Err(AppendError::Poisoned));
+    assert!(running.feed.try_recv().is_err());
+    running.join();
+}
+
+#[test]
+fn entries_without_an_append_are_durable_soon_and_ride_along_otherwise() {
+    let dir = Dir::new();
+    let syncs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&syncs);
+    let running = dir.start_on(os(move |file| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        file.sync_data()
+    }));
+    let place = running.append(vec![event("x", &[1])]).unwrap()[0].id.place;
+    let key = DeliveryKey { place, webhook: WebhookNo(1) };
+    let send = |entries| {
+        let write = Write::Entries { entries, reply: None };
+        running.runtime.block_on(running.store.writes.send(write)).unwrap();
+    };
+    let before = syncs.load(Ordering::SeqCst);
+    for n in 1..=50 {
+        send(vec![answered(key, n, 500, Verdict::RetryAt(1))]);
+    }
+    running.append(vec![event("y", &[1])]).unwrap();
+    assert_eq!(running.entries(key).len(), 50, "what came before the append is in its commit");
+    assert!(syncs.load(Ordering::SeqCst) - before <= 4, "they cost no sync each");
+    send(vec![answered(key, 51, 200, Verdict::Delivered)]);
+    eventually("the entry is written by itself", || running.entries(key).len() == 51);
+    running.close();
+}
+
+#[test]
+fn a_full_disk_refuses_events_takes_entries_and_heals() {
+    let dir = Dir::new();
+    let free = Arc::new(AtomicU64::new(u64::MAX));
+    let told = Arc::clone(&free);
+    let os =
+        Os { free: Box::new(move |_: &Path| Ok(told.load(Ordering::SeqCst))), ..Os::default() };
+    let settings = Settings { disk_headroom: 1 << 20, ..dir.settings() };
+    let running = Running::feed(open_with(settings, os).unwrap());
+    let place = running.append(vec![event("x", &[1])]).unwrap()[0].id.place;
+    let key = DeliveryKey { place, webhook: WebhookNo(1) };
+    free.store((1 << 20) - 1, Ordering::SeqCst);
+    eventually("the store is full", || running.store.health.borrow().full);
+    assert_eq!(running.append(vec![event("y", &[1])]), Err(AppendError::Full));
+    running.record(vec![delivered(key)]);
+    assert_eq!(running.entries(key).len(), 1);
+    assert_eq!(running.count_events(), 1, "nothing of the refused batch was written");
+    free.store(1 << 20, Ordering::SeqCst);
+    eventually("it has room again", || !running.store.health.borrow().full);
+    running.append(vec![event("y", &[1])]).unwrap();
+    // A batch that would eat the headroom is refused although there is room for others.
+    free.store(3 << 20, Ordering::SeqCst);
+    let large = vec![event(&"z".repeat(200_000), &[1]); 10];
+    assert_eq!(running.append(large), Err(AppendError::Full));
+    eventually("small ones are taken again", || running.append(vec![event("s", &[])]).is_ok());
+    running.close();
+}
+
+#[test]
+fn side_files_never_appear() {
+    let dir = Dir::new();
+    let settings = Settings { retention_age: Duration::ZERO, ..dir.settings() };
+    let running = Running::feed(open(settings).unwrap());
+    for round in 0..30u32 {
+        let sizes = [10, 600, 6_000, 6_470, 262_144];
+        let events: Vec<_> = (0..40)
+            .map(|n| event(&"x".repeat(if n == 0 { sizes[4] } else { sizes[n % 4] }), &[1]))
+            .collect();
+        let appended = running.append(events).unwrap();
+        // Most are settled and removed at once, some hold their neighbours for a while.
+        let settled = appended.iter().enumerate().filter(|(n, _)| *n as u32 % 40 != round);
+        let keys = settled.map(|(_, a)| DeliveryKey { place: a.id.place, webhook: WebhookNo(1) });
+        running.record(keys.map(delivered).collect());
+        let held = appended[round as usize].id.place;
+        running.record(vec![delivered(DeliveryKey { place: held, webhook: WebhookNo(1) })]);
+    }
+    eventually("all is removed", || running.count_events() == 0);
+    let blobs = dir.data().join("store/blobs");
+    assert_eq!(fs::read_dir(&blobs).unwrap().count(), 0);
+    assert_eq!(running.store.health.borrow().poisoned, None);
+    running.close();
+}
+
+#[test]
+fn a_side_file_poisons() {
+    let dir = Dir::new();
+    let running = dir.start();
+    running.append(vec![event("x", &[1])]).unwrap();
+    fs::write(dir.data().join("store/blobs/123"), b"unsynced").unwrap();
+    assert_eq!(running.append(vec![event("y", &[1])]), Err(AppendError::Poisoned));
+    let health = running.store.health.borrow().poisoned.clone().unwrap();
+    assert!(health.contains("side files"), "{health}");
+    running.join();
+}
+
+/// Rewrites records of the event log: each block gets another byte flipped, or is cut.
+#[test]
+fn damaged_blocks_are_quarantined_and_their_neighbours_kept() {
+    let dir = Dir::new();
+    let running = dir.start();
+    let count = 2 * RECORD_MAX / 16;
+    let mut places = Vec::new();
+    for _ in 0..count / 50 {
+        // One event a block: they fill it.
+        let events = (0..50).map(|_| event(&"x".repeat(6_400), &[1])).collect();
+        places.extend(running.append(events).unwrap().iter().map(|appended| appended.id.place));
+    }
+    running.close();
+    let raw = dir.raw();
+    let mut damaged = Vec::new();
+    for (n, place) in places.iter().enumerate().filter(|(n, _)| n % 2 == 1) {
+        let key = Log::Events.key(place.block(), 0);
+        let mut record = raw.get(key).unwrap().unwrap().to_vec();
+        let at = (n / 2 * 16) % record.len();
+        if n % 4 == 1 {
+            record[at] ^= 1
+        } else {
+            record.truncate(at)
+        }
+        raw.insert(key, record).unwrap();
+        damaged.push(*place);
+    }
+    raw.flush().unwrap();
+    drop(raw);
+    for _ in 0..2 {
+        let running = dir.start();
+        let told: Vec<_> = running.recovered.iter().map(|r| r.key.place).collect();
+        let intact: Vec<_> = places.iter().copied().filter(|p| !damaged.contains(p)).collect();
+        assert_eq!(told, intact, "neighbours are kept, damage is never told");
+        let read = |block| running.runtime.block_on(running.store.block(block));
+        assert_eq!(read(damaged[3].block()), Err(StoreError::Damaged));
+        assert!(read(intact[3].block()).unwrap().is_some());
+        assert_eq!(running.count_events(), intact.len(), "pages go on behind damage");
+        running.close();
+    }
+    let raw = dir.raw();
+    let kept = raw.scan_prefix([0x60]).count();
+    assert_eq!(kept, damaged.len(), "what was damaged is kept to be looked at");
+}
+
+#[test]
+fn a_damaged_entry_block_costs_a_duplicate_and_no_event() {
+    let dir = Dir::new();
+    let running = dir.start();
+    let mut keys = Vec::new();
+    for n in 0..6 {
+        let place = running.append(vec![event(&n.to_string(), &[1])]).unwrap()[0].id.place;
+        keys.push(DeliveryKey { place, webhook: WebhookNo(1) });
+    }
+    for key in &keys {
+        running.record(vec![delivered(*key)]);
+    }
+    running.close();
+    let raw = dir.raw();
+    // Meta that never learned of the settling: the low watermark is where it began.
+    let old = raw.scan_prefix([Log::Entries as u8]).nth(2).unwrap().unwrap();
+    assert_eq!(parse_key(&old.0), Some((2, 0)));
+    let mut record = old.1.to_vec();
+    record[20] ^= 0x10;
+    raw.insert(old.0, record).unwrap();
+    let meta = raw.get([0x10]).unwrap().unwrap();
+    let mut meta = super::meta::Meta::decode(&meta).unwrap();
+    meta.low = 0;
+    raw.insert([0x10], meta.encode()).unwrap();
+    drop(raw);
+    let running = dir.start();
+    let told: Vec<_> = running.recovered.iter().map(|r| r.key).collect();
+    assert_eq!(told, vec![keys[2]], "only the delivery whose record is lost is made again");
+    running.close();
+}
+
+#[test]
+fn damage_that_appears_while_running_is_told_to_who_asks() {
+    let dir = Dir::new();
+    let running = dir.start();
+    let appended = running.append(vec![event(&"x".repeat(20_000), &[1])]).unwrap();
+    running.append(vec![event("y", &[1])]).unwrap();
+    running.close();
+    let raw = dir.raw();
+    let block = appended[0].id.place.block();
+    raw.remove(Log::Events.key(block, 1)).unwrap();
+    drop(raw);
+    // Recovery meets it first; what is left of the block is moved aside.
+    let running = dir.start();
+    assert_eq!(running.recovered.len(), 1);
+    assert_eq!(running.runtime.block_on(running.store.block(block)), Err(StoreError::Damaged));
+    running.close();
+}
+
+#[test]
+fn a_torn_snapshot_is_set_aside() {
+    let dir = Dir::new();
+    let running = dir.start();
+    running.append(vec![event("x", &[1])]).unwrap();
+    running.close();
+    let torn = dir.data().join("store/snap.000000000000ABCD.generating");
+    fs::write(&torn, b"half").unwrap();
+    let running = dir.start();
+    assert_eq!(running.recovered.len(), 1);
+    assert!(!torn.exists());
+    assert_eq!(fs::read_dir(dir.data().join("set-aside")).unwrap().count(), 1);
+    running.close();
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_refused_with_a_sentence() {
+    let check = |prepare: &dyn Fn(&Dir), expected: &str| {
+        let dir = Dir::new();
+        prepare(&dir);
+        let error = open(dir.settings()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error:?} does not say {expected:?}");
+    };
+    let format = |text: &str| {
+        let text = text.to_owned();
+        move |dir: &Dir| {
+            fs::create_dir(dir.data()).unwrap();
+            fs::write(dir.data().join("format"), &text).unwrap();
+        }
+    };
+    check(&format("2\n"), "written by a newer version (format 2, this one writes 1)");
+    check(&format("x\n"), "could not be opened: its file `format` holds no version");
+    check(&format(""), "could not be opened: its file `format` holds no version");
+    check(&|dir| fs::write(dir.data(), "a file").unwrap(), "cannot be used");
+    check(&|dir| fs::create_dir_all(dir.data().join("store/db")).unwrap(), "could not be opened");
+    let settings = Settings { data_dir: "/proc/nowhere".into(), ..settings() };
+    assert!(matches!(open(settings), Err(OpenError::Unusable { .. })));
+}
+
+#[test]
+fn garbage_in_place_of_the_log_is_refused_without_a_panic() {
+    let dir = Dir::new();
+    dir.start().close();
+    fs::write(dir.data().join("store/conf"), b"garbage that is long enough").unwrap();
+    assert!(matches!(open(dir.settings()), Err(OpenError::Broken { .. })));
+}
+
+#[test]
+fn a_second_store_on_the_directory_is_refused() {
+    let dir = Dir::new();
+    let running = dir.start();
+    let second = open(dir.settings()).unwrap_err();
+    assert!(matches!(second, OpenError::InUse(_)), "{second}");
+    running.append(vec![event("x", &[1])]).unwrap();
+    running.close();
+    assert_eq!(dir.start().recovered.len(), 1);
+}
+
+#[test]
+fn a_new_directory_is_ours_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = Dir::new();
+    dir.start().close();
+    for path in [dir.data(), dir.data().join("store")] {
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+    assert_eq!(fs::read_to_string(dir.data().join("format")).unwrap(), format!("{FORMAT}\n"));
+}
+
+/// Five starts in a row that are killed while they recover change nothing.
+#[test]
+fn killed_during_recovery_again_and_again_it_still_opens() {
+    let mut dir = Dir::new();
+    let running = dir.start();
+    let events = (0..500).map(|n| event(&format!("{n:0>600}"), &[1])).collect();
+    let appended = running.append(events).unwrap();
+    running.close();
+    for _ in 0..5 {
+        let opened = open(dir.settings()).unwrap();
+        // Nobody reads this feed: the writer hangs in the middle of recovery.
+        let (feed, hung) = tokio::sync::mpsc::channel(1);
+        opened.feeds.send(vec![feed]).unwrap();
+        let copy = Dir::new();
+        copy_dir(&dir.data(), &copy.data());
+        drop((hung, opened.store));
+        opened.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        dir = copy;
+    }
+    let running = dir.start();
+    assert_eq!(running.recovered.len(), appended.len());
+    running.close();
+}
+
+#[test]
+fn keys_beyond_the_number_forget_the_oldest() {
+    let dir = Dir::new();
+    let settings = || Settings { idempotency_max_keys: 10, ..dir.settings() };
+    let keyed = |n: u8| crate::store::NewEvent {
+        key: Some(crate::store::IdempotencyKey([n; 16])),
+        ..event("{}", &[1])
+    };
+    let running = Running::feed(open(settings()).unwrap());
+    for n in 0..30 {
+        assert!(!running.append(vec![keyed(n)]).unwrap()[0].replayed);
+    }
+    assert!(running.append(vec![keyed(29)]).unwrap()[0].replayed);
+    assert!(!running.append(vec![keyed(3)]).unwrap()[0].replayed);
+    running.close();
+    let running = Running::feed(open(settings()).unwrap());
+    assert!(running.append(vec![keyed(29)]).unwrap()[0].replayed);
+    assert!(!running.append(vec![keyed(5)]).unwrap()[0].replayed);
+    eventually("the forgotten keys' blocks are removed", || {
+        running.append(vec![event("x", &[])]).unwrap();
+        let keys = dir_keys(&dir, Log::Idempotency);
+        keys <= 12
+    });
+    running.close();
+}
+
+/// Counts a log's records in a copy of the directory.
+fn dir_keys(dir: &Dir, log: Log) -> usize {
+    let copy = Dir::new();
+    copy_dir(&dir.data(), &copy.data());
+    copy.raw().scan_prefix([log as u8]).count()
+}
+
+#[test]
+fn meta_survives_and_its_damage_is_noticed() {
+    let mut meta = super::meta::Meta::new();
+    meta.next.event = 7;
+    meta.kept.keys = 9;
+    meta.accepted_at = u64::MAX;
+    let record = meta.encode();
+    assert_eq!(super::meta::Meta::decode(&record), Ok(meta));
+    for at in 0..record.len() {
+        let mut damaged = record.clone();
+        damaged[at] ^= 0x40;
+        assert!(super::meta::Meta::decode(&damaged).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn faults_say_what_failed() {
+    let sync = Fault::Sync(io::Error::other("input/output error"));
+    assert_eq!(sync.to_string(), "the log could not be synced: input/output error");
+    let error = RecoveryError::from(StoreError::Damaged);
+    assert_eq!(error.to_string(), "the record is damaged and was quarantined");
+}

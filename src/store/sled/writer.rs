@@ -18,18 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    runtime::Runtime,
-    sync::{
-        mpsc::{self, error::TryRecvError},
-        oneshot, watch,
-    },
-};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Shared,
     disk::{Disk, META_KEY},
     draft::Draft,
+    group::{Answer, AppendReply, Group, Inbox, Next, POISONED, answer_all, refuse},
     meta::Meta,
     metrics::StoreMetrics,
     recovery::{self, Start},
@@ -41,7 +36,7 @@ use crate::{
     delivery::Entry,
     id::EventId,
     store::{
-        AppendError, Appended, Feed, Health, NewEvent, Row, Settings, StoreError, Write,
+        AppendError, Appended, Feed, Health, NewEvent, Settings, Write,
         codec::KeyRow,
         ledger::{Ledger, Plan},
         tally::{Tallies, Tally},
@@ -84,96 +79,6 @@ pub(super) struct Writer {
     is_full: bool,
     poisoned: bool,
     metrics: StoreMetrics,
-}
-
-/// What waits for one commit.
-#[derive(Default)]
-struct Group {
-    appends: Vec<(Vec<NewEvent>, AppendReply)>,
-    events: usize,
-    bytes: usize,
-    entries: Vec<Entry>,
-    entry_replies: Vec<Reply>,
-    /// When the first of the entries came.
-    entries_since: Option<Instant>,
-    rows: Vec<(Vec<Row>, Reply)>,
-    close: Option<Reply>,
-}
-
-type AppendReply = oneshot::Sender<Result<Vec<Appended>, AppendError>>;
-type Reply = oneshot::Sender<Result<(), StoreError>>;
-
-impl Group {
-    fn add(&mut self, write: Write) {
-        match write {
-            Write::Append { events, reply } => {
-                self.events += events.len();
-                self.bytes += events.iter().map(|event| event.payload.len()).sum::<usize>();
-                self.appends.push((events, reply));
-            }
-            Write::Entries { entries, reply } => {
-                self.entries.extend(entries);
-                self.entry_replies.extend(reply);
-                self.entries_since.get_or_insert_with(instant);
-            }
-            Write::Rows { rows, reply } => self.rows.push((rows, reply)),
-            Write::Close { reply } => self.close = Some(reply),
-        }
-    }
-
-    /// Whether somebody waits for it.
-    fn is_urgent(&self) -> bool {
-        !self.appends.is_empty()
-            || !self.rows.is_empty()
-            || !self.entry_replies.is_empty()
-            || self.close.is_some()
-    }
-
-    fn is_large(&self, settings: &Settings) -> bool {
-        self.events + self.entries.len() >= settings.commit_max_events
-            || self.bytes >= settings.commit_max_bytes
-            || self.close.is_some()
-    }
-}
-
-/// Messages, in order: first those that came before the store was ready for them.
-struct Inbox {
-    early: VecDeque<Write>,
-    writes: mpsc::Receiver<Write>,
-    runtime: Runtime,
-}
-
-enum Next {
-    Write(Write),
-    /// Nothing came in time.
-    Due,
-    /// All handles are gone.
-    Closed,
-}
-
-impl Inbox {
-    fn wait(&mut self, limit: Duration) -> Next {
-        if let Some(write) = self.early.pop_front() {
-            return Next::Write(write);
-        }
-        let next = async { tokio::time::timeout(limit, self.writes.recv()).await };
-        match self.runtime.block_on(next) {
-            Ok(Some(write)) => Next::Write(write),
-            Ok(None) => Next::Closed,
-            Err(_) => Next::Due,
-        }
-    }
-
-    fn try_next(&mut self) -> Option<Write> {
-        self.early.pop_front().or_else(|| match self.writes.try_recv() {
-            Ok(write) => Some(write),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.early.is_empty() && self.writes.is_empty()
-    }
 }
 
 /// A panic in the store's thread must not look like silence.
@@ -566,42 +471,6 @@ impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("disk", &self.disk).finish_non_exhaustive()
     }
-}
-
-const POISONED: Result<(), StoreError> = Err(StoreError::Poisoned);
-
-/// A batch that was decided, before the commit is durable.
-struct Answer {
-    outcome: Result<Vec<Appended>, AppendError>,
-    reply: AppendReply,
-}
-
-impl Answer {
-    fn send(self) {
-        // Whoever asked may be gone; its events are accepted all the same.
-        let _ = self.reply.send(self.outcome);
-    }
-
-    /// The commit failed: nothing of it is promised. A refusal stays one.
-    fn refuse(self) {
-        let outcome = self.outcome.and(Err(AppendError::Poisoned));
-        let _ = self.reply.send(outcome);
-    }
-}
-
-fn answer_all(replies: impl IntoIterator<Item = Reply>, answer: &Result<(), StoreError>) {
-    for reply in replies {
-        let _ = reply.send(answer.clone());
-    }
-}
-
-fn refuse(group: Group) {
-    for (_, reply) in group.appends {
-        let _ = reply.send(Err(AppendError::Poisoned));
-    }
-    answer_all(group.entry_replies, &POISONED);
-    answer_all(group.rows.into_iter().map(|(_, reply)| reply), &POISONED);
-    answer_all(group.close, &POISONED);
 }
 
 /// Blocks while a feed is full: what is durable must be fed, and a shard always takes. A feed
