@@ -27,13 +27,20 @@ use crate::{
 const USER_AGENT: HeaderValue = HeaderValue::from_static("senderZ-Webhooks/1.0");
 const PLACEHOLDER: HeaderValue = HeaderValue::from_static("");
 
-static SIGNATURE: HeaderName = HeaderName::from_static("x-senderz-signature");
-static EVENT: HeaderName = HeaderName::from_static("x-senderz-event");
-static DELIVERY: HeaderName = HeaderName::from_static("x-senderz-delivery");
-static ATTEMPT: HeaderName = HeaderName::from_static("x-senderz-attempt");
-static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+/// The headers that are the same in every attempt come first …
+const FIXED: usize = 4;
+/// … then those that each attempt has its own values for, in the order of [`Target::stamp`].
+const STAMPED: usize = 8;
+static STAMPED_NAMES: [HeaderName; STAMPED] = [
+    header::CONTENT_LENGTH,
+    HeaderName::from_static("x-senderz-signature"),
+    HeaderName::from_static("x-senderz-event"),
+    HeaderName::from_static("x-senderz-delivery"),
+    HeaderName::from_static("x-senderz-attempt"),
+    HeaderName::from_static("webhook-id"),
+    HeaderName::from_static("webhook-timestamp"),
+    HeaderName::from_static("webhook-signature"),
+];
 
 /// Enough for the values of one attempt while two secrets sign.
 const VALUES_CAPACITY: usize = 384;
@@ -123,31 +130,43 @@ impl Target {
         request
     }
 
+    /// Puts the attempt's own values where the block has placeholders for them.
     fn stamp(&self, headers: &mut HeaderMap, out: &Outgoing, at: Millis) {
-        let mut values = Values::new();
-        let length = values.write(|text| push_decimal(text, out.payload.len() as u64));
-        let delivery = values.write(|text| text.extend_from_slice(&out.delivery.encode()));
-        let attempt = values.write(|text| push_decimal(text, u64::from(out.number)));
-        let id = values.write(|text| text.extend_from_slice(&out.event.encode()));
-        let timestamp = values.write(|text| push_decimal(text, at / 1000));
-        let hex = values.write(|text| self.signer.write_hex(at, &out.payload, text));
-        let mut stamp = [0; 20];
-        let stamp = decimal(&mut stamp, at / 1000);
-        let standard = values.write(|text| {
-            self.signer.write_standard(at, &out.event.encode(), stamp, &out.payload, text);
-        });
-        let text = values.finish();
-        let mut put = |name: &HeaderName, (from, to): (usize, usize)| {
-            set(headers, name, ascii(text.slice(from..to)));
-        };
-        put(&header::CONTENT_LENGTH, length);
-        put(&DELIVERY, delivery);
-        put(&ATTEMPT, attempt);
-        put(&WEBHOOK_ID, id);
-        put(&WEBHOOK_TIMESTAMP, timestamp);
-        put(&SIGNATURE, hex);
-        put(&WEBHOOK_SIGNATURE, standard);
-        set(headers, &EVENT, HeaderValue::from_static(out.event_type.as_str()));
+        let id = out.event.encode();
+        let mut digits = [0; 20];
+        let timestamp = decimal(&mut digits, at / 1000);
+        let mut text = Vec::with_capacity(VALUES_CAPACITY);
+        let mut ends = [0; STAMPED];
+        let mut end = |at: usize, text: &Vec<u8>| ends[at] = text.len();
+        push_decimal(&mut text, out.payload.len() as u64);
+        end(0, &text);
+        self.signer.write_hex(at, &out.payload, &mut text);
+        end(1, &text);
+        text.extend_from_slice(out.event_type.as_str().as_bytes());
+        end(2, &text);
+        text.extend_from_slice(&out.delivery.encode());
+        end(3, &text);
+        push_decimal(&mut text, u64::from(out.number));
+        end(4, &text);
+        text.extend_from_slice(&id);
+        end(5, &text);
+        text.extend_from_slice(timestamp);
+        end(6, &text);
+        self.signer.write_standard(at, &id, timestamp, &out.payload, &mut text);
+        end(7, &text);
+
+        let text = Bytes::from(text);
+        let mut from = 0;
+        // Iteration is in the order of insertion, and nothing has been removed yet: this saves
+        // eight look-ups in every attempt.
+        for (placeholder, to) in headers.values_mut().skip(FIXED).zip(ends) {
+            *placeholder = HeaderValue::from_maybe_shared(text.slice(from..to))
+                .expect("ids, digits, hex, base64 and event types are visible ASCII");
+            // It differs with every attempt, and would only push useful entries out of HTTP/2's
+            // compression table.
+            placeholder.set_sensitive(true);
+            from = to;
+        }
     }
 }
 
@@ -161,26 +180,6 @@ impl fmt::Debug for Target {
     }
 }
 
-/// The values of one attempt, end to end in one buffer.
-struct Values(Vec<u8>);
-
-impl Values {
-    fn new() -> Self {
-        Self(Vec::with_capacity(VALUES_CAPACITY))
-    }
-
-    /// Where what `write` appends begins and ends.
-    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> (usize, usize) {
-        let from = self.0.len();
-        write(&mut self.0);
-        (from, self.0.len())
-    }
-
-    fn finish(self) -> Bytes {
-        Bytes::from(self.0)
-    }
-}
-
 /// Header values in the order in which they are sent. Our own names always win: the guard refuses
 /// custom headers with these names, and this makes sure of it.
 fn header_block<'a>(
@@ -191,13 +190,10 @@ fn header_block<'a>(
     let mut headers = HeaderMap::with_capacity(32);
     headers.insert(header::HOST, host);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CONTENT_LENGTH, PLACEHOLDER);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(header::USER_AGENT, USER_AGENT);
-    for name in [&SIGNATURE, &EVENT, &DELIVERY, &ATTEMPT] {
-        headers.insert(name, PLACEHOLDER);
-    }
-    for name in [&WEBHOOK_ID, &WEBHOOK_TIMESTAMP, &WEBHOOK_SIGNATURE] {
+    assert_eq!(headers.len(), FIXED);
+    for name in &STAMPED_NAMES {
         headers.insert(name, PLACEHOLDER);
     }
     let ours = headers.clone();
@@ -208,17 +204,6 @@ fn header_block<'a>(
         headers.append(name, value);
     }
     headers
-}
-
-/// Replaces a placeholder. Values that differ with every attempt would only push useful entries
-/// out of HTTP/2's compression table, so they are marked to stay out of it.
-fn set(headers: &mut HeaderMap, name: &HeaderName, mut value: HeaderValue) {
-    value.set_sensitive(*name != EVENT);
-    *headers.get_mut(name).expect("the block has a placeholder for it") = value;
-}
-
-fn ascii(text: Bytes) -> HeaderValue {
-    HeaderValue::from_maybe_shared(text).expect("ids, digits, hex and base64 are visible ASCII")
 }
 
 fn authority(url: &WebhookUrl) -> Authority {
@@ -299,6 +284,9 @@ mod tests {
             custom.iter().map(|(name, value)| (name, value)),
         );
         assert_eq!(block[header::HOST], "a.example:8443");
+        let names: Vec<&HeaderName> = block.keys().collect();
+        assert_eq!(names[FIXED..FIXED + STAMPED], STAMPED_NAMES.iter().collect::<Vec<_>>());
+        assert!(block.values().skip(FIXED).take(STAMPED).all(|value| value == PLACEHOLDER));
         assert_eq!(block.get_all("x-extra").iter().count(), 2);
         assert!(block["authorization"].is_sensitive());
         assert!(!format!("{block:?}").contains("secret"));

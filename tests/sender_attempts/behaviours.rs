@@ -10,7 +10,9 @@ use senderz_gateway::{
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
-use crate::rig::{OK, Receiver, To, code, detail, eventually, read_request, run, sender, settings};
+use crate::rig::{
+    DEADLINE, OK, Receiver, To, code, detail, eventually, read_request, run, sender, settings,
+};
 
 /// Long enough for a debug build, short enough for those behaviours that run into it.
 const SHORT: Duration = Duration::from_millis(700);
@@ -256,6 +258,21 @@ fn a_response_is_kept_up_to_its_limits_as_it_came() {
         assert_eq!(&kept.body[..], &body.as_bytes()[..4096]);
         assert!(kept.truncated);
         assert!(kept.headers.starts_with("x-a: caf\u{e9}\r\n".as_bytes()));
+    });
+}
+
+#[test]
+fn an_endless_body_is_cut_at_its_limit_long_before_the_deadline() {
+    run(async {
+        let bytes = answer("HTTP/1.1 200 OK\r\n\r\nx");
+        let receiver =
+            Receiver::start(move |stream, _, _| play(stream, bytes.clone(), Flood)).await;
+        let sender = sender(settings());
+        let done = sender.attempt(To::http(receiver.address).outgoing()).await;
+        assert_eq!(done.outcome, Outcome::Delivered);
+        assert!(done.attempt.response.truncated);
+        assert!(done.attempt.latency < DEADLINE.as_micros() as u32 / 2, "{:?}", done.attempt);
+        eventually("the connection is let go", || sender.connections().open == 0).await;
     });
 }
 

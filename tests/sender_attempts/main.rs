@@ -1,5 +1,7 @@
 //! The sender against scripted receivers on loopback: what each behaviour of a receiver becomes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 mod behaviours;
 mod http2;
 mod names;

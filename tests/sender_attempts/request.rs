@@ -39,9 +39,9 @@ fn the_request_is_the_published_one_and_both_signatures_verify() {
             "POST /hooks?from=senderz HTTP/1.1\r\n\
              Host: {}\r\n\
              Content-Type: application/json\r\n\
-             Content-Length: {}\r\n\
              Accept-Encoding: identity\r\n\
              User-Agent: senderZ-Webhooks/1.0\r\n\
+             Content-Length: {}\r\n\
              X-Senderz-Signature: {hex}\r\n\
              X-Senderz-Event: message.sent\r\n\
              X-Senderz-Delivery: {}\r\n\
