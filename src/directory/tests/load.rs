@@ -233,7 +233,7 @@ async fn rows_of_the_first_version_are_read() {
         Row { key, value: Some([&[1][..], &crc, body.as_bytes()].concat()) }
     };
     let rows = vec![
-        row(b"m".to_vec(), r#"{"next_tenant":2,"next_webhook":2,"next_deletion":1}"#),
+        row(b"m".to_vec(), r#"{"next_tenant":2,"next_webhook":2,"next_key":1,"next_deletion":1}"#),
         row(
             b"t\0\0\0\x01".to_vec(),
             r#"{"id":"acme","name":"Acme","created_at":5,"secret":"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","previous":{"secret":"whsec_BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=","valid_until":9}}"#,

@@ -1,0 +1,195 @@
+//! Blocks of the event log.
+//!
+//! ```text
+//! body   events (4, little endian) · node (2) · accepted-at · entries-from · bytes-before · event …
+//! event  type (1) · tenant · routes · route … · payload length · payload
+//! route  webhook << 1 | enabled; from the second on, the step from the webhook before, zigzag
+//! ```
+//!
+//! All numbers without a width are varints. `bytes-before` is what the event log had grown to when
+//! the block was written: the size of any stretch of the log is a subtraction, not a scan.
+//!
+//! The builder copies each payload once, into the buffer that is sealed for the disk and then
+//! frozen as [`EventBlock::bytes`].
+
+use bytes::Bytes;
+
+use super::{
+    Damage, Log, PART_MAX, RECORD_HEAD, cut,
+    wire::{Reader, put_varint, unzigzag, zigzag},
+};
+use crate::{
+    clock::Millis,
+    event::EventType,
+    id::{NodeNo, Place, TenantNo, WebhookNo},
+    store::{EventBlock, EventInBlock, NewEvent, Route},
+};
+
+/// An index in a place has 16 bits.
+const EVENTS_MAX: usize = 1 << 16;
+
+/// Type, tenant, routes, payload length.
+const EVENT_MIN: usize = 4;
+
+/// What a block says of itself before its first event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventHead {
+    pub number: u64,
+    pub node: NodeNo,
+    pub accepted_at: Millis,
+    pub entries_from: u64,
+    pub bytes_before: u64,
+}
+
+/// A block of the event log in the making.
+#[derive(Debug)]
+pub struct EventBlockBuilder {
+    head: EventHead,
+    /// A record's head, then the body.
+    buffer: Vec<u8>,
+    events: Vec<EventInBlock>,
+    routes: Vec<Route>,
+}
+
+impl EventBlockBuilder {
+    pub fn new(head: EventHead) -> Self {
+        let mut buffer = Vec::with_capacity(RECORD_HEAD + PART_MAX);
+        buffer.resize(RECORD_HEAD + 4, 0);
+        buffer.extend_from_slice(&head.node.0.to_le_bytes());
+        put_varint(&mut buffer, head.accepted_at);
+        put_varint(&mut buffer, head.entries_from);
+        put_varint(&mut buffer, head.bytes_before);
+        Self { head, buffer, events: Vec::with_capacity(16), routes: Vec::with_capacity(16) }
+    }
+
+    /// Adds an event and says where it stands; none where the block is full and the event belongs
+    /// into the next one. An empty block takes any event.
+    pub fn push(&mut self, event: &NewEvent) -> Option<Place> {
+        if self.events.len() == EVENTS_MAX {
+            return None;
+        }
+        let start = self.buffer.len();
+        self.buffer.push(event.event_type as u8);
+        put_varint(&mut self.buffer, u64::from(event.tenant.0));
+        put_varint(&mut self.buffer, event.routes.len() as u64);
+        put_routes(&mut self.buffer, &event.routes);
+        put_varint(&mut self.buffer, event.payload.len() as u64);
+        let body = self.buffer.len() + event.payload.len() - RECORD_HEAD;
+        if body > PART_MAX && !self.events.is_empty() {
+            self.buffer.truncate(start);
+            return None;
+        }
+        let payload = range(self.buffer.len() - RECORD_HEAD, event.payload.len());
+        self.buffer.extend_from_slice(&event.payload);
+        let routes = range(self.routes.len(), event.routes.len());
+        self.routes.extend_from_slice(&event.routes);
+        let index = self.events.len() as u16;
+        self.events.push(EventInBlock {
+            tenant: event.tenant,
+            event_type: event.event_type,
+            payload,
+            routes,
+        });
+        Some(Place::new(self.head.number, index))
+    }
+
+    /// Bytes of the body so far.
+    pub fn len(&self) -> usize {
+        self.buffer.len() - RECORD_HEAD
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Seals the block: its records go to `put`, and the block as the feed will see it comes back.
+    pub fn finish(mut self, put: impl FnMut(&[u8], &[u8])) -> EventBlock {
+        let count = u32::try_from(self.events.len()).expect("an index has 16 bits");
+        self.buffer[RECORD_HEAD..RECORD_HEAD + 4].copy_from_slice(&count.to_le_bytes());
+        cut(Log::Events, self.head.number, &mut self.buffer, put);
+        EventBlock {
+            number: self.head.number,
+            node: self.head.node,
+            accepted_at: self.head.accepted_at,
+            entries_from: self.head.entries_from,
+            bytes: Bytes::from(self.buffer).slice(RECORD_HEAD..),
+            events: self.events,
+            routes: self.routes,
+        }
+    }
+}
+
+/// Decodes the body of event block `number`. Total: never panics.
+pub fn decode_event_block(number: u64, bytes: Bytes) -> Result<EventBlock, Damage> {
+    let mut reader = Reader::new(&bytes);
+    let (head, count) = read_head(number, &mut reader)?;
+    if count > EVENTS_MAX || count > reader.left() / EVENT_MIN {
+        return Err(Damage::Value("number of events"));
+    }
+    let mut events = Vec::with_capacity(count);
+    let mut routes = Vec::with_capacity(count);
+    for _ in 0..count {
+        let event_type = EventType::from_u8(reader.u8()?).ok_or(Damage::Value("event type"))?;
+        let tenant = TenantNo(reader.number("tenant")?);
+        let first = routes.len();
+        read_routes(&mut reader, &mut routes)?;
+        let payload_len = reader.count(1)?;
+        let payload = range(reader.position(), payload_len);
+        reader.take(payload_len)?;
+        events.push(EventInBlock {
+            tenant,
+            event_type,
+            payload,
+            routes: range(first, routes.len() - first),
+        });
+    }
+    reader.end()?;
+    let EventHead { node, accepted_at, entries_from, .. } = head;
+    Ok(EventBlock { number, node, accepted_at, entries_from, bytes, events, routes })
+}
+
+/// Only what stands before the first event; the rest is not looked at.
+pub fn decode_event_head(number: u64, bytes: &[u8]) -> Result<EventHead, Damage> {
+    Ok(read_head(number, &mut Reader::new(bytes))?.0)
+}
+
+fn read_head(number: u64, reader: &mut Reader<'_>) -> Result<(EventHead, usize), Damage> {
+    let count = u32::from_le_bytes(reader.array()?) as usize;
+    let node = NodeNo(u16::from_le_bytes(reader.array()?));
+    let accepted_at = reader.varint()?;
+    let entries_from = reader.varint()?;
+    let bytes_before = reader.varint()?;
+    Ok((EventHead { number, node, accepted_at, entries_from, bytes_before }, count))
+}
+
+/// Webhooks of one tenant were mostly registered one after the other: steps are short.
+fn put_routes(out: &mut Vec<u8>, routes: &[Route]) {
+    let mut before = None;
+    for route in routes {
+        let no = i64::from(route.webhook.0);
+        let step = before.map_or(no as u64, |before| zigzag(no - before));
+        put_varint(out, step << 1 | u64::from(route.enabled));
+        before = Some(no);
+    }
+}
+
+fn read_routes(reader: &mut Reader<'_>, routes: &mut Vec<Route>) -> Result<(), Damage> {
+    let count = reader.count(1)?;
+    routes.reserve(count);
+    let mut before: Option<i64> = None;
+    for _ in 0..count {
+        let coded = reader.varint()?;
+        let step = coded >> 1;
+        let no = before.map_or(Some(step as i64), |before| before.checked_add(unzigzag(step)));
+        let webhook = no.and_then(|no| u32::try_from(no).ok()).ok_or(Damage::Value("webhook"))?;
+        routes.push(Route { webhook: WebhookNo(webhook), enabled: coded & 1 == 1 });
+        before = Some(i64::from(webhook));
+    }
+    Ok(())
+}
+
+/// A range as a block's index keeps it. A block is far below 4 GiB.
+fn range(from: usize, len: usize) -> (u32, u32) {
+    let narrow = |at| u32::try_from(at).expect("a block has at most 4096 parts of 6,492 bytes");
+    (narrow(from), narrow(from + len))
+}

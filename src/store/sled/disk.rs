@@ -1,0 +1,321 @@
+//! sled itself: opening it safely, committing durably, reading records. The only file that knows
+//! how sled must be treated.
+//!
+//! - Everything is in one tree, so that one batch is one atomic commit. The first byte of a key
+//!   says what it is; the small, often rewritten rows sort away from the logs' growing ends.
+//! - `flush` hands the log to the kernel but survives no power cut. [`Disk::commit`] therefore
+//!   syncs the file itself, through a handle of its own: the kernel reports a failed write-back
+//!   once to every open handle, and sled's own thread logs and forgets what it is told.
+//! - Keys are removed one at a time in rising order, never in a batch. sled merges a page that has
+//!   run low into its left neighbour and applies a batch in no order; many removals at once could
+//!   pile up a page so large that it goes into a side file that nobody syncs.
+//! - That side files never appear is checked at every commit.
+//! - sled reclaims space only in its flusher thread, which ends at its first error and says so
+//!   only in the log; that it lives is looked at every second.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use sled::{Batch, Db, IVec};
+
+use crate::store::{
+    StoreError,
+    codec::{self, Damage, Log},
+    sled::flusher::Flusher,
+};
+
+/// Kinds of keys beside the logs' own.
+pub(super) const META_KEY: &[u8] = &[0x10];
+pub(super) const ROW_TAG: u8 = 0x20;
+const QUARANTINE_TAG: u8 = 0x60;
+
+/// The parts of the operating system that tests replace to make them fail.
+pub(crate) struct Os {
+    /// Makes what was written to the file durable.
+    pub(crate) sync: Box<dyn FnMut(&File) -> io::Result<()> + Send>,
+    /// Bytes that a process without privileges may still write.
+    pub(crate) free: Box<dyn FnMut(&Path) -> io::Result<u64> + Send>,
+}
+
+impl Default for Os {
+    fn default() -> Self {
+        Self { sync: Box::new(File::sync_data), free: Box::new(free_bytes) }
+    }
+}
+
+fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// What failed; the store is poisoned by it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("sled failed to write: {0}")]
+    Write(#[from] sled::Error),
+    #[error("the log could not be synced: {0}")]
+    Sync(#[source] io::Error),
+    #[error("sled wrote {0} side files, which are not durable")]
+    SideFiles(usize),
+    #[error("sled's flusher thread has ended")]
+    Flusher,
+}
+
+/// The writer's side.
+pub(super) struct Disk {
+    view: View,
+    /// Our own handle of sled's file.
+    file: File,
+    blobs: PathBuf,
+    blobs_at_open: usize,
+    flusher: Flusher,
+    data_dir: PathBuf,
+    os: Os,
+}
+
+impl Disk {
+    pub(super) fn new(
+        view: View,
+        flusher: Flusher,
+        data_dir: PathBuf,
+        store_dir: &Path,
+        os: Os,
+    ) -> io::Result<Self> {
+        let file = File::open(store_dir.join("db"))?;
+        let blobs = store_dir.join("blobs");
+        let blobs_at_open = count_files(&blobs)?;
+        Ok(Self { view, file, blobs, blobs_at_open, flusher, data_dir, os })
+    }
+
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Writes a batch, all or nothing, and returns when it is durable.
+    pub(super) fn commit(&mut self, batch: Batch) -> Result<(), Fault> {
+        self.view.db.apply_batch(batch)?;
+        self.view.db.flush()?;
+        (self.os.sync)(&self.file).map_err(Fault::Sync)?;
+        self.check_side_files()
+    }
+
+    /// Writes one row; durable with the next commit.
+    pub(super) fn put(&self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        self.view.db.insert(key, value)?;
+        Ok(())
+    }
+
+    /// Removes up to `limit` keys of a log below a block, in order; durable with the next commit.
+    /// Gives how many there were.
+    pub(super) fn remove_below(&self, log: Log, block: u64, limit: usize) -> Result<usize, Fault> {
+        let keys = self.view.db.range(log.key(0, 0)..log.key(block, 0)).keys().take(limit);
+        let keys = keys.collect::<Result<Vec<IVec>, _>>()?;
+        for key in &keys {
+            self.view.db.remove(key)?;
+        }
+        Ok(keys.len())
+    }
+
+    /// Moves a damaged block out of its log, to where a person can look at it.
+    pub(super) fn quarantine(&self, log: Log, block: u64) -> Result<(), Fault> {
+        let parts = self.view.db.range(log.key(block, 0)..=log.key(block, u16::MAX));
+        for part in parts.collect::<Result<Vec<_>, _>>()? {
+            self.view.db.insert(quarantine_key(&part.0), part.1)?;
+            self.view.db.remove(part.0)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        if self.flusher.is_alive() { Ok(()) } else { Err(Fault::Flusher) }
+    }
+
+    pub(super) fn free(&mut self) -> io::Result<u64> {
+        (self.os.free)(&self.data_dir)
+    }
+
+    /// Bytes on disk, sled's garbage included.
+    pub(super) fn size(&self) -> u64 {
+        self.view.db.size_on_disk().unwrap_or(0)
+    }
+
+    fn check_side_files(&self) -> Result<(), Fault> {
+        let count = count_files(&self.blobs).map_err(Fault::Sync)?;
+        if count > self.blobs_at_open { Err(Fault::SideFiles(count)) } else { Ok(()) }
+    }
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+fn count_files(dir: &Path) -> io::Result<usize> {
+    Ok(std::fs::read_dir(dir)?.count())
+}
+
+fn quarantine_key(key: &[u8]) -> Vec<u8> {
+    [&[QUARANTINE_TAG], key].concat()
+}
+
+/// What a block turned out to be.
+pub(super) type Found = Result<Bytes, Damage>;
+
+/// The readers' side; copies share the database. The last one to go closes it and gives up the
+/// lock on the data directory.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    db: Db,
+    _lock: Arc<File>,
+}
+
+impl View {
+    pub(super) fn new(db: Db, lock: File) -> Self {
+        Self { db, _lock: Arc::new(lock) }
+    }
+
+    /// Whether nothing was ever written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.db.is_empty()
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        self.db.get(key).map_err(read_failed)
+    }
+
+    /// The body of a block; none where there is none.
+    pub(super) fn block(&self, log: Log, number: u64) -> Result<Option<Found>, StoreError> {
+        let key = log.key(number, 0);
+        let Some(first) = self.get(&key)? else {
+            return Ok(self.is_quarantined(log, number)?.then_some(Err(Damage::MissingPart)));
+        };
+        let parts = match codec::open(&key, &first) {
+            Ok((1, body)) => return Ok(Some(Ok(Bytes::copy_from_slice(body)))),
+            Ok((parts, _)) => parts,
+            Err(damage) => return Ok(Some(Err(damage))),
+        };
+        let mut records = Vec::with_capacity(usize::from(parts));
+        for part in 0..parts {
+            let key = log.key(number, part);
+            let Some(record) = self.get(&key)? else {
+                return Ok(Some(Err(Damage::MissingPart)));
+            };
+            records.push((part, record));
+        }
+        Ok(Some(join(log, number, &records)))
+    }
+
+    /// The first part of the first block at or after `from`: its number, and as much of its body.
+    pub(super) fn first_part(
+        &self,
+        log: Log,
+        from: u64,
+    ) -> Result<Option<(u64, Found)>, StoreError> {
+        let end = log.key(u64::MAX, u16::MAX);
+        let Some(first) = self.db.range(log.key(from, 0)..=end).next() else { return Ok(None) };
+        let (key, record) = first.map_err(read_failed)?;
+        let (number, _) = codec::parse_key(&key).unwrap_or((u64::MAX, 0));
+        let found = codec::open(&key, &record).map(|(_, body)| Bytes::copy_from_slice(body));
+        Ok(Some((number, found)))
+    }
+
+    /// The highest block number in a log.
+    pub(super) fn last_number(&self, log: Log) -> Result<Option<u64>, StoreError> {
+        let range = log.key(0, 0)..=log.key(u64::MAX, u16::MAX);
+        let Some(last) = self.db.range(range).next_back() else { return Ok(None) };
+        let (key, _) = last.map_err(read_failed)?;
+        Ok(codec::parse_key(&key).map(|(number, _)| number))
+    }
+
+    /// All blocks of a log from `from` on, in order.
+    pub(super) fn scan(&self, log: Log, from: u64) -> Scan {
+        let range = log.key(from, 0)..=log.key(u64::MAX, u16::MAX);
+        Scan { log, records: self.db.range(range), next: None }
+    }
+
+    /// All keys with this first byte, and their values.
+    pub(super) fn tagged(&self, tag: u8) -> impl Iterator<Item = sled::Result<(IVec, IVec)>> {
+        self.db.range([tag].as_slice()..[tag + 1].as_slice())
+    }
+
+    fn is_quarantined(&self, log: Log, number: u64) -> Result<bool, StoreError> {
+        let from = quarantine_key(&log.key(number, 0));
+        let until = quarantine_key(&log.key(number, u16::MAX));
+        match self.db.range(from..=until).next() {
+            None => Ok(false),
+            Some(found) => found.map(|_| true).map_err(read_failed),
+        }
+    }
+}
+
+pub(super) fn read_failed(error: sled::Error) -> StoreError {
+    StoreError::Io(error.to_string())
+}
+
+/// Puts a block's parts together again. They must be all of it, in order.
+fn join(log: Log, number: u64, records: &[(u16, IVec)]) -> Found {
+    let mut body = Vec::with_capacity(records.len() * codec::PART_MAX);
+    let mut expected = None;
+    for (at, (part, record)) in records.iter().enumerate() {
+        let (parts, piece) = codec::open(&log.key(number, *part), record)?;
+        let is_next = usize::from(*part) == at && *expected.get_or_insert(parts) == parts;
+        if !is_next {
+            return Err(Damage::MissingPart);
+        }
+        body.extend_from_slice(piece);
+    }
+    if expected.map(usize::from) != Some(records.len()) {
+        return Err(Damage::MissingPart);
+    }
+    Ok(Bytes::from(body))
+}
+
+/// Blocks in order, each put together from its parts. An unreadable page ends it with an error.
+pub(super) struct Scan {
+    log: Log,
+    records: sled::Iter,
+    /// The record that showed that the block before it was complete.
+    next: Option<(u64, u16, IVec)>,
+}
+
+impl Iterator for Scan {
+    type Item = Result<(u64, Found), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (number, part, record) = match self.next.take() {
+            Some(record) => record,
+            None => match self.record()? {
+                Ok(record) => record,
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let mut records = vec![(part, record)];
+        while let Some(following) = self.record() {
+            match following {
+                Ok((same, part, record)) if same == number => records.push((part, record)),
+                Ok(other) => {
+                    self.next = Some(other);
+                    break;
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        Some(Ok((number, join(self.log, number, &records))))
+    }
+}
+
+impl Scan {
+    fn record(&mut self) -> Option<Result<(u64, u16, IVec), StoreError>> {
+        let found = self.records.next()?;
+        Some(found.map_err(read_failed).map(|(key, record)| {
+            let (number, part) = codec::parse_key(&key).unwrap_or((u64::MAX, u16::MAX));
+            (number, part, record)
+        }))
+    }
+}

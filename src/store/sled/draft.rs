@@ -1,0 +1,115 @@
+//! One commit in the making: events and entries become blocks, blocks become records of one batch.
+//! Nothing here touches the disk.
+
+use std::sync::Arc;
+
+use sled::Batch;
+
+use super::meta::Numbers;
+use crate::{
+    clock::Millis,
+    delivery::Entry,
+    id::{NodeNo, Place},
+    store::{
+        EventBlock, NewEvent,
+        codec::{EntryBlockBuilder, EntryHead, EventBlockBuilder, EventHead, KeyRow, encode_keys},
+        history::Summary,
+    },
+};
+
+/// What one commit will write.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) batch: Batch,
+    pub(super) is_empty: bool,
+    pub(super) accepted_at: Millis,
+    /// The numbers after this commit.
+    pub(super) next: Numbers,
+    pub(super) blocks: Vec<Arc<EventBlock>>,
+    pub(super) summaries: Vec<(u64, Summary)>,
+    pub(super) keys: Vec<KeyRow>,
+    node: NodeNo,
+    entries_from: u64,
+    open: Option<EventBlockBuilder>,
+}
+
+impl Draft {
+    pub(super) fn new(node: NodeNo, accepted_at: Millis, next: Numbers) -> Self {
+        Self {
+            batch: Batch::default(),
+            is_empty: true,
+            accepted_at,
+            next,
+            blocks: Vec::new(),
+            summaries: Vec::new(),
+            keys: Vec::new(),
+            node,
+            entries_from: next.entry,
+            open: None,
+        }
+    }
+
+    /// Adds an event to the block that is being filled, or to a new one.
+    pub(super) fn event(&mut self, event: &NewEvent) -> Place {
+        if let Some(place) = self.open.as_mut().and_then(|open| open.push(event)) {
+            return place;
+        }
+        self.finish_block();
+        let head = EventHead {
+            number: self.next.event,
+            node: self.node,
+            accepted_at: self.accepted_at,
+            entries_from: self.entries_from,
+            bytes_before: self.next.event_bytes,
+        };
+        let builder = self.open.insert(EventBlockBuilder::new(head));
+        builder.push(event).expect("an empty block takes any event")
+    }
+
+    /// Writes the last event block; no event comes after it.
+    pub(super) fn finish_block(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        self.is_empty = false;
+        let block = open.finish(|key, record| self.batch.insert(key, record));
+        self.next.event += 1;
+        self.next.event_bytes += block.bytes.len() as u64;
+        self.blocks.push(Arc::new(block));
+    }
+
+    /// Adds entries, in order.
+    pub(super) fn entries(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let number = self.next.entry;
+            let head = EntryHead { number, base: first.at, bytes_before: self.next.entry_bytes };
+            let mut builder = EntryBlockBuilder::new(head);
+            let mut summary = Summary::NOTHING;
+            while let Some((entry, others)) = rest.split_first() {
+                if !builder.push(entry) {
+                    break;
+                }
+                summary.add(entry);
+                rest = others;
+            }
+            self.next.entry += 1;
+            self.next.entry_bytes += builder.len() as u64;
+            builder.finish(|key, record| self.batch.insert(key, record));
+            self.summaries.push((number, summary));
+        }
+        self.is_empty = false;
+    }
+
+    /// Writes the idempotency keys of this commit's events; gives each block's number and how
+    /// many keys it holds.
+    pub(super) fn finish_keys(&mut self) -> Vec<(u64, usize)> {
+        if self.keys.is_empty() {
+            return Vec::new();
+        }
+        let first = self.next.keys;
+        let put = |key: &[u8], record: &[u8]| self.batch.insert(key, record);
+        let counts = encode_keys(first, self.accepted_at, &self.keys, put);
+        self.next.keys += counts.len() as u64;
+        (first..).zip(counts).collect()
+    }
+}

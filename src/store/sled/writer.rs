@@ -1,0 +1,613 @@
+//! The thread that owns everything that changes.
+//!
+//! It takes one message, drains what waits behind it, writes one commit, syncs once, feeds the
+//! committed blocks, and answers all. An idle store commits at once. A busy one, which found
+//! messages waiting when its last commit ended, lets the next commit grow while more keep coming,
+//! up to `commit_max_wait`: the size of a commit decides what an event costs.
+//!
+//! Entries nobody waits for ride on the next append, and wait for one no longer than
+//! `entries_max_wait`.
+//!
+//! The first failed write or sync **poisons** the store: whatever the kernel did with the pages, a
+//! second sync would not tell. From then on every write is answered `Poisoned`, and the process is
+//! expected to exit.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::Runtime,
+    sync::{
+        mpsc::{self, error::TryRecvError},
+        oneshot, watch,
+    },
+};
+
+use super::{
+    Shared,
+    disk::{Disk, META_KEY},
+    draft::Draft,
+    meta::Meta,
+    metrics::StoreMetrics,
+    recovery::{self, Start},
+    retention::Retention,
+    rows::Directory,
+};
+use crate::{
+    clock::{instant, wall_ms},
+    delivery::Entry,
+    id::EventId,
+    store::{
+        AppendError, Appended, Feed, Health, NewEvent, Row, Settings, StoreError, Write,
+        codec::KeyRow,
+        ledger::{Ledger, Plan},
+        tally::{Tallies, Tally},
+    },
+};
+
+/// How long a growing commit waits for one more message before it takes none for an end.
+const GROW_STEP: Duration = Duration::from_micros(200);
+
+/// How often disk space, the flusher and the meta row are looked after.
+const TICK: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+
+/// Retention takes a step after so many commits, and when idle.
+const COMMITS_PER_STEP: u32 = 8;
+
+/// How soon an idle store goes on with retention that is not finished.
+const RETENTION_PAUSE: Duration = Duration::from_millis(20);
+
+/// A commit with more payload than this looks at the disk's free space itself.
+const LARGE_COMMIT: usize = 1 << 20;
+
+/// What sled writes for each byte of payload while it splits its pages, at most.
+const WRITE_AMPLIFICATION: u64 = 4;
+
+pub(super) struct Writer {
+    disk: Disk,
+    settings: Settings,
+    meta: Meta,
+    meta_written: Instant,
+    directory: Directory,
+    ledger: Ledger,
+    tallies: Tallies,
+    shared: Shared,
+    feeds: Vec<mpsc::Sender<Feed>>,
+    health: watch::Sender<Health>,
+    retention: Retention,
+    commits: u32,
+    /// Until then the low watermark is what the meta row says.
+    is_recovered: bool,
+    is_full: bool,
+    poisoned: bool,
+    metrics: StoreMetrics,
+}
+
+/// What waits for one commit.
+#[derive(Default)]
+struct Group {
+    appends: Vec<(Vec<NewEvent>, AppendReply)>,
+    events: usize,
+    bytes: usize,
+    entries: Vec<Entry>,
+    entry_replies: Vec<Reply>,
+    /// When the first of the entries came.
+    entries_since: Option<Instant>,
+    rows: Vec<(Vec<Row>, Reply)>,
+    close: Option<Reply>,
+}
+
+type AppendReply = oneshot::Sender<Result<Vec<Appended>, AppendError>>;
+type Reply = oneshot::Sender<Result<(), StoreError>>;
+
+impl Group {
+    fn add(&mut self, write: Write) {
+        match write {
+            Write::Append { events, reply } => {
+                self.events += events.len();
+                self.bytes += events.iter().map(|event| event.payload.len()).sum::<usize>();
+                self.appends.push((events, reply));
+            }
+            Write::Entries { entries, reply } => {
+                self.entries.extend(entries);
+                self.entry_replies.extend(reply);
+                self.entries_since.get_or_insert_with(instant);
+            }
+            Write::Rows { rows, reply } => self.rows.push((rows, reply)),
+            Write::Close { reply } => self.close = Some(reply),
+        }
+    }
+
+    /// Whether somebody waits for it.
+    fn is_urgent(&self) -> bool {
+        !self.appends.is_empty()
+            || !self.rows.is_empty()
+            || !self.entry_replies.is_empty()
+            || self.close.is_some()
+    }
+
+    fn is_large(&self, settings: &Settings) -> bool {
+        self.events + self.entries.len() >= settings.commit_max_events
+            || self.bytes >= settings.commit_max_bytes
+            || self.close.is_some()
+    }
+}
+
+/// Messages, in order: first those that came before the store was ready for them.
+struct Inbox {
+    early: VecDeque<Write>,
+    writes: mpsc::Receiver<Write>,
+    runtime: Runtime,
+}
+
+enum Next {
+    Write(Write),
+    /// Nothing came in time.
+    Due,
+    /// All handles are gone.
+    Closed,
+}
+
+impl Inbox {
+    fn wait(&mut self, limit: Duration) -> Next {
+        if let Some(write) = self.early.pop_front() {
+            return Next::Write(write);
+        }
+        let next = async { tokio::time::timeout(limit, self.writes.recv()).await };
+        match self.runtime.block_on(next) {
+            Ok(Some(write)) => Next::Write(write),
+            Ok(None) => Next::Closed,
+            Err(_) => Next::Due,
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Write> {
+        self.early.pop_front().or_else(|| match self.writes.try_recv() {
+            Ok(write) => Some(write),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.early.is_empty() && self.writes.is_empty()
+    }
+}
+
+/// A panic in the store's thread must not look like silence.
+struct PanicGuard(watch::Sender<Health>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let poisoned = Some("the store's thread panicked".to_owned());
+            self.0.send_modify(|health| health.poisoned = poisoned);
+        }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(
+        disk: Disk,
+        settings: Settings,
+        mut start: Start,
+        shared: Shared,
+        health: watch::Sender<Health>,
+        metrics: StoreMetrics,
+    ) -> Self {
+        start.directory.forget_rows();
+        Self {
+            disk,
+            retention: Retention::new(&settings),
+            settings,
+            meta: start.meta,
+            meta_written: instant(),
+            directory: start.directory,
+            ledger: start.ledger,
+            tallies: Tallies::default(),
+            shared,
+            feeds: Vec::new(),
+            health,
+            commits: 0,
+            is_recovered: false,
+            is_full: false,
+            poisoned: false,
+            metrics,
+        }
+    }
+
+    /// The thread's body. `_closing` is dropped at the end, which ends the readers.
+    pub(super) fn run(
+        mut self,
+        writes: mpsc::Receiver<Write>,
+        feeds: oneshot::Receiver<Vec<mpsc::Sender<Feed>>>,
+        began: Instant,
+        _closing: watch::Sender<()>,
+    ) {
+        let _guard = PanicGuard(self.health.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("a timer needs nothing from the system");
+        let mut inbox = Inbox { early: VecDeque::new(), writes, runtime };
+        self.look_at_disk(0);
+        let Some(feeds) = self.await_feeds(&mut inbox, feeds) else { return };
+        self.feeds = feeds;
+        self.recover();
+        self.metrics.recovery.set(began.elapsed().as_secs_f64());
+        self.serve(&mut inbox);
+    }
+
+    /// Directory rows can be written before anyone is fed; the rest waits. None where the store
+    /// was closed instead.
+    fn await_feeds(
+        &mut self,
+        inbox: &mut Inbox,
+        mut feeds: oneshot::Receiver<Vec<mpsc::Sender<Feed>>>,
+    ) -> Option<Vec<mpsc::Sender<Feed>>> {
+        loop {
+            let has_room = inbox.early.len() < self.settings.queue;
+            let write = inbox.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    feeds = &mut feeds => Err(feeds.ok()),
+                    Some(write) = inbox.writes.recv(), if has_room => Ok(write),
+                }
+            });
+            match write {
+                Err(feeds) => return feeds,
+                Ok(write @ (Write::Rows { .. } | Write::Close { .. })) => {
+                    let is_close = matches!(write, Write::Close { .. });
+                    let mut group = Group::default();
+                    group.add(write);
+                    self.commit(group);
+                    if is_close {
+                        return None;
+                    }
+                }
+                Ok(early) => inbox.early.push_back(early),
+            }
+        }
+    }
+
+    fn recover(&mut self) {
+        let feeds = mem::take(&mut self.feeds);
+        let tell = |feed: Feed| send_all(&feeds, &feed);
+        let low = self.meta.low;
+        match recovery::recover(&self.disk, &self.shared, &self.metrics, low, tell) {
+            Ok(tallies) => {
+                self.tallies = tallies;
+                self.is_recovered = true;
+            }
+            Err(error) => self.poison(&error),
+        }
+        self.feeds = feeds;
+    }
+
+    fn serve(&mut self, inbox: &mut Inbox) {
+        let mut group = Group::default();
+        let mut ticked = instant();
+        let mut is_busy = false;
+        loop {
+            let mut closed = false;
+            if !is_busy || inbox.is_empty() {
+                is_busy = false;
+                match inbox.wait(self.patience(&group, ticked)) {
+                    Next::Write(write) => group.add(write),
+                    Next::Due => {}
+                    Next::Closed => closed = true,
+                }
+            }
+            self.fill(&mut group, inbox, is_busy);
+            let is_due = group
+                .entries_since
+                .is_some_and(|since| since.elapsed() >= self.settings.entries_max_wait);
+            let closing = closed || group.close.is_some();
+            let mut is_idle = true;
+            if closing || is_due || group.is_urgent() || group.is_large(&self.settings) {
+                self.commit(mem::take(&mut group));
+                self.commits += 1;
+                is_idle = false;
+                is_busy = !inbox.is_empty();
+            }
+            if closing {
+                return;
+            }
+            if ticked.elapsed() >= TICK {
+                ticked = instant();
+                self.tick();
+            }
+            if self.commits >= COMMITS_PER_STEP || is_idle {
+                self.commits = 0;
+                self.retire();
+            }
+        }
+    }
+
+    /// How long to wait for the next message.
+    fn patience(&self, group: &Group, ticked: Instant) -> Duration {
+        let until_tick = TICK.saturating_sub(ticked.elapsed());
+        let until_retention = if self.retention.has_more() { RETENTION_PAUSE } else { TICK };
+        let until_entries = group
+            .entries_since
+            .map_or(TICK, |since| self.settings.entries_max_wait.saturating_sub(since.elapsed()));
+        until_tick.min(until_retention).min(until_entries)
+    }
+
+    /// Takes what waits; a busy store also what comes while the commit may grow.
+    fn fill(&self, group: &mut Group, inbox: &mut Inbox, is_busy: bool) {
+        let began = instant();
+        while !group.is_large(&self.settings) {
+            if let Some(write) = inbox.try_next() {
+                group.add(write);
+                continue;
+            }
+            let may_grow = is_busy
+                && !group.appends.is_empty()
+                && began.elapsed() < self.settings.commit_max_wait;
+            if !may_grow {
+                return;
+            }
+            std::thread::sleep(GROW_STEP);
+            if inbox.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self, group: Group) {
+        if self.poisoned {
+            return refuse(group);
+        }
+        let began = instant();
+        if group.bytes > LARGE_COMMIT {
+            self.look_at_disk(group.bytes as u64 * WRITE_AMPLIFICATION);
+        }
+        let now = wall_ms().max(self.meta.accepted_at);
+        let mut draft = Draft::new(self.meta.node, now, self.meta.next);
+        let answers = self.draft_appends(group.appends, &mut draft);
+        draft.finish_block();
+        draft.entries(&group.entries);
+        let key_blocks = draft.finish_keys();
+        let (rows, row_replies): (Vec<_>, Vec<_>) = group.rows.into_iter().unzip();
+        for row in rows.into_iter().flatten() {
+            self.directory.put(row, &mut draft.batch);
+            draft.is_empty = false;
+        }
+        if group.close.is_some() || !draft.is_empty {
+            self.apply_tallies(&draft, &group.entries);
+            self.meta.next = draft.next;
+            if !draft.blocks.is_empty() {
+                self.meta.accepted_at = now;
+            }
+            self.write_meta_if_due(&mut draft, group.close.is_some());
+            for (number, keys) in key_blocks {
+                self.ledger.stored(number, keys);
+            }
+            if let Err(fault) = self.disk.commit(mem::take(&mut draft.batch)) {
+                self.poison(&fault);
+                answers.into_iter().for_each(|answer| answer.refuse());
+                answer_all(group.entry_replies, &POISONED);
+                answer_all(row_replies, &POISONED);
+                answer_all(group.close, &POISONED);
+                return;
+            }
+            self.metrics.commit.record(began.elapsed().as_secs_f64());
+            self.publish(&draft);
+        }
+        answers.into_iter().for_each(Answer::send);
+        answer_all(group.entry_replies, &Ok(()));
+        answer_all(row_replies, &Ok(()));
+        answer_all(group.close, &Ok(()));
+    }
+
+    /// Puts each batch into the commit, or decides why not.
+    fn draft_appends(
+        &mut self,
+        appends: Vec<(Vec<NewEvent>, AppendReply)>,
+        draft: &mut Draft,
+    ) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(appends.len());
+        self.ledger.expire(draft.accepted_at);
+        self.metrics.keys_forgotten.increment(self.ledger.take_forgotten());
+        for (events, reply) in appends {
+            let outcome = match self.ledger.plan(&events, draft.accepted_at) {
+                Ok(plans) if self.is_full && plans.iter().any(|p| matches!(p, Plan::New(_))) => {
+                    Err(AppendError::Full)
+                }
+                Ok(plans) => Ok(self.draft_batch(&events, plans, draft)),
+                Err(refused) => Err(refused),
+            };
+            answers.push(Answer { outcome, reply });
+        }
+        answers
+    }
+
+    fn draft_batch(
+        &mut self,
+        events: &[NewEvent],
+        plans: Vec<Plan>,
+        draft: &mut Draft,
+    ) -> Vec<Appended> {
+        let mut appended: Vec<Appended> = Vec::with_capacity(events.len());
+        for (event, plan) in events.iter().zip(plans) {
+            let payload = match plan {
+                Plan::New(payload) => payload,
+                Plan::Replay(first) => {
+                    appended.push(first);
+                    continue;
+                }
+                Plan::SameAs(earlier) => {
+                    appended.push(Appended { replayed: true, ..appended[earlier] });
+                    continue;
+                }
+            };
+            let place = draft.event(event);
+            let deliveries = event.routes.iter().filter(|route| route.enabled).count() as u32;
+            if let (Some(key), Some(payload)) = (event.key, payload) {
+                let row = KeyRow { key, payload, place, deliveries };
+                draft.keys.push(row);
+                self.ledger.insert(row, draft.accepted_at);
+            }
+            let id = EventId { accepted_at: draft.accepted_at, node: self.meta.node, place };
+            appended.push(Appended { id, deliveries, replayed: false });
+        }
+        appended
+    }
+
+    fn apply_tallies(&mut self, draft: &Draft, entries: &[Entry]) {
+        for block in &draft.blocks {
+            self.tallies.add(block.number, Tally::of(block));
+        }
+        for entry in entries {
+            self.tallies.apply(entry, self.meta.kept.event);
+        }
+    }
+
+    /// A watermark that a replay lowered must become durable with that replay, or the next start
+    /// would look past it. A risen one can wait.
+    fn write_meta_if_due(&mut self, draft: &mut Draft, force: bool) {
+        let low = self.tallies.low().unwrap_or(self.meta.next.event);
+        let lowered = self.is_recovered && low < self.meta.low;
+        if !lowered && !force && self.meta_written.elapsed() < TICK {
+            return;
+        }
+        if self.is_recovered {
+            self.meta.low = low;
+        }
+        draft.batch.insert(META_KEY, self.meta.encode());
+        self.meta_written = instant();
+    }
+
+    /// The commit is durable: readers may see it, the shards get it, and only then is it answered.
+    fn publish(&mut self, draft: &Draft) {
+        {
+            let mut extent = self.shared.write().expect("no holder of this lock panics");
+            extent.events.end = self.meta.next.event;
+            draft.summaries.iter().for_each(|(number, summary)| extent.push(*number, *summary));
+        }
+        let events: usize = draft.blocks.iter().map(|block| block.events.len()).sum();
+        if events > 0 {
+            self.metrics.commit_events.record(events as f64);
+        }
+        self.retention.wrote(draft.blocks.len() + draft.summaries.len());
+        for block in &draft.blocks {
+            send_all(&self.feeds, &Feed::Block(block.clone()));
+        }
+    }
+
+    fn tick(&mut self) {
+        self.look_at_disk(0);
+        if let Err(fault) = self.disk.check() {
+            self.poison(&fault);
+        }
+        self.ledger.expire(wall_ms());
+        self.metrics.keys_forgotten.increment(self.ledger.take_forgotten());
+        self.metrics.bytes.set(self.disk.size() as f64);
+        let backlog = self.retention.bytes_from(&self.disk, &self.meta, self.low());
+        self.metrics.backlog_bytes.set(backlog as f64);
+    }
+
+    fn retire(&mut self) {
+        if self.poisoned {
+            return;
+        }
+        let low = self.low();
+        let keys = self.ledger.oldest_block();
+        let step = self.retention.step(&self.disk, &mut self.meta, low, keys, &self.metrics);
+        match step {
+            Ok(true) => {
+                let mut extent = self.shared.write().expect("no holder of this lock panics");
+                extent.retire(self.meta.kept.event, self.meta.kept.entry);
+            }
+            Ok(false) => {}
+            Err(fault) => self.poison(&fault),
+        }
+    }
+
+    /// The first block with an open delivery, or the next one to be written.
+    fn low(&self) -> u64 {
+        self.tallies.low().unwrap_or(self.meta.next.event)
+    }
+
+    /// New events are refused where writing `extra` bytes would reach into the headroom.
+    fn look_at_disk(&mut self, extra: u64) {
+        let free = match self.disk.free() {
+            Ok(free) => free,
+            Err(error) => {
+                tracing::warn!(%error, "the file system does not tell its free space");
+                return;
+            }
+        };
+        self.metrics.disk_free.set(free as f64);
+        let is_full = free < self.settings.disk_headroom.saturating_add(extra);
+        if is_full != self.is_full {
+            tracing::warn!(free, headroom = self.settings.disk_headroom, is_full, "disk space");
+            self.is_full = is_full;
+            self.health.send_modify(|health| health.full = is_full);
+        }
+    }
+
+    fn poison(&mut self, fault: &dyn std::error::Error) {
+        let mut what = fault.to_string();
+        if let Some(source) = fault.source() {
+            what = format!("{what}: {source}");
+        }
+        tracing::error!(error = what, "the store stopped after a write error");
+        self.metrics.write_failed.increment(1);
+        self.poisoned = true;
+        self.health.send_modify(|health| {
+            health.poisoned.get_or_insert(what);
+        });
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("disk", &self.disk).finish_non_exhaustive()
+    }
+}
+
+const POISONED: Result<(), StoreError> = Err(StoreError::Poisoned);
+
+/// A batch that was decided, before the commit is durable.
+struct Answer {
+    outcome: Result<Vec<Appended>, AppendError>,
+    reply: AppendReply,
+}
+
+impl Answer {
+    fn send(self) {
+        // Whoever asked may be gone; its events are accepted all the same.
+        let _ = self.reply.send(self.outcome);
+    }
+
+    /// The commit failed: nothing of it is promised. A refusal stays one.
+    fn refuse(self) {
+        let outcome = self.outcome.and(Err(AppendError::Poisoned));
+        let _ = self.reply.send(outcome);
+    }
+}
+
+fn answer_all(replies: impl IntoIterator<Item = Reply>, answer: &Result<(), StoreError>) {
+    for reply in replies {
+        let _ = reply.send(answer.clone());
+    }
+}
+
+fn refuse(group: Group) {
+    for (_, reply) in group.appends {
+        let _ = reply.send(Err(AppendError::Poisoned));
+    }
+    answer_all(group.entry_replies, &POISONED);
+    answer_all(group.rows.into_iter().map(|(_, reply)| reply), &POISONED);
+    answer_all(group.close, &POISONED);
+}
+
+/// Blocks while a feed is full: what is durable must be fed, and a shard always takes. A feed
+/// whose shard has ended is passed over.
+fn send_all(feeds: &[mpsc::Sender<Feed>], feed: &Feed) {
+    for sender in feeds {
+        let _ = sender.blocking_send(feed.clone());
+    }
+}
