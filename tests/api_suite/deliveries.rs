@@ -10,6 +10,7 @@ use senderz_gateway::{
     },
     event::EventType,
     id::DeliveryKey,
+    store::{StoreError, Write},
 };
 use serde_json::{Value, json};
 
@@ -202,6 +203,30 @@ async fn only_an_ended_delivery_is_replayed_and_the_record_comes_first() {
     world.attempted(key, Verdict::Delivered, attempt(3)).await;
     world.post(&acme.key, &replay, json!({})).await.expect(202);
     assert_eq!(world.commands.try_recv(), Ok(Command::Replay { key, attempts: 3 }));
+}
+
+#[tokio::test]
+async fn a_shard_hears_of_a_replay_only_after_it_is_durable() {
+    let mut world = World::start().await;
+    let (acme, key, path) = one_delivery(&world).await;
+    world.attempted(key, Verdict::Delivered, attempt(1)).await;
+    let mut held = world.hold_writes();
+    let replay = format!("{path}/replay");
+    for answer in [Err(StoreError::Full), Ok(())] {
+        let (call, ()) = tokio::join!(world.post(&acme.key, &replay, json!({})), async {
+            match held.recv().await {
+                Some(Write::Entries { entries, reply: Some(reply) }) => {
+                    assert_eq!((entries[0].key, entries[0].verdict), (key, Verdict::Reopened));
+                    assert!(world.commands.is_empty(), "not durable yet");
+                    reply.send(answer.clone()).expect("somebody waits");
+                }
+                other => panic!("a replay is recorded with an answer: {other:?}"),
+            }
+        });
+        assert_eq!(call.status.as_u16(), if answer.is_ok() { 202 } else { 507 });
+        assert_eq!(world.commands.len(), usize::from(answer.is_ok()));
+    }
+    assert_eq!(world.commands.try_recv(), Ok(Command::Replay { key, attempts: 1 }));
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use senderz_gateway::{
     event::EventType,
     guard::Policy,
     id::{DeliveryId, DeliveryKey, EventId, WebhookNo},
-    store::{self, NewEvent, Opened, Store},
+    store::{self, NewEvent, Opened, Store, Write},
 };
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -122,17 +122,16 @@ impl World {
         };
         let (tell, changes) = mpsc::channel(1000);
         directory.subscribe(tell).await;
-        let (send, commands) = mpsc::channel(100);
-        let settings = Settings {
-            limits: limits(),
-            policy: Arc::new(Policy::default()),
-            max_timeout: Duration::from_secs(60),
-            max_in_flight: 100,
-        };
-        let shards = Shards::new(vec![send]);
-        let state = ApiState::new(directory.clone(), store.clone(), shards, settings);
-        let router = api::router(state);
+        let (router, commands) = router(&directory, store.clone());
         Self { router, directory, store, commands, changes, operator }
+    }
+
+    /// From now on the API's writes wait in the answer instead of going to the store.
+    pub(crate) fn hold_writes(&mut self) -> mpsc::Receiver<Write> {
+        let (writes, held) = mpsc::channel(10);
+        let store = Store { writes, ..self.store.clone() };
+        (self.router, self.commands) = router(&self.directory, store);
+        held
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
@@ -222,6 +221,18 @@ impl World {
     pub(crate) fn delivery_id(&self, key: DeliveryKey) -> String {
         DeliveryId { node: self.store.node, key }.to_string()
     }
+}
+
+fn router(directory: &Directory, store: Store) -> (Router, mpsc::Receiver<Command>) {
+    let (send, commands) = mpsc::channel(100);
+    let settings = Settings {
+        limits: limits(),
+        policy: Arc::new(Policy::default()),
+        max_timeout: Duration::from_secs(60),
+        max_in_flight: 100,
+    };
+    let state = ApiState::new(directory.clone(), store, Shards::new(vec![send]), settings);
+    (api::router(state), commands)
 }
 
 /// A delivered attempt, to change.
