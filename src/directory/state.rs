@@ -15,7 +15,7 @@ use super::{
     key::{ApiKey, KeyHash},
 };
 use crate::{
-    event::EventType,
+    engine::router,
     id::{KeyId, TenantNo, WebhookId, WebhookNo},
     store::Route,
     tenant::{Tenant, TenantId},
@@ -253,13 +253,10 @@ enum Said {
     Removed(WebhookNo),
 }
 
-/// For each event type, where its events go, in the webhooks' order.
+/// For each event type, where its events go, as lists that every event shares.
 fn routes(webhooks: &[&Webhook]) -> [Arc<[Route]>; 6] {
-    EventType::ALL.map(|event_type| {
-        webhooks
-            .iter()
-            .filter(|webhook| webhook.events.contains(event_type))
-            .map(|webhook| Route { webhook: webhook.no, enabled: webhook.enabled })
-            .collect()
+    let filters = webhooks.iter().map(|webhook| (webhook.no, webhook.events, webhook.enabled));
+    router::routes(filters).map(|routed| {
+        routed.into_iter().map(|(webhook, enabled)| Route { webhook, enabled }).collect()
     })
 }

@@ -24,16 +24,6 @@
 //! 6. Opening tells, in place order, every delivery that is not settled ([`Recovered`]).
 //! 7. `Full` is an answer, not an error: nothing was written, entries still are.
 
-pub mod codec;
-#[cfg(test)]
-mod contract_tests;
-mod fold;
-mod history;
-mod ledger;
-pub mod memory;
-pub mod sled;
-mod tally;
-
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
@@ -198,10 +188,7 @@ pub struct DeliveryRow {
     pub event: EventId,
     pub event_type: EventType,
     pub state: State,
-    /// Made in all, over every round.
     pub attempts: u16,
-    /// The last entry that carries an attempt, and so its status, error and latency; where none
-    /// was made, the last decision.
     pub last: Option<Entry>,
 }
 
@@ -288,8 +275,6 @@ impl EventBlock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovered {
     pub key: DeliveryKey,
-    /// When its round began: the event's acceptance, or the replay that reopened it, so that an
-    /// old delivery which was replayed shortly before a restart does not count as expired.
     pub accepted_at: Millis,
     pub state: RecoveredState,
 }
@@ -298,10 +283,8 @@ pub struct Recovered {
 pub enum RecoveredState {
     /// Never attempted.
     Fresh,
-    /// Attempted, or reopened by a replay; the next attempt is due at `due`. `attempts` were made
-    /// in all, `round_attempts` of them since acceptance or the last replay: the former numbers
-    /// the next attempt, the latter says where in the schedule it stands.
-    Resumed { attempts: u16, round_attempts: u16, due: Millis },
+    /// Attempted, or reopened by a replay; the next attempt is due at `due`.
+    Resumed { attempts: u16, due: Millis },
     /// Ended; told only for blocks in which another delivery is not.
     Settled,
 }
@@ -343,8 +326,7 @@ pub struct Opened {
     /// The directory's rows as they stand.
     pub rows: Vec<Row>,
     /// Where the store waits to be told whom to feed. It then recovers into all feeds, and only
-    /// after that takes appends and entries; reads, directory rows and `Close` are answered from
-    /// the start. Dropped without an answer, it closes the store.
+    /// after that takes writes; reads are answered from the start.
     pub feeds: oneshot::Sender<Vec<mpsc::Sender<Feed>>>,
     /// The store's threads; they end after `Close`, or when all handles are gone.
     pub threads: Vec<std::thread::JoinHandle<()>>,
