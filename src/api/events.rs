@@ -1,6 +1,6 @@
 //! Events: listed, and one with its payload, its deliveries, and why a webhook got none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use axum::{
     extract::State,
@@ -22,7 +22,7 @@ use crate::{
     clock::rfc3339,
     delivery::Entry,
     event::EventType,
-    id::{EventId, Place, WebhookNo},
+    id::{DeliveryId, DeliveryKey, EventId, Place, WebhookNo},
     store::{EventQuery, EventRow, Route},
     webhook::Webhook,
 };
@@ -59,14 +59,16 @@ struct FullEventView {
     accepted_at: String,
     payload: Option<Box<RawValue>>,
     deliveries: Vec<DeliveryView>,
-    /// The tenant's webhooks of today that got no delivery.
+    /// The webhooks that got no delivery: those disabled then, and those of today.
     skipped: Vec<SkippedView>,
 }
 
 #[derive(Serialize)]
 struct SkippedView {
-    webhook_id: String,
+    webhook_id: Option<String>,
     reason: &'static str,
+    /// By which it can be replayed all the same; none where the event never was for the webhook.
+    delivery_id: Option<String>,
 }
 
 pub(super) async fn list(
@@ -106,17 +108,22 @@ pub(super) async fn show(
     }
     let entries = by_webhook(api.store.entries(id.place, None).await?);
     let routes = block.routes_of(index);
+    // A disabled route is no delivery, unless a replay made it one.
+    let (delivered, disabled): (Vec<Route>, Vec<Route>) =
+        routes.iter().partition(|route| route.enabled || entries.contains_key(&route.webhook));
     let delivery = |route: &Route| {
         let entries = entries.get(&route.webhook).map_or(&[][..], Vec::as_slice);
         DeliveryView::of_route(&api, id, event.event_type, *route, entries)
     };
+    let mut skipped = were_disabled(&api, id, &disabled);
+    skipped.extend(never_routed(&api, &scope, id, event.event_type, routes));
     let view = FullEventView {
         id: id.to_string(),
         r#type: event.event_type.as_str(),
         accepted_at: rfc3339(id.accepted_at),
         payload: block.payload(index).and_then(|payload| raw(&payload)),
-        deliveries: routes.iter().map(delivery).collect(),
-        skipped: skipped(&api, &scope, id, event.event_type, routes),
+        deliveries: delivered.iter().map(delivery).collect(),
+        skipped,
     };
     Ok(json(StatusCode::OK, &view))
 }
@@ -129,23 +136,34 @@ fn by_webhook(entries: Vec<Entry>) -> HashMap<WebhookNo, Vec<Entry>> {
     grouped
 }
 
-fn skipped(
+fn were_disabled(api: &ApiState, event: EventId, routes: &[Route]) -> Vec<SkippedView> {
+    let skipped = |route: &Route| {
+        let key = DeliveryKey { place: event.place, webhook: route.webhook };
+        SkippedView {
+            webhook_id: api.directory.webhook_id(route.webhook).map(|id| id.to_string()),
+            reason: "disabled",
+            delivery_id: Some(DeliveryId { node: event.node, key }.to_string()),
+        }
+    };
+    routes.iter().map(skipped).collect()
+}
+
+fn never_routed(
     api: &ApiState,
     scope: &Scope,
     event: EventId,
     event_type: EventType,
     routes: &[Route],
 ) -> Vec<SkippedView> {
-    let routed: std::collections::HashSet<WebhookNo> =
-        routes.iter().map(|route| route.webhook).collect();
+    let routed: HashSet<WebhookNo> = routes.iter().map(|route| route.webhook).collect();
     let webhooks = api.directory.webhooks(scope.no(), None, usize::MAX);
     let without = webhooks.iter().filter(|webhook| !routed.contains(&webhook.no));
-    without
-        .map(|webhook| SkippedView {
-            webhook_id: webhook.id.to_string(),
-            reason: why_skipped(webhook, event, event_type),
-        })
-        .collect()
+    let skipped = |webhook: &std::sync::Arc<Webhook>| SkippedView {
+        webhook_id: Some(webhook.id.to_string()),
+        reason: why_skipped(webhook, event, event_type),
+        delivery_id: None,
+    };
+    without.map(skipped).collect()
 }
 
 /// Routes are decided once, when the event comes; what is known of a webhook is how it is now.

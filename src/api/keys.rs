@@ -118,18 +118,9 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let list = List { name: "keys", tenant: caller.tenant_no(), params: &params };
     let limit = params.limit(api.settings().limits.page)?;
-    let before = list.position::<24>()?.map(|position| {
-        let (at, id) = position.split_at(8);
-        let at = u64::from_be_bytes(at.try_into().expect("eight bytes"));
-        (at, KeyId(u128::from_be_bytes(id.try_into().expect("sixteen bytes"))))
-    });
+    let before = list.position()?.map(u32::from_be_bytes);
     let keys = api.directory.keys(caller.tenant_no(), before, limit + 1);
-    let cursor = |key: &std::sync::Arc<ApiKey>| {
-        let mut position = [0; 24];
-        position[..8].copy_from_slice(&key.created_at.to_be_bytes());
-        position[8..].copy_from_slice(&key.id.0.to_be_bytes());
-        list.cursor(position)
-    };
+    let cursor = |key: &std::sync::Arc<ApiKey>| list.cursor(key.no.to_be_bytes());
     Ok(Page::cut(keys, limit, cursor, |key| KeyView::of(&api, key)).into_response())
 }
 

@@ -100,7 +100,8 @@ impl Directory {
             let created_at = wall_ms();
             let secrets = SigningSecrets { current: SigningSecret::generate(), previous: None };
             let tenant = Arc::new(Tenant { no, id, name, created_at, secrets });
-            let (key, api_key) = ApiKey::generate(Principal::Tenant(no), created_at);
+            let (key_no, counters) = counters.take_key()?;
+            let (key, api_key) = ApiKey::generate(key_no, Principal::Tenant(no), created_at);
             let key = Arc::new(key);
             let edits = vec![
                 Edit::Counters(counters),
@@ -140,9 +141,10 @@ impl Directory {
             } else {
                 within("of operator and producer keys", MAX_GATEWAY_KEYS, state.gateway_keys)?;
             }
-            let (key, text) = ApiKey::generate(principal, wall_ms());
+            let (no, counters) = state.counters.take_key()?;
+            let (key, text) = ApiKey::generate(no, principal, wall_ms());
             let key = Arc::new(key);
-            Ok((vec![Edit::KeySet(Arc::clone(&key))], (key, text)))
+            Ok((vec![Edit::Counters(counters), Edit::KeySet(Arc::clone(&key))], (key, text)))
         })
         .await
     }
@@ -284,6 +286,11 @@ impl Counters {
     fn take_webhook(self) -> Result<(WebhookNo, Self), ChangeError> {
         let next = self.next_webhook.checked_add(1).ok_or(EXHAUSTED)?;
         Ok((WebhookNo(self.next_webhook), Self { next_webhook: next, ..self }))
+    }
+
+    fn take_key(self) -> Result<(u32, Self), ChangeError> {
+        let next = self.next_key.checked_add(1).ok_or(EXHAUSTED)?;
+        Ok((self.next_key, Self { next_key: next, ..self }))
     }
 
     fn take_deletion(self) -> (u64, Self) {

@@ -23,6 +23,8 @@ const SECRET_CHARS: usize = 32;
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     pub id: KeyId,
+    /// Its place in lists: keys are numbered as they are made.
+    pub no: u32,
     /// For whom it speaks.
     pub principal: Principal,
     pub created_at: Millis,
@@ -31,10 +33,10 @@ pub struct ApiKey {
 
 impl ApiKey {
     /// A new key and its text, which is shown once and then forgotten.
-    pub(super) fn generate(principal: Principal, created_at: Millis) -> (Self, KeyText) {
+    pub(super) fn generate(no: u32, principal: Principal, created_at: Millis) -> (Self, KeyText) {
         let id = KeyId(crate::id::random_u128());
         let text = KeyText::generate(principal, id);
-        (Self { id, principal, created_at, hash: KeyHash::of(text.expose()) }, text)
+        (Self { id, no, principal, created_at, hash: KeyHash::of(text.expose()) }, text)
     }
 }
 

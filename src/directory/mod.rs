@@ -42,7 +42,6 @@ use self::{
     wire::BadRow,
 };
 use crate::{
-    clock::Millis,
     config::Limits,
     event::EventType,
     id::{KeyId, TenantNo, WebhookId, WebhookNo},
@@ -237,7 +236,7 @@ impl Directory {
     pub fn keys(
         &self,
         tenant: Option<TenantNo>,
-        before: Option<(Millis, KeyId)>,
+        before: Option<u32>,
         limit: usize,
     ) -> Vec<Arc<ApiKey>> {
         let state = self.read();
@@ -246,7 +245,7 @@ impl Directory {
             None => Some(&state.key_order),
         };
         let Some(order) = order else { return Vec::new() };
-        let end = before.unwrap_or((Millis::MAX, KeyId(u128::MAX)));
+        let end = (before.unwrap_or(u32::MAX), KeyId(0));
         let older = order.range(..end).rev().take(limit);
         older.filter_map(|(_, id)| state.keys.get(id).cloned()).collect()
     }

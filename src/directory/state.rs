@@ -15,8 +15,7 @@ use super::{
     key::{ApiKey, KeyHash},
 };
 use crate::{
-    clock::Millis,
-    event::EventType,
+    engine::router,
     id::{KeyId, TenantNo, WebhookId, WebhookNo},
     store::Route,
     tenant::{Tenant, TenantId},
@@ -53,12 +52,13 @@ pub(super) enum Edit {
 pub(super) struct Counters {
     pub(super) next_tenant: u32,
     pub(super) next_webhook: u32,
+    pub(super) next_key: u32,
     /// Deletions have an order of their own: two may fall into one millisecond.
     pub(super) next_deletion: u64,
 }
 
 /// A key's place in lists: newest last.
-pub(super) type KeyOrder = (Millis, KeyId);
+pub(super) type KeyOrder = (u32, KeyId);
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -91,7 +91,7 @@ pub(super) struct TenantState {
 impl Default for State {
     fn default() -> Self {
         Self {
-            counters: Counters { next_tenant: 1, next_webhook: 1, next_deletion: 1 },
+            counters: Counters { next_tenant: 1, next_webhook: 1, next_key: 1, next_deletion: 1 },
             tenants: BTreeMap::new(),
             tenant_names: HashMap::new(),
             webhooks: HashMap::new(),
@@ -208,7 +208,7 @@ impl State {
     }
 
     fn set_key(&mut self, key: Arc<ApiKey>) {
-        let order = (key.created_at, key.id);
+        let order = (key.no, key.id);
         match self.owner_of(&key) {
             Some(owner) => {
                 owner.keys.insert(order);
@@ -221,7 +221,7 @@ impl State {
 
     fn remove_key(&mut self, id: KeyId) {
         let Some(key) = self.keys.remove(&id) else { return };
-        let order = (key.created_at, key.id);
+        let order = (key.no, key.id);
         self.key_order.remove(&order);
         match self.owner_of(&key) {
             Some(owner) => {
@@ -253,13 +253,10 @@ enum Said {
     Removed(WebhookNo),
 }
 
-/// For each event type, where its events go, in the webhooks' order.
+/// For each event type, where its events go, as lists that every event shares.
 fn routes(webhooks: &[&Webhook]) -> [Arc<[Route]>; 6] {
-    EventType::ALL.map(|event_type| {
-        webhooks
-            .iter()
-            .filter(|webhook| webhook.events.contains(event_type))
-            .map(|webhook| Route { webhook: webhook.no, enabled: webhook.enabled })
-            .collect()
+    let filters = webhooks.iter().map(|webhook| (webhook.no, webhook.events, webhook.enabled));
+    router::routes(filters).map(|routed| {
+        routed.into_iter().map(|(webhook, enabled)| Route { webhook, enabled }).collect()
     })
 }

@@ -49,6 +49,7 @@ pub(super) enum BadRow {
 struct CountersRow {
     next_tenant: u32,
     next_webhook: u32,
+    next_key: u32,
     next_deletion: u64,
 }
 
@@ -103,6 +104,7 @@ struct DeletedRow {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyRow {
+    no: u32,
     kind: KindRow,
     tenant: Option<u32>,
     sha256: [u8; 32],
@@ -125,6 +127,7 @@ pub(super) fn encode(edit: &Edit) -> Row {
             Some(frame(&CountersRow {
                 next_tenant: counters.next_tenant,
                 next_webhook: counters.next_webhook,
+                next_key: counters.next_key,
                 next_deletion: counters.next_deletion,
             })),
         ),
@@ -153,6 +156,7 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Edit, BadRow> {
             Edit::Counters(Counters {
                 next_tenant: row.next_tenant,
                 next_webhook: row.next_webhook,
+                next_key: row.next_key,
                 next_deletion: row.next_deletion,
             })
         }
@@ -251,7 +255,7 @@ fn key_value(key: &ApiKey) -> Vec<u8> {
         Principal::Producer => (KindRow::Producer, None),
         Principal::Tenant(no) => (KindRow::Tenant, Some(no.0)),
     };
-    frame(&KeyRow { kind, tenant, sha256: key.hash.0, created_at: key.created_at })
+    frame(&KeyRow { no: key.no, kind, tenant, sha256: key.hash.0, created_at: key.created_at })
 }
 
 fn api_key(id: KeyId, row: KeyRow) -> Result<ApiKey, BadRow> {
@@ -261,7 +265,7 @@ fn api_key(id: KeyId, row: KeyRow) -> Result<ApiKey, BadRow> {
         (KindRow::Tenant, Some(no)) => Principal::Tenant(TenantNo(no)),
         _ => return Err(BadRow::Value("tenant")),
     };
-    Ok(ApiKey { id, principal, created_at: row.created_at, hash: KeyHash(row.sha256) })
+    Ok(ApiKey { id, no: row.no, principal, created_at: row.created_at, hash: KeyHash(row.sha256) })
 }
 
 fn frame(row: &impl Serialize) -> Vec<u8> {

@@ -233,7 +233,7 @@ async fn rows_of_the_first_version_are_read() {
         Row { key, value: Some([&[1][..], &crc, body.as_bytes()].concat()) }
     };
     let rows = vec![
-        row(b"m".to_vec(), r#"{"next_tenant":2,"next_webhook":2,"next_deletion":1}"#),
+        row(b"m".to_vec(), r#"{"next_tenant":2,"next_webhook":3,"next_key":2,"next_deletion":1}"#),
         row(
             b"t\0\0\0\x01".to_vec(),
             r#"{"id":"acme","name":"Acme","created_at":5,"secret":"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","previous":{"secret":"whsec_BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=","valid_until":9}}"#,
@@ -242,8 +242,22 @@ async fn rows_of_the_first_version_are_read() {
             b"w\0\0\0\x01".to_vec(),
             r#"{"id":"wh_00000000000000000000000007","tenant":1,"url":"http://10.0.0.7:8080/in","events":["message.sent"],"description":"d","headers":[["x-a","b"]],"enabled":false,"success":"2xx","timeout_ms":2500,"max_in_flight":3,"rate_limit":null,"created_at":6,"updated_at":7}"#,
         ),
+        row(
+            [b"k".as_slice(), &9u128.to_be_bytes()].concat(),
+            &format!(
+                r#"{{"no":1,"kind":"tenant","tenant":1,"sha256":{:?},"created_at":8}}"#,
+                [7; 32]
+            ),
+        ),
+        row(
+            b"d\0\0\0\x01\0\0\0\x02".to_vec(),
+            r#"{"id":"wh_00000000000000000000000008","order":1}"#,
+        ),
     ];
     let directory = load(rows).unwrap();
+    assert_eq!(directory.webhook_id(WebhookNo(2)), Some(WebhookId(8)));
+    let key = &directory.keys(Some(TenantNo(1)), None, 9)[0];
+    assert_eq!((key.id, key.hash.0, key.created_at), (KeyId(9), [7; 32], 8));
     let tenant = &directory.tenant("acme").unwrap().tenant;
     let previous: SigningSecret =
         "whsec_BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=".parse().unwrap();

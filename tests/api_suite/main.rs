@@ -1,0 +1,11 @@
+//! The API from outside: requests go through the whole router, over a directory and a store, with
+//! no network. One binary, because linking costs more than running.
+
+mod access;
+mod bodies;
+mod deliveries;
+mod events;
+mod keys;
+mod lists;
+mod support;
+mod webhooks;

@@ -1,0 +1,256 @@
+//! A gateway without shards, ingest and network: what they would do, the test does.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use senderz_gateway::{
+    api::{self, ApiState, Settings},
+    command::{Command, Shards},
+    config::Limits,
+    delivery::{Attempt, Entry, KeptResponse, Phases, Protocol, Verdict},
+    directory::{Change, Directory, OperatorKey},
+    event::EventType,
+    guard::Policy,
+    id::{DeliveryId, DeliveryKey, EventId, WebhookNo},
+    store::{self, NewEvent, Opened, Store, Write},
+};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tower::ServiceExt as _;
+
+/// The one place where the tests choose a store.
+fn open_store() -> Opened {
+    let settings = store::Settings {
+        data_dir: std::path::PathBuf::new(),
+        cache: 0,
+        commit_max_events: 1000,
+        commit_max_bytes: 1 << 20,
+        commit_max_wait: Duration::from_millis(1),
+        entries_max_wait: Duration::from_millis(1),
+        retention_age: Duration::from_secs(3600),
+        retention_bytes: 1 << 30,
+        disk_headroom: 0,
+        idempotency_window: Duration::from_secs(60),
+        idempotency_max_keys: 1000,
+        max_scan_blocks: 1000,
+        queue: 64,
+    };
+    store::memory::open(settings).expect("an empty memory store opens")
+}
+
+pub(crate) fn limits() -> Limits {
+    Limits {
+        tenants: 10,
+        webhooks_per_tenant: 8,
+        keys_per_tenant: 4,
+        custom_headers: 3,
+        custom_headers_size: 200,
+        description: 50,
+        url: 2048,
+        page: 20,
+    }
+}
+
+pub(crate) struct World {
+    router: Router,
+    pub(crate) directory: Directory,
+    pub(crate) store: Store,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) changes: mpsc::Receiver<Change>,
+    pub(crate) operator: String,
+}
+
+/// A tenant and the key that speaks for it.
+pub(crate) struct TestTenant {
+    pub(crate) id: String,
+    pub(crate) key: String,
+    pub(crate) secret: String,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in {:?}: {:?}", self.status, self.body))
+    }
+
+    /// The problem's code; fails where the answer is not a whole problem document.
+    pub(crate) fn problem(&self) -> String {
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status.as_u16());
+        let code = problem["code"].as_str().expect("a problem has a code");
+        assert_eq!(problem["type"], format!("/problems/{code}"));
+        assert!(problem["title"].is_string() && problem["detail"].is_string());
+        code.to_owned()
+    }
+
+    /// The pointers of the problem's errors.
+    pub(crate) fn pointers(&self) -> Vec<String> {
+        let problem = self.json();
+        let errors = problem["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|e| e["pointer"].as_str().expect("a pointer").to_owned()).collect()
+    }
+
+    pub(crate) fn expect(self, status: u16) -> Self {
+        let text = String::from_utf8_lossy(&self.body);
+        assert_eq!(self.status.as_u16(), status, "{text}");
+        self
+    }
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        let opened = open_store();
+        opened.feeds.send(Vec::new()).expect("the store waits to be told");
+        let store = opened.store;
+        let directory = Directory::load(store.clone(), opened.rows, limits()).expect("it loads");
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let operator = match directory.ensure_operator_key(None, dir.path()) {
+            Ok(OperatorKey::Made(key)) => key.expose().to_owned(),
+            other => panic!("the first start makes a key: {other:?}"),
+        };
+        let (tell, changes) = mpsc::channel(1000);
+        directory.subscribe(tell).await;
+        let (router, commands) = router(&directory, store.clone());
+        Self { router, directory, store, commands, changes, operator }
+    }
+
+    /// From now on the API's writes wait in the answer instead of going to the store.
+    pub(crate) fn hold_writes(&mut self) -> mpsc::Receiver<Write> {
+        let (writes, held) = mpsc::channel(10);
+        let store = Store { writes, ..self.store.clone() };
+        (self.router, self.commands) = router(&self.directory, store);
+        held
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response =
+            self.router.clone().oneshot(request).await.expect("the router is infallible");
+        let (head, body) = response.into_parts();
+        let body = to_bytes(body, 1 << 24).await.expect("a body in memory");
+        Answer { status: head.status, headers: head.headers, body }
+    }
+
+    /// A request with a key, and with a JSON body where there is one.
+    pub(crate) async fn call(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {key}"));
+        let request = match body {
+            Some(body) => request
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Body::from(body.to_string())),
+            None => request.body(Body::empty()),
+        };
+        self.send(request.expect("a valid request")).await
+    }
+
+    pub(crate) async fn get(&self, key: &str, path: &str) -> Answer {
+        self.call(key, Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, key: &str, path: &str, body: Value) -> Answer {
+        self.call(key, Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn patch(&self, key: &str, path: &str, body: Value) -> Answer {
+        self.call(key, Method::PATCH, path, Some(body)).await
+    }
+
+    pub(crate) async fn tenant(&self, id: &str) -> TestTenant {
+        let body = serde_json::json!({"id": id, "name": id});
+        let made = self.post(&self.operator, "/v1/tenants", body).await.expect(201).json();
+        let text = |name: &str| made[name].as_str().expect("shown once").to_owned();
+        TestTenant { id: id.to_owned(), key: text("api_key"), secret: text("signing_secret") }
+    }
+
+    /// The new webhook's id.
+    pub(crate) async fn webhook(&self, tenant: &TestTenant) -> String {
+        let body = serde_json::json!({"url": "https://hooks.example.com/in", "events": ["*"]});
+        let made = self.post(&tenant.key, "/v1/webhooks", body).await.expect(201).json();
+        made["id"].as_str().expect("an id").to_owned()
+    }
+
+    pub(crate) fn webhook_no(&self, tenant: &TestTenant, id: &str) -> WebhookNo {
+        let no = self.directory.tenant(&tenant.id).expect("it exists").tenant.no;
+        self.directory.webhook_no(no, id.parse().expect("an id")).expect("it exists")
+    }
+
+    /// Accepts an event as ingest would.
+    pub(crate) async fn event(
+        &self,
+        tenant: &TestTenant,
+        event_type: EventType,
+        payload: &str,
+    ) -> EventId {
+        let entry = self.directory.tenant(&tenant.id).expect("it exists");
+        let event = NewEvent {
+            tenant: entry.tenant.no,
+            event_type,
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            key: None,
+            routes: entry.routes(event_type),
+        };
+        self.store.append(vec![event]).await.expect("there is room")[0].id
+    }
+
+    /// Records an attempt as a shard would.
+    pub(crate) async fn attempted(&self, key: DeliveryKey, verdict: Verdict, attempt: Attempt) {
+        let entry = Entry { key, at: attempt.at, verdict, attempt: Some(attempt) };
+        self.store.put_entries(vec![entry]).await.expect("the store works");
+    }
+
+    pub(crate) fn delivery_id(&self, key: DeliveryKey) -> String {
+        DeliveryId { node: self.store.node, key }.to_string()
+    }
+}
+
+fn router(directory: &Directory, store: Store) -> (Router, mpsc::Receiver<Command>) {
+    let (send, commands) = mpsc::channel(100);
+    let settings = Settings {
+        limits: limits(),
+        policy: Arc::new(Policy::default()),
+        max_timeout: Duration::from_secs(60),
+        max_in_flight: 100,
+    };
+    let state = ApiState::new(directory.clone(), store, Shards::new(vec![send]), settings);
+    (api::router(state), commands)
+}
+
+/// A delivered attempt, to change.
+pub(crate) fn attempt(number: u16) -> Attempt {
+    Attempt {
+        number,
+        at: 1_795_407_600_123,
+        status: Some(200),
+        error: None,
+        latency: 12_345,
+        phases: Phases { queue: 1, dns: 20, connect: 300, tls: 4_000, first_byte: 50_000, body: 6 },
+        response: KeptResponse {
+            headers: Bytes::from_static(b"Content-Type: text/plain\r\nX-A: 1\r\nx-a: 2\r\n"),
+            body: Bytes::from_static(b"ok \xff"),
+            truncated: true,
+        },
+        peer: Some(([1, 1, 1, 1], 443).into()),
+        protocol: Protocol::Http1,
+        reused_connection: true,
+    }
+}

@@ -1,0 +1,213 @@
+//! Webhooks: made, shown, patched, tested, removed.
+
+use http::Method;
+use senderz_gateway::{directory::Change, store::EventQuery};
+use serde_json::{Value, json};
+
+use crate::support::World;
+
+#[tokio::test]
+async fn a_webhook_is_shown_as_it_was_made() {
+    let mut world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let body = json!({
+        "url": "https://hooks.example.com:8443/in?a=b", "events": ["message.failed", "message.sent"],
+        "description": "ä", "headers": {"X-Token": "geheim", "X-Other": "2"}, "enabled": false,
+        "success": "2xx", "timeout": "2500ms", "max_in_flight": 7, "rate_limit": 9,
+    });
+    let made = world.post(&acme.key, "/v1/webhooks", body).await.expect(201);
+    let location = made.headers["location"].to_str().expect("ASCII").to_owned();
+    let made = made.json();
+    assert!(
+        matches!(world.changes.try_recv(), Ok(Change::WebhookSet { .. })),
+        "told, then answered"
+    );
+    let shown = world.get(&acme.key, &location).await.expect(200).json();
+    assert_eq!(shown, made);
+    assert_eq!(shown["events"], json!(["message.sent", "message.failed"]));
+    assert_eq!(shown["headers"], json!({"x-token": "geheim", "x-other": "2"}));
+    assert_eq!(shown["timeout"], "2500ms");
+    assert_eq!(shown["enabled"], false);
+    let least = json!({"url": "https://hooks.example.com", "events": ["*"]});
+    let least = world.post(&acme.key, "/v1/webhooks", least).await.expect(201).json();
+    for unset in ["success", "timeout", "max_in_flight", "rate_limit"] {
+        assert_eq!(least[unset], Value::Null);
+    }
+    assert_eq!((&least["events"], &least["enabled"]), (&json!(["*"]), &json!(true)));
+    assert_eq!(least["url"], "https://hooks.example.com/");
+}
+
+#[tokio::test]
+async fn a_patch_changes_what_it_names_and_null_resets() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let body = json!({
+        "url": "https://hooks.example.com/in", "events": ["message.sent"], "description": "d",
+        "headers": {"x-a": "1", "x-b": "2"}, "success": "2xx", "timeout": "5s",
+        "max_in_flight": 7, "rate_limit": 9,
+    });
+    let made = world.post(&acme.key, "/v1/webhooks", body).await.expect(201).json();
+    let path = format!("/v1/webhooks/{}", made["id"].as_str().expect("an id"));
+    let check = async |patch: Value, changed: &[(&str, Value)]| {
+        let before = world.get(&acme.key, &path).await.json();
+        let after = world.patch(&acme.key, &path, patch.clone()).await.expect(200).json();
+        assert_eq!(world.get(&acme.key, &path).await.json(), after);
+        let mut expected = before;
+        for (name, value) in changed {
+            expected[*name] = value.clone();
+        }
+        expected["updated_at"] = after["updated_at"].clone();
+        assert_eq!(after, expected, "{patch}");
+    };
+    check(json!({}), &[]).await;
+    check(json!({"enabled": false}), &[("enabled", json!(false))]).await;
+    check(json!({"headers": {"X-C": "3"}}), &[("headers", json!({"x-c": "3"}))]).await;
+    check(
+        json!({"events": ["*"], "url": "https://b.example.com/x"}),
+        &[("events", json!(["*"])), ("url", json!("https://b.example.com/x"))],
+    )
+    .await;
+    for (name, default) in [
+        ("description", json!("")),
+        ("headers", json!({})),
+        ("enabled", json!(true)),
+        ("success", json!(null)),
+        ("timeout", json!(null)),
+        ("max_in_flight", json!(null)),
+        ("rate_limit", json!(null)),
+    ] {
+        check(json!({name: null}), &[(name, default)]).await;
+    }
+    for name in ["url", "events"] {
+        let refused = world.patch(&acme.key, &path, json!({name: null})).await.expect(400);
+        assert_eq!(refused.pointers(), [format!("/{name}")]);
+    }
+    let before = world.get(&acme.key, &path).await.json();
+    let half = world.patch(&acme.key, &path, json!({"description": "new", "timeout": "2h"})).await;
+    assert_eq!(half.expect(400).pointers(), ["/timeout"]);
+    assert_eq!(world.get(&acme.key, &path).await.json(), before, "all of it or none of it");
+}
+
+#[tokio::test]
+async fn everything_wrong_with_a_body_is_said_at_once_with_its_place() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let good = json!({"url": "https://hooks.example.com", "events": ["*"]});
+    let check = async |changes: Value, pointers: &[&str]| {
+        let mut body = good.clone();
+        for (name, value) in changes.as_object().expect("an object") {
+            body[name] = value.clone();
+        }
+        let refused = world.post(&acme.key, "/v1/webhooks", body).await.expect(400);
+        assert_eq!(refused.problem(), "invalid_body", "{changes}");
+        assert_eq!(refused.pointers(), pointers, "{changes}");
+        refused.json()
+    };
+    check(json!({"url": "https://127.0.0.1/"}), &["/url"]).await;
+    let blocked = check(json!({"url": "https://169.254.169.254/"}), &["/url"]).await;
+    assert_eq!(blocked["errors"][0]["code"], "blocked_target");
+    let plain = check(json!({"url": "http://hooks.example.com/"}), &["/url"]).await;
+    assert_eq!(plain["errors"][0]["code"], "https_required");
+    check(json!({"url": 7}), &["/url"]).await;
+    check(json!({"events": "message.sent"}), &["/events"]).await;
+    check(json!({"events": []}), &["/events"]).await;
+    check(json!({"events": ["message.sent", "message.lost"]}), &["/events/1"]).await;
+    check(json!({"events": ["message.sent", 1]}), &["/events"]).await;
+    check(json!({"headers": ["x"]}), &["/headers"]).await;
+    check(json!({"headers": {"x-a": 1, "x/b": null}}), &["/headers/x-a", "/headers/x~1b"]).await;
+    check(json!({"headers": {"Host": "x"}}), &["/headers"]).await;
+    check(json!({"headers": {"a": "1", "b": "2", "c": "3", "d": "4"}}), &["/headers"]).await;
+    let secret = check(json!({"headers": {"x-a": "gehe\nim"}}), &["/headers"]).await;
+    assert!(!secret.to_string().contains("gehe"), "a value may be a credential");
+    check(json!({"description": "x".repeat(51)}), &["/description"]).await;
+    check(json!({"enabled": "yes"}), &["/enabled"]).await;
+    check(json!({"success": "201"}), &["/success"]).await;
+    for timeout in [json!("61s"), json!("1ms"), json!("5"), json!(5), json!("5 minutes")] {
+        check(json!({"timeout": timeout}), &["/timeout"]).await;
+    }
+    for number in [json!(0), json!(101), json!(-1), json!(1.5), json!("7"), json!(1e300)] {
+        check(json!({"max_in_flight": number}), &["/max_in_flight"]).await;
+    }
+    let nearest = check(json!({"time_out": "5s"}), &["/time_out"]).await;
+    let detail = nearest["errors"][0]["detail"].as_str().expect("text");
+    assert!(detail.contains("`timeout`"), "{detail}");
+    check(
+        json!({"id": "wh_x", "url": "", "enabled": 1, "timeout": "x"}),
+        &["/url", "/enabled", "/timeout", "/id"],
+    )
+    .await;
+    let none = world.post(&acme.key, "/v1/webhooks", json!({})).await.expect(400);
+    assert_eq!(none.pointers(), ["/url", "/events"]);
+    assert_eq!(world.directory.webhook_counts(), (0, 0), "nothing of it was made");
+}
+
+#[tokio::test]
+async fn the_limit_is_named_and_room_comes_back() {
+    let mut world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let mut last = String::new();
+    for _ in 0..8 {
+        last = world.webhook(&acme).await;
+    }
+    let body = json!({"url": "https://hooks.example.com", "events": ["*"]});
+    let full = world.post(&acme.key, "/v1/webhooks", body).await.expect(409);
+    assert_eq!(full.problem(), "limit_reached");
+    assert!(
+        full.json()["detail"].as_str().expect("text").contains("limits.webhooks_per_tenant = 8")
+    );
+    while world.changes.try_recv().is_ok() {}
+    let path = format!("/v1/webhooks/{last}");
+    world.call(&acme.key, Method::DELETE, &path, None).await.expect(204);
+    assert!(matches!(world.changes.try_recv(), Ok(Change::WebhookRemoved { .. })));
+    world.get(&acme.key, &path).await.expect(404);
+    world.call(&acme.key, Method::DELETE, &path, None).await.expect(404);
+    world.webhook(&acme).await;
+}
+
+#[tokio::test]
+async fn a_test_goes_to_the_one_webhook_whatever_its_filter() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    world.webhook(&acme).await;
+    let body = json!({"url": "https://b.example.com", "events": ["message.read"]});
+    let made = world.post(&acme.key, "/v1/webhooks", body).await.expect(201).json();
+    let id = made["id"].as_str().expect("an id");
+    let path = format!("/v1/webhooks/{id}/test");
+    let types = ["sent", "delivered", "failed", "inbound", "read", "blocked"]
+        .map(|t| format!("message.{t}"));
+    for event_type in &types {
+        let sent =
+            world.post(&acme.key, &path, json!({"type": event_type})).await.expect(202).json();
+        let delivery = format!("/v1/deliveries/{}", sent["delivery_id"].as_str().expect("an id"));
+        let delivery = world.get(&acme.key, &delivery).await.expect(200).json();
+        assert_eq!((&delivery["webhook_id"], &delivery["status"]), (&json!(id), &json!("pending")));
+        assert_eq!(delivery["event_id"], sent["event_id"]);
+        let payload = &delivery["payload"];
+        assert_eq!(payload["type"], event_type.as_str());
+        let data = &payload["data"];
+        assert!(
+            data["id"].is_string() && data["channel"].is_string() && data["recipient"].is_string()
+        );
+        let has_reason = matches!(event_type.as_str(), "message.failed" | "message.blocked");
+        assert_eq!(data["status_reason"].is_string(), has_reason, "{event_type}");
+    }
+    let tenant = world.directory.tenant("acme").expect("it exists").tenant.no;
+    let query = EventQuery {
+        tenant,
+        event_types: senderz_gateway::event::EventTypes::ALL,
+        since: None,
+        until: None,
+        before: None,
+        limit: 100,
+    };
+    let events = world.store.events(query).await.expect("it reads").events;
+    assert!(events.len() == 6 && events.iter().all(|event| event.routes.len() == 1));
+    let refused = world.post(&acme.key, &path, json!({"type": "message.lost"})).await.expect(400);
+    assert_eq!(refused.pointers(), ["/type"]);
+    world
+        .patch(&acme.key, &format!("/v1/webhooks/{id}"), json!({"enabled": false}))
+        .await
+        .expect(200);
+    let disabled = world.post(&acme.key, &path, json!({"type": "message.sent"})).await.expect(409);
+    assert_eq!(disabled.problem(), "webhook_disabled");
+}
