@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 
-pub use self::receiver::{Sink, SinkOptions, Stats, start};
+pub use self::receiver::{SinkHandle, SinkOptions, Stats, start};
 use super::{Exit, Output, secret_from};
 use crate::config::units;
 
@@ -56,7 +56,7 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
         secret,
     })
     .with_context(|| format!("cannot listen on {listen}"))?;
-    eprintln!("receiving on http://{}/ until interrupted", sink.address);
+    eprintln!("receiving on http://{}/ until interrupted", sink.addr);
     if !verifies {
         eprintln!("signatures are not verified: no --secret-env");
     }
