@@ -75,6 +75,17 @@ fn sources(folders: &[&str]) -> Vec<Source> {
     found
 }
 
+/// The crates that Cargo.toml names.
+fn dependencies() -> Vec<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml is there");
+    let manifest: toml::Table = manifest.parse().expect("Cargo.toml is TOML");
+    let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
+    let tables = tables.into_iter().filter_map(|table| manifest.get(table)?.as_table());
+    let names: Vec<_> = tables.flat_map(|table| table.keys().cloned()).collect();
+    assert!(names.len() > 10, "the dependencies were not found");
+    names
+}
+
 fn relative(path: &Path) -> String {
     let path = path.strip_prefix(root()).expect("it was found below the root");
     path.to_str().expect("paths of the package are UTF-8").replace('\\', "/")
@@ -221,10 +232,9 @@ fn the_engine_is_pure() {
         for word in impure.iter().filter(|word| code.contains(**word)) {
             broken.push(format!("{} says {word:?}", source.path));
         }
-        for line in code.lines().map(str::trim_start).filter(|line| line.starts_with("use ")) {
-            let from = identifier(&line["use ".len()..]);
-            if !["std", "crate", "super", "self"].contains(&from.as_str()) {
-                broken.push(format!("{}: {line}", source.path));
+        for name in dependencies().iter().map(|name| name.replace('-', "_")) {
+            if names_crate(&code, &name) {
+                broken.push(format!("{} names {name}", source.path));
             }
         }
     }
@@ -304,20 +314,11 @@ fn nothing_is_left_unfinished_or_silenced() {
 
 #[test]
 fn every_dependency_has_its_reason_in_the_architecture() {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let manifest: toml::Table = manifest.parse().unwrap();
     let architecture = fs::read_to_string(root().join("ARCHITECTURE.md"))
         .expect("ARCHITECTURE.md says for each dependency why it is there");
-    let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
-    let dependencies: Vec<_> = tables
-        .into_iter()
-        .filter_map(|table| manifest.get(table)?.as_table())
-        .flat_map(|table| table.keys())
-        .collect();
-    assert!(dependencies.len() > 10);
     let missing =
-        dependencies.into_iter().filter(|name| !architecture.contains(&format!("`{name}`")));
-    assert_none(missing.cloned().collect(), "not in ARCHITECTURE.md as `name`");
+        dependencies().into_iter().filter(|name| !architecture.contains(&format!("`{name}`")));
+    assert_none(missing.collect(), "not in ARCHITECTURE.md as `name`");
 }
 
 #[test]
