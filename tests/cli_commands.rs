@@ -203,13 +203,13 @@ fn send_waits_until_every_delivery_has_ended() {
         (202, r#"{"id":"evt_1","deliveries":2}"#),
         (
             200,
-            r#"{"deliveries":[{"id":"dlv_1","webhook":"wh_1","status":"delivered","attempts":1},
-                {"id":"dlv_2","webhook":"wh_2","status":"retrying","attempts":1}]}"#,
+            r#"{"deliveries":[{"id":"dlv_1","webhook_id":"wh_1","status":"delivered","attempts_made":1},
+                {"id":"dlv_2","webhook_id":"wh_2","status":"retrying","attempts_made":1}]}"#,
         ),
         (
             200,
-            r#"{"deliveries":[{"id":"dlv_1","webhook":"wh_1","status":"delivered","attempts":1},
-                {"id":"dlv_2","webhook":"wh_2","status":"failed","attempts":6}]}"#,
+            r#"{"deliveries":[{"id":"dlv_1","webhook_id":"wh_1","status":"delivered","attempts_made":1},
+                {"id":"dlv_2","webhook_id":"wh_2","status":"failed","attempts_made":6}]}"#,
         ),
     ]);
     let mut command = gateway(&["send", "message.failed", "--tenant", "acme", "--wait"]);

@@ -74,7 +74,8 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             ];
             let path = with_query("/v1/deliveries", &parameters);
             let answer = Client::new(global, tenant)?.get(&path).await?;
-            let fields = ["id", "status", "event_type", "webhook", "attempts"];
+            let fields =
+                ["id", "status", "event_type", "webhook_id", "attempts_made", "created_at"];
             output::list(global.output, &answer, &fields)?;
         }
         Command::Show { tenant, id } => {

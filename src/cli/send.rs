@@ -107,15 +107,12 @@ fn tell(delivery: &Value, output: Output) -> std::io::Result<()> {
         return output::line(&delivery.to_string());
     }
     let text = |name: &str| delivery[name].as_str().unwrap_or("-").to_owned();
-    let attempts = match &delivery["attempts"] {
-        Value::Array(attempts) => attempts.len() as u64,
-        number => number.as_u64().unwrap_or(0),
-    };
+    let attempts = delivery["attempts_made"].as_u64().unwrap_or(0);
     output::line(&format!(
         "{} {} to {}, attempts: {attempts}",
         text("status"),
         text("id"),
-        text("webhook")
+        text("webhook_id")
     ))
 }
 

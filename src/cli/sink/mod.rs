@@ -5,14 +5,15 @@ mod receiver;
 mod tests;
 
 use std::{
-    io::{IsTerminal as _, Write as _},
+    io::Write as _,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
 use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
 
-pub use self::receiver::{Sink, SinkOptions, Stats, start};
+pub use self::receiver::{SinkHandle, SinkOptions, Stats, start};
 use super::{Exit, Output, secret_from};
 use crate::config::units;
 
@@ -56,18 +57,19 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
         secret,
     })
     .with_context(|| format!("cannot listen on {listen}"))?;
-    eprintln!("receiving on http://{}/ until interrupted", sink.address);
+    eprintln!("receiving on http://{}/ until interrupted", sink.addr);
     if !verifies {
         eprintln!("signatures are not verified: no --secret-env");
     }
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut before = Stats::default();
-    let interrupted = tokio::signal::ctrl_c();
-    let mut interrupted = std::pin::pin!(interrupted);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            _ = &mut interrupted => break,
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
         }
         let now = sink.stats();
         if now != before {
@@ -98,9 +100,6 @@ fn print(stats: &Stats, rate: u64, output: Output) -> anyhow::Result<()> {
             stats.malformed,
             stats.unverified,
         )?,
-    }
-    if !out.is_terminal() {
-        out.flush()?;
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ pub struct SinkOptions {
     /// What the others are answered with.
     pub status: u16,
     pub seed: u64,
-    /// Verifies what comes on paths that have no secret of their own ([`Sink::set_secret`]). A
+    /// Verifies what comes on paths that have no secret of their own ([`SinkHandle::set_secret`]). A
     /// request that no secret covers is counted as unverified and treated like the others.
     pub secret: Option<SigningSecret>,
 }
@@ -105,28 +105,28 @@ pub struct Stats {
 
 /// A running receiver; stops when dropped.
 #[derive(Debug)]
-pub struct Sink {
-    pub address: SocketAddr,
+pub struct SinkHandle {
+    pub addr: SocketAddr,
     shared: Arc<Shared>,
     stop: shutdown::Trigger,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Binds, and receives until stopped.
-pub fn start(options: SinkOptions) -> std::io::Result<Sink> {
+pub fn start(options: SinkOptions) -> std::io::Result<SinkHandle> {
     let listener = TcpListener::bind(options.listen)?;
     listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
+    let addr = listener.local_addr()?;
     let shared = Arc::new(Shared::new(options));
     let (stop, stopped) = shutdown::channel();
     let thread = std::thread::Builder::new().name("sink".to_owned()).spawn({
         let shared = Arc::clone(&shared);
         move || run(listener, shared, stopped)
     })?;
-    Ok(Sink { address, shared, stop, thread: Some(thread) })
+    Ok(SinkHandle { addr, shared, stop, thread: Some(thread) })
 }
 
-impl Sink {
+impl SinkHandle {
     pub fn stats(&self) -> Stats {
         self.shared.state().stats
     }
@@ -157,7 +157,7 @@ impl Sink {
     }
 }
 
-impl Drop for Sink {
+impl Drop for SinkHandle {
     fn drop(&mut self) {
         self.join();
     }

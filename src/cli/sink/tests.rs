@@ -17,13 +17,15 @@ struct Delivery<'a> {
     path: &'a str,
     id: &'a str,
     attempt: u32,
-    signed_with: Option<&'a SigningSecret>,
+    /// The keys of `X-Senderz-Signature` and of `webhook-signature`.
+    signed_with: Option<[&'a SigningSecret; 2]>,
+    signed_at: u64,
 }
 
 impl Delivery<'_> {
     /// The status answered; none where the connection gives none in time.
-    fn send(&self, sink: &Sink, patience: Duration) -> Option<u16> {
-        let mut stream = TcpStream::connect(sink.address).unwrap();
+    fn send(&self, sink: &SinkHandle, patience: Duration) -> Option<u16> {
+        let mut stream = TcpStream::connect(sink.addr).unwrap();
         stream.set_read_timeout(Some(patience)).unwrap();
         let signatures = self.signed_with.map_or_else(String::new, |s| self.signatures(s));
         write!(
@@ -41,16 +43,16 @@ impl Delivery<'_> {
         std::str::from_utf8(&head[9..]).unwrap().parse().ok()
     }
 
-    fn signatures(&self, secret: &SigningSecret) -> String {
+    fn signatures(&self, [hex, standard]: [&SigningSecret; 2]) -> String {
         let mac = |key: &[u8], text: &str| {
             Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(text).finalize().into_bytes()
         };
-        let now = clock::wall_ms() / 1000;
+        let at = self.signed_at;
         let hex: String =
-            mac(secret.expose().as_bytes(), BODY).iter().map(|b| format!("{b:02x}")).collect();
-        let standard = mac(&secret.key_bytes(), &format!("{}.{now}.{BODY}", self.id));
+            mac(hex.expose().as_bytes(), BODY).iter().map(|b| format!("{b:02x}")).collect();
+        let standard = mac(&standard.key_bytes(), &format!("{}.{at}.{BODY}", self.id));
         format!(
-            "x-senderz-signature: {hex}\r\nwebhook-timestamp: {now}\r\n\
+            "x-senderz-signature: {hex}\r\nwebhook-timestamp: {at}\r\n\
              webhook-signature: v1,{}\r\n",
             STANDARD.encode(standard)
         )
@@ -58,28 +60,35 @@ impl Delivery<'_> {
 }
 
 fn unsigned<'a>(path: &'a str, id: &'a str, attempt: u32) -> Delivery<'a> {
-    Delivery { path, id, attempt, signed_with: None }
+    Delivery { path, id, attempt, signed_with: None, signed_at: now() }
+}
+
+fn now() -> u64 {
+    clock::wall_ms() / 1000
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
-fn a_signature_counts_only_with_the_secret_of_its_tenant() {
+fn both_signatures_must_be_of_the_tenants_secret_and_of_now() {
     let sink = start(SinkOptions::default()).unwrap();
     let (acme, other) = (SigningSecret::generate(), SigningSecret::generate());
     sink.set_secret("acme", acme.clone());
     sink.set_secret("other", other.clone());
-    let send = |path, signed_with| {
-        Delivery { path, id: "evt_1", attempt: 1, signed_with }.send(&sink, PATIENCE)
+    let check = |path, signed_with, signed_at, status| {
+        let delivery = Delivery { path, id: "evt_1", attempt: 1, signed_with, signed_at };
+        assert_eq!(delivery.send(&sink, PATIENCE), Some(status), "{path}");
     };
-    assert_eq!(send("/t/acme/hook", Some(&acme)), Some(200));
-    assert_eq!(send("/t/acme/hook", Some(&other)), Some(401));
-    assert_eq!(send("/t/other", Some(&acme)), Some(401));
-    assert_eq!(send("/t/other", None), Some(401));
-    assert_eq!(send("/t/other", Some(&other)), Some(200));
-    assert_eq!(send("/elsewhere", None), Some(200));
+    check("/t/acme/hook", Some([&acme, &acme]), now(), 200);
+    check("/t/acme/hook", Some([&acme, &other]), now(), 401);
+    check("/t/acme/hook", Some([&other, &acme]), now(), 401);
+    check("/t/acme/hook", Some([&acme, &acme]), now() - 301, 401);
+    check("/t/other", Some([&acme, &acme]), now(), 401);
+    check("/t/other", None, now(), 401);
+    check("/t/other", Some([&other, &other]), now(), 200);
+    check("/elsewhere", None, now(), 200);
     let stats = sink.stop();
-    assert_eq!((stats.bad_signatures, stats.unverified, stats.succeeded), (3, 1, 3));
+    assert_eq!((stats.bad_signatures, stats.unverified, stats.succeeded), (5, 1, 3));
 }
 
 #[test]
@@ -134,7 +143,7 @@ fn a_hanging_receiver_gives_no_answer_and_stops_all_the_same() {
 #[test]
 fn what_is_no_delivery_is_refused_and_counted() {
     let sink = start(SinkOptions::default()).unwrap();
-    let mut stream = TcpStream::connect(sink.address).unwrap();
+    let mut stream = TcpStream::connect(sink.addr).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
