@@ -1,0 +1,310 @@
+//! The front: which part of the gateway answers a request.
+//!
+//! The two ingest routes go to ingest, everything else to the API's router. Paths are compared as
+//! they came: nothing is decoded, joined or shortened, so that no two spellings mean one resource.
+//! A panic in a handler is a 500 for that request and nothing more.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Request, Response, Version, header};
+use tower_service::Service as _;
+
+use crate::{
+    ingest::{
+        Ingest,
+        body::{self, BodyError, Budget},
+        problem::{Code, Problem},
+    },
+    metrics::HTTP_REQUESTS,
+};
+
+/// The largest body of an API request.
+const API_MAX_BODY: usize = 256 * 1024;
+/// Bodies of API requests held at once. Their own budget: what is sent to the API without a key
+/// cannot crowd out events.
+const API_MAX_PENDING: usize = 16 * 1024 * 1024;
+
+/// The service that a listener serves.
+#[derive(Debug)]
+pub struct Front {
+    ingest: Arc<Ingest>,
+    api: axum::Router,
+    api_pending: Arc<Budget>,
+    body_timeout: Duration,
+    requests: Requests,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Destination<'p> {
+    Event {
+        tenant: &'p str,
+    },
+    Batch,
+    Router(Route),
+    /// An ingest path with a method that it does not have.
+    NoSuchMethod {
+        allow: &'static str,
+    },
+}
+
+/// The closed list of `route` labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    IngestEvent,
+    IngestBatch,
+    Api,
+    Portal,
+    Other,
+}
+
+impl Route {
+    const ALL: [(Route, &'static str); 5] = [
+        (Self::IngestEvent, "ingest_event"),
+        (Self::IngestBatch, "ingest_batch"),
+        (Self::Api, "api"),
+        (Self::Portal, "portal"),
+        (Self::Other, "other"),
+    ];
+}
+
+impl<'p> Destination<'p> {
+    fn of(method: &Method, path: &'p str) -> Self {
+        if path == "/v1/events" {
+            return match *method {
+                Method::POST => Self::Batch,
+                Method::GET | Method::HEAD => Self::Router(Route::Api),
+                _ => Self::NoSuchMethod { allow: "GET, HEAD, POST" },
+            };
+        }
+        let tenant = path
+            .strip_prefix("/v1/tenants/")
+            .and_then(|rest| rest.strip_suffix("/events"))
+            .filter(|tenant| !tenant.is_empty() && !tenant.contains('/'));
+        match tenant {
+            Some(tenant) if *method == Method::POST => Self::Event { tenant },
+            Some(_) => Self::NoSuchMethod { allow: "POST" },
+            None if path.starts_with("/v1/") || path == "/openapi.json" => Self::Router(Route::Api),
+            None if path == "/" || path == "/portal" || path.starts_with("/portal/") => {
+                Self::Router(Route::Portal)
+            }
+            None => Self::Router(Route::Other),
+        }
+    }
+
+    fn route(self) -> Route {
+        match self {
+            Self::Event { .. } => Route::IngestEvent,
+            Self::Batch => Route::IngestBatch,
+            Self::Router(route) => route,
+            Self::NoSuchMethod { .. } => Route::Other,
+        }
+    }
+}
+
+impl Front {
+    /// `body_timeout` is for the API's bodies; ingest has its own.
+    pub fn new(ingest: Arc<Ingest>, api: axum::Router, body_timeout: Duration) -> Self {
+        Self {
+            ingest,
+            api,
+            api_pending: Budget::new(API_MAX_PENDING),
+            body_timeout,
+            requests: Requests::new(),
+        }
+    }
+
+    /// Answers one request; every request is counted once.
+    pub async fn serve<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let version = request.version();
+        let path = request.uri().path().to_owned();
+        let destination = Destination::of(request.method(), &path);
+        let answered = caught(self.answer(destination, request)).await;
+        let response = answered.unwrap_or_else(|_| {
+            tracing::error!(route = ?destination.route(), "a request's handler panicked");
+            let problem = Problem::new(Code::Internal, "the request could not be handled");
+            problem.closing().into_response(version).map(Body::new)
+        });
+        self.requests.count(destination.route(), response.status());
+        response
+    }
+
+    async fn answer<B>(&self, destination: Destination<'_>, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        if let Err(problem) = check_host(&request) {
+            return problem.into_response(request.version()).map(Body::new);
+        }
+        match destination {
+            Destination::Event { tenant } => {
+                self.ingest.event(tenant, request).await.map(Body::new)
+            }
+            Destination::Batch => self.ingest.batch(request).await.map(Body::new),
+            Destination::Router(_) => self.route(request).await,
+            Destination::NoSuchMethod { allow } => {
+                let detail = "this resource takes only the methods in the header `Allow`";
+                let problem = Problem::new(Code::MethodNotAllowed, detail);
+                let version = request.version();
+                body::linger(request.into_body());
+                Problem { allow: Some(allow), ..problem }.into_response(version).map(Body::new)
+            }
+        }
+    }
+
+    /// Hands a request to the router, its body read whole: small, in time, and counted.
+    async fn route<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let (head, mut body) = request.into_parts();
+        let read = if body.is_end_stream() {
+            Ok(Bytes::new())
+        } else {
+            body::read(&mut body, API_MAX_BODY, &self.api_pending, self.body_timeout).await
+        };
+        match read {
+            Ok(bytes) => {
+                let request = Request::from_parts(head, Body::from(bytes));
+                match self.api.clone().call(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
+            }
+            Err(e) => {
+                body::linger(body);
+                unread(e).into_response(head.version).map(Body::new)
+            }
+        }
+    }
+}
+
+fn unread(e: BodyError) -> Problem {
+    let problem = match e {
+        BodyError::TooLarge => Problem::new(
+            Code::PayloadTooLarge,
+            format!("a body has at most {API_MAX_BODY} bytes here"),
+        ),
+        BodyError::NoRoom => {
+            Problem::new(Code::Overloaded, "too many requests are being read; try again")
+                .retry_after(Duration::from_secs(1))
+        }
+        BodyError::Late => {
+            Problem::new(Code::Timeout, "the body did not arrive within server.body_timeout")
+        }
+        BodyError::Broken => {
+            Problem::new(Code::BadRequest, "the body broke off or is badly framed")
+        }
+    };
+    problem.closing()
+}
+
+/// HTTP/1.1 requires exactly one `Host` (RFC 9112, section 3.2); hyper leaves that to us.
+fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let is_good = match request.version() {
+        Version::HTTP_11 => hosts == 1,
+        _ => hosts <= 1,
+    };
+    if is_good {
+        return Ok(());
+    }
+    Err(Problem::new(Code::BadRequest, "send exactly one Host header").closing())
+}
+
+/// The future's output, or that it panicked.
+async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        // After a panic the future is not polled again, only dropped.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    })
+    .await
+}
+
+#[derive(Debug)]
+struct Panicked;
+
+/// `senderz_http_requests_total`, its handles looked up once.
+struct Requests([[metrics::Counter; 5]; Route::ALL.len()]);
+
+impl std::fmt::Debug for Requests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Requests")
+    }
+}
+
+impl Requests {
+    fn new() -> Self {
+        Self(Route::ALL.map(|(_, route)| {
+            ["1xx", "2xx", "3xx", "4xx", "5xx"].map(
+                |class| metrics::counter!(HTTP_REQUESTS, "route" => route, "code_class" => class),
+            )
+        }))
+    }
+
+    fn count(&self, route: Route, status: http::StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+        self.0[route as usize][class].increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_routed_as_they_are_spelled() {
+        let router = Destination::Router;
+        let api = router(Route::Api);
+        for (method, path, expected) in [
+            ("POST", "/v1/events", Destination::Batch),
+            ("GET", "/v1/events", api),
+            ("HEAD", "/v1/events", api),
+            ("PUT", "/v1/events", Destination::NoSuchMethod { allow: "GET, HEAD, POST" }),
+            ("OPTIONS", "/v1/events", Destination::NoSuchMethod { allow: "GET, HEAD, POST" }),
+            ("POST", "/v1/events/", api),
+            ("POST", "/v1/events/evt_1", api),
+            ("POST", "/v1/tenants/acme/events", Destination::Event { tenant: "acme" }),
+            ("POST", "/v1/tenants/%2e%2e/events", Destination::Event { tenant: "%2e%2e" }),
+            ("POST", "/v1/tenants/../events", Destination::Event { tenant: ".." }),
+            ("GET", "/v1/tenants/acme/events", Destination::NoSuchMethod { allow: "POST" }),
+            ("POST", "/v1/tenants//events", api),
+            ("POST", "/v1/tenants/events", api),
+            ("POST", "/v1/tenants/a/b/events", api),
+            ("POST", "/v1/tenants/acme/events/", api),
+            ("POST", "/v1/tenants/acme%2Fevents", api),
+            ("POST", "//v1/events", router(Route::Other)),
+            ("POST", "/V1/events", router(Route::Other)),
+            ("POST", "/v1/./events", api),
+            ("GET", "/openapi.json", api),
+            ("GET", "/", router(Route::Portal)),
+            ("GET", "/portal/x", router(Route::Portal)),
+            ("GET", "/portals", router(Route::Other)),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            assert_eq!(Destination::of(&method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn route_labels_stand_at_their_routes() {
+        for (i, (route, _)) in Route::ALL.into_iter().enumerate() {
+            assert_eq!(route as usize, i);
+        }
+    }
+}
