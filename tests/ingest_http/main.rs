@@ -3,6 +3,8 @@
 //! The store is a scripted actor, so that every answer of a store can be had at will; the sockets
 //! are real.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
 mod batches;
 mod connections;
 mod events;
