@@ -99,7 +99,7 @@ fn bad_lines_are_named_wherever_they_stand() {
     let good = line("acme", "");
     let bad_payload = line("acme", "").replace("\"m\"", "\"\"");
     for at in 0..5 {
-        let mut lines = vec![good.as_str(); 5];
+        let mut lines = [good.as_str(); 5];
         lines[at] = &bad_payload;
         let pointer = format!("/lines/{}/payload/data/id", at + 1);
         check_bad(lines.join("\n"), &[(&pointer, at + 1)]);

@@ -8,8 +8,10 @@
 //! headers, or a transfer coding other than `chunked` is refused.
 //!
 //! It refuses by spoiling: the LF that ends the offending line becomes a NUL, which hyper answers
-//! with 400 and a closed connection, in its turn among pipelined answers. Only bytes of a head are
-//! ever changed, and only in a request that is then refused; a body passes untouched.
+//! with 400 and a closed connection, in its turn among pipelined answers. (hyper looks at a head
+//! again only when it sees its end: whoever feeds hyper must let [`END_OF_HEAD`] follow.) Only
+//! bytes of a head are ever changed, and only in a request that is then refused; a body passes
+//! untouched.
 //!
 //! It also knows when a head has begun and is not yet complete, which is what the head's deadline
 //! is about. HTTP/2 is recognised by its preface and then left alone.
@@ -19,6 +21,9 @@
 /// The start of a header line that is kept to tell its name and, for the two framing headers, its
 /// value. A framing header that does not fit is refused.
 const KEPT: usize = 64;
+
+/// What follows a refused head.
+pub(super) const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 const HTTP2_PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0";
 
@@ -39,7 +44,9 @@ enum State {
     /// In a body of which this many bytes are to come.
     Body(u64),
     Chunk(Chunk),
-    /// HTTP/2, or framing so broken that hyper ends the connection: nothing is followed any more.
+    /// A head was spoiled.
+    Refused,
+    /// HTTP/2, or chunks so broken that hyper ends the connection: nothing is followed any more.
     Off,
 }
 
@@ -70,6 +77,8 @@ enum Chunk {
 /// What a head has said about its framing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Head {
+    /// Blank lines came before the request line: it has begun.
+    has_blank_line: bool,
     has_request_line: bool,
     is_http2: bool,
     content_length: Option<u64>,
@@ -115,7 +124,13 @@ impl Framing {
 
     /// Whether a head has begun and is not complete.
     pub(super) fn in_head(&self) -> bool {
-        self.state == State::Head || (self.state == State::Idle && self.line.len > 0)
+        let has_begun = self.line.len > 0 || self.head.has_blank_line;
+        self.state == State::Head || (self.state == State::Idle && has_begun)
+    }
+
+    /// Whether a head was spoiled: the connection is about to end.
+    pub(super) fn is_refused(&self) -> bool {
+        self.state == State::Refused
     }
 
     /// Follows `bytes`, which came next on the connection, and spoils them where they must be
@@ -125,7 +140,7 @@ impl Framing {
         while at < bytes.len() {
             let rest = &mut bytes[at..];
             at += match self.state {
-                State::Off => return,
+                State::Refused | State::Off => return,
                 State::Idle | State::Head => self.head(rest),
                 State::Body(left) => {
                     let n = (rest.len() as u64).min(left);
@@ -151,7 +166,7 @@ impl Framing {
         let is_good = self.line.last == b'\r' && self.end_of_line();
         if !is_good {
             bytes[end] = 0;
-            self.state = State::Off;
+            self.state = State::Refused;
         }
         self.line.clear();
         end + 1
@@ -161,8 +176,13 @@ impl Framing {
     fn end_of_line(&mut self) -> bool {
         let (line, is_whole) = self.line.text();
         if line.is_empty() {
-            // Blank lines before a request are allowed (RFC 9112, section 2.2).
-            return !self.head.has_request_line || self.end_of_head();
+            if self.head.has_request_line {
+                self.end_of_head();
+            } else {
+                // Allowed before a request (RFC 9112, section 2.2).
+                self.head.has_blank_line = true;
+            }
+            return true;
         }
         if !self.head.has_request_line {
             self.head.has_request_line = true;
@@ -192,7 +212,7 @@ impl Framing {
         true
     }
 
-    fn end_of_head(&mut self) -> bool {
+    fn end_of_head(&mut self) {
         self.state = match self.head {
             Head { is_http2: true, .. } => State::Off,
             Head { is_chunked: true, .. } => State::Chunk(Chunk::Size { size: 0, digits: 0 }),
@@ -200,7 +220,6 @@ impl Framing {
             _ => State::Idle,
         };
         self.head = Head::default();
-        true
     }
 }
 

@@ -27,7 +27,7 @@ fn check(bytes: &str, expected: Result<State, usize>) {
             Err(at) => {
                 assert_eq!(changed, [at], "pieces of {piece}");
                 assert_eq!((out[at], bytes.as_bytes()[at]), (0, b'\n'));
-                assert_eq!(framing.state, State::Off);
+                assert!(framing.is_refused());
             }
         }
     }
@@ -119,6 +119,10 @@ fn a_head_has_begun_with_its_first_byte_and_is_over_with_its_last() {
         let (_, framing) = feed(&request.as_bytes()[..end], 1_000);
         let in_head = (1..request.len() - 1).contains(&end);
         assert_eq!(framing.in_head(), in_head, "{end}");
+    }
+    for (bytes, in_head) in [("\r\n", true), ("\r\n\r\n", true), ("GET / HTTP/1.1\r\n\r\n", false)]
+    {
+        assert_eq!(feed(bytes.as_bytes(), 1).1.in_head(), in_head, "{bytes:?}");
     }
 }
 

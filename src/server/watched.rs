@@ -16,7 +16,10 @@ use tokio::{
     time::Sleep,
 };
 
-use crate::{clock, server::framing::Framing};
+use crate::{
+    clock,
+    server::framing::{END_OF_HEAD, Framing},
+};
 
 /// How many requests a connection is busy with, and since when it is quiet. Shared by the
 /// connection and its requests, which on HTTP/2 are tasks of their own.
@@ -71,6 +74,8 @@ impl Drop for InFlight {
 pub(super) struct Watched<S> {
     stream: S,
     framing: Framing,
+    /// What is still to follow a refused head.
+    end_of_head: &'static [u8],
     activity: Arc<Activity>,
     header_timeout: Duration,
     /// Set while a head is waited for.
@@ -80,7 +85,14 @@ pub(super) struct Watched<S> {
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>, header_timeout: Duration) -> Self {
         let head_deadline = Some(Box::pin(tokio::time::sleep(header_timeout)));
-        Self { stream, framing: Framing::new(), activity, header_timeout, head_deadline }
+        Self {
+            stream,
+            framing: Framing::new(),
+            end_of_head: END_OF_HEAD,
+            activity,
+            header_timeout,
+            head_deadline,
+        }
     }
 
     /// Whether the head that is being read is late. Registers the task to be woken when it is.
@@ -119,6 +131,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         if self.is_late(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if self.framing.is_refused() && !self.end_of_head.is_empty() {
+            let n = buf.remaining().min(self.end_of_head.len());
+            let (now, later) = self.end_of_head.split_at(n);
+            buf.put_slice(now);
+            self.end_of_head = later;
+            return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
