@@ -4,7 +4,7 @@
 //! for byte; an event that comes twice had its first attempt in flight at a kill, or finished within
 //! the commit interval before it.
 //!
-//! `SENDERZ_CRASH_CYCLES` sets the number of kills, `SENDERZ_CRASH_SEED` the moments.
+//! `CRASH_CYCLES` sets the number of kills, `CRASH_SEED` the moments.
 
 mod support;
 
@@ -40,8 +40,8 @@ struct Ledger {
 
 #[test]
 fn nothing_accepted_is_lost_when_the_process_is_killed_at_random_moments() {
-    let cycles: u32 = setting("SENDERZ_CRASH_CYCLES").unwrap_or(50);
-    let seed = setting("SENDERZ_CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let cycles: u32 = setting("CRASH_CYCLES").unwrap_or(50);
+    let seed = setting("CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("cycles {cycles}, seed {seed}");
     let mut random = Random(seed | 1);
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");

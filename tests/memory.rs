@@ -1,6 +1,6 @@
 //! A receiver that hangs, and a backlog of deliveries behind it: resident memory stays bounded.
 //!
-//! `SENDERZ_MEMORY_DELIVERIES` sets the backlog; the figure is 1,000,000, run with
+//! `MEMORY_DELIVERIES` sets the backlog; the figure is 1,000,000, run with
 //! `--release` by `scripts/test memory`.
 
 mod support;
@@ -20,7 +20,7 @@ const BATCH: usize = 1000;
 
 #[test]
 fn a_backlog_behind_a_hanging_receiver_stays_within_the_memory_limit() {
-    let deliveries = setting("SENDERZ_MEMORY_DELIVERIES").unwrap_or(50_000);
+    let deliveries = setting("MEMORY_DELIVERIES").unwrap_or(50_000);
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let receiver = Receiver::start_counting(|_| Answer::Hang);
     let gateway = Gateway::start(dir.path(), &[]);

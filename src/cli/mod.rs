@@ -17,7 +17,6 @@ mod output;
 mod replay;
 mod send;
 mod serve;
-mod signature;
 pub mod sink;
 mod tenants;
 #[cfg(test)]

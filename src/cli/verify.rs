@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use super::{
-    Exit,
-    output::line,
-    secret_from,
-    send::read_input,
-    signature::{StandardHeaders, verify_hex, verify_standard},
+use super::{Exit, output::line, secret_from, send::read_input};
+use crate::{
+    clock,
+    sender::sign::{StandardHeaders, verify_hex, verify_standard},
 };
-use crate::clock;
 
 /// The body may come out of an old log: its age is not judged.
 const TOLERANCE: Duration = Duration::MAX;

@@ -31,8 +31,9 @@ use hyper_util::{
 };
 
 use crate::{
-    cli::signature::{StandardHeaders, verify_hex, verify_standard},
-    clock, shutdown,
+    clock,
+    sender::sign::{StandardHeaders, verify_hex, verify_standard},
+    shutdown,
     tenant::SigningSecret,
 };
 
