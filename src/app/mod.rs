@@ -12,6 +12,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::D
 
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::serve::banner;
 pub use self::serve::{Exit, serve};
 use crate::{
     api::{self, ApiState},

@@ -106,7 +106,7 @@ async fn reload(gateway: &mut Gateway, sources: &Sources) {
 }
 
 /// What an operator needs to know first, on standard output.
-pub(super) fn banner(gateway: &Gateway) {
+pub(crate) fn banner(gateway: &Gateway) {
     let scheme = if gateway.has_tls { "https" } else { "http" };
     let api = match &gateway.api {
         Listen::Tcp(address) => format!("{scheme}://{address}"),

@@ -100,6 +100,9 @@ impl std::fmt::Display for Problem {
     }
 }
 
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
+
 /// Speaks to one gateway with one key.
 pub(super) struct Client {
     base: BaseUrl,
@@ -116,6 +119,16 @@ impl Client {
             (None, None) => read_key(&global.load()?.data_dir.join("operator.key"))?,
         };
         Ok(Self { base: global.url.clone(), key: Some(key), tenant })
+    }
+
+    /// With this key, for a gateway of our own process.
+    pub(super) fn with_key(base: BaseUrl, key: Zeroizing<String>) -> Self {
+        Self { base, key: Some(key), tenant: None }
+    }
+
+    /// The same, acting for a tenant.
+    pub(super) fn for_tenant(&self, tenant: TenantId) -> Self {
+        Self { base: self.base.clone(), key: self.key.clone(), tenant: Some(tenant) }
     }
 
     /// Without a key, for what needs none.
@@ -140,7 +153,15 @@ impl Client {
         body: Option<Bytes>,
         idempotency_key: Option<&str>,
     ) -> Result<Value, ClientError> {
-        let request = self.build(method, path, body, idempotency_key)?;
+        self.send(self.build(method, path, JSON, body, idempotency_key)?).await
+    }
+
+    /// A batch of events, a line each.
+    pub(super) async fn post_lines(&self, path: &str, lines: Bytes) -> Result<Value, ClientError> {
+        self.send(self.build(Method::POST, path, NDJSON, Some(lines), None)?).await
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Value, ClientError> {
         let (status, body) = tokio::time::timeout(TIMEOUT, self.exchange(request))
             .await
             .map_err(|_| ClientError::Timeout)??;
@@ -159,6 +180,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
+        content_type: &str,
         body: Option<Bytes>,
         idempotency_key: Option<&str>,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -172,7 +194,7 @@ impl Client {
             .header(header::HOST, host)
             .header(header::ACCEPT, "application/json");
         if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+            request = request.header(header::CONTENT_TYPE, content_type);
         }
         if let Some(key) = &self.key {
             let bearer = Zeroizing::new(format!("Bearer {}", key.as_str()));
@@ -233,7 +255,7 @@ async fn exchange_on(
     Ok((status, body))
 }
 
-fn read_key(path: &std::path::Path) -> anyhow::Result<Zeroizing<String>> {
+pub(super) fn read_key(path: &std::path::Path) -> anyhow::Result<Zeroizing<String>> {
     use anyhow::Context as _;
     let hint = "set SENDERZ_API_KEY or --key-file";
     let told = || format!("cannot read the key file {}; {hint}", path.display());

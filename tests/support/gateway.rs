@@ -155,6 +155,18 @@ impl Gateway {
         response.json()["id"].as_str().expect("an id").to_owned()
     }
 
+    /// How many of a tenant's deliveries have not ended, as the API lists them.
+    pub fn waiting(&self, tenant: &str) -> usize {
+        let mut path = "/v1/deliveries?status=pending,retrying&limit=100".to_owned();
+        let mut waiting = 0;
+        loop {
+            let page = self.get(&path, tenant);
+            waiting += page["data"].as_array().expect("a list").len();
+            let Some(cursor) = page["next_cursor"].as_str() else { return waiting };
+            path = format!("/v1/deliveries?status=pending,retrying&limit=100&cursor={cursor}");
+        }
+    }
+
     /// The value of one line of `/metrics`, 0 where it is not there.
     pub fn metric(&self, line: &str) -> f64 {
         let text = Connection::open(self.ops)
