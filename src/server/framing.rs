@@ -263,5 +263,4 @@ impl Chunk {
 }
 
 #[cfg(test)]
-#[path = "framing_tests.rs"]
 mod tests;
