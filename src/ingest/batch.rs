@@ -9,6 +9,9 @@
 //! more often a lost event than a habit. Every line is judged, so that a producer learns of all bad
 //! lines at once; the first [`MAX_NAMED_LINES`] are named.
 
+#[cfg(test)]
+mod tests;
+
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
@@ -330,7 +333,3 @@ impl Visitor<'_> for MemberName {
         })
     }
 }
-
-#[cfg(test)]
-#[path = "batch_tests.rs"]
-mod tests;

@@ -347,6 +347,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         }
     }
 
+    /// Takes everything up to and including `end`.
+    pub(crate) async fn up_to(&mut self, end: &str) -> String {
+        let found = async {
+            loop {
+                let at = self.buffer.windows(end.len()).position(|w| w == end.as_bytes());
+                if let Some(at) = at {
+                    return self.buffer.drain(..at + end.len()).collect();
+                }
+                assert_ne!(self.stream.read_buf(&mut self.buffer).await.unwrap(), 0, "closed");
+            }
+        };
+        let bytes = tokio::time::timeout(STUCK, found).await.expect("comes in time");
+        String::from_utf8(bytes).unwrap()
+    }
+
     /// Waits until the server has closed the connection; whatever else came is returned.
     pub(crate) async fn closed(&mut self) -> String {
         let closed = async {

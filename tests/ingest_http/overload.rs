@@ -22,7 +22,7 @@ async fn a_full_queue_is_a_503_and_heals() {
     until(|| ingest.pending_bytes() >= 2 * PAYLOAD.len()).await;
     let refused = async || Answer::of(ingest.event("acme", post("/", JSON, PAYLOAD)).await).await;
     // The actor takes nothing more, so after at most two the queue is full for good.
-    let answer = refused().await;
+    let answer = tokio::time::timeout(STUCK, refused()).await.expect("refused in time");
     assert_eq!((answer.status, answer.code()), (503, "overloaded"));
     assert_eq!(answer.header("retry-after"), "3");
     script.hold(false);

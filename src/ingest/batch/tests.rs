@@ -153,6 +153,8 @@ fn a_blank_line_in_the_middle_is_refused() {
     check_bad(format!("{good}\n\n{good}"), &[("/lines/2", 2)]);
     check_bad(format!("{good}\r\n \r\n{good}\n"), &[("/lines/2", 2)]);
     check_bad(format!("\n{good}"), &[("/lines/1", 1)]);
+    let said = format!("{:?}", parse(format!("{good}\n\n{good}")));
+    assert!(said.contains("a blank line"), "{said}");
 }
 
 #[test]
