@@ -188,7 +188,8 @@ impl Socket {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // Answers are small and written whole: waiting for more only delays them.
-                stream.set_nodelay(true)?;
+                // It fails only where the client is gone already, as the first read will say.
+                let _ = stream.set_nodelay(true);
                 Ok(Stream::Tcp(stream))
             }
             Self::Unix { listener, .. } => Ok(Stream::Unix(listener.accept().await?.0)),
@@ -235,15 +236,7 @@ async fn secure<S>(
 /// Whether a failed accept says nothing about the next one.
 fn is_of_one_connection(e: &io::Error) -> bool {
     use io::ErrorKind as K;
-    matches!(
-        e.kind(),
-        K::ConnectionAborted
-            | K::ConnectionReset
-            | K::ConnectionRefused
-            | K::Interrupted
-            | K::InvalidInput
-            | K::NotConnected
-    )
+    matches!(e.kind(), K::ConnectionAborted | K::ConnectionReset | K::Interrupted)
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {

@@ -7,18 +7,18 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-pub struct Client {
+pub(crate) struct Client {
     stream: BufReader<TcpStream>,
 }
 
 impl Client {
-    pub fn open(to: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn open(to: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(to)?;
         stream.set_nodelay(true)?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    pub fn post_json(
+    pub(crate) fn post_json(
         &mut self,
         path: &str,
         tenant: Option<&str>,
@@ -34,7 +34,7 @@ impl Client {
         Ok(())
     }
 
-    pub fn post(
+    pub(crate) fn post(
         &mut self,
         path: &str,
         tenant: Option<&str>,

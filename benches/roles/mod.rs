@@ -1,6 +1,6 @@
 //! What the benchmark's child processes do: the receiver and the bare loop.
 
-pub mod client;
+pub(crate) mod client;
 
 use std::{
     io::{BufRead, Write},
@@ -18,13 +18,13 @@ use tokio::{
 };
 
 /// Linux counts process times in hundredths of a second on every machine that matters here.
-pub const TICKS_PER_SECOND: f64 = 100.0;
+pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
 
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 
 /// Answers every request with an empty 200, as cheaply as it can; tells its count for each line
 /// on its standard input.
-pub fn receiver() -> anyhow::Result<()> {
+pub(crate) fn receiver() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     println!("{}", listener.local_addr()?);
@@ -90,7 +90,7 @@ fn request_length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The bare loop: as many hyper connections, one request after the other on each, nothing else.
-pub fn bare(arguments: &[String]) -> anyhow::Result<()> {
+pub(crate) fn bare(arguments: &[String]) -> anyhow::Result<()> {
     let [to, requests, connections, body] = arguments else { anyhow::bail!("four arguments") };
     let to: SocketAddr = to.parse()?;
     let (requests, connections): (u64, u64) = (requests.parse()?, connections.parse()?);
@@ -140,7 +140,7 @@ async fn bare_loop(
 }
 
 /// User and system time from a `/proc/…/stat` file, in clock ticks.
-pub fn cpu_ticks(path: &str) -> anyhow::Result<(u64, u64)> {
+pub(crate) fn cpu_ticks(path: &str) -> anyhow::Result<(u64, u64)> {
     let stat = std::fs::read_to_string(path)?;
     let after_name = stat.rsplit_once(')').context("a stat line")?.1;
     let mut fields = after_name.split_whitespace().skip(11);

@@ -10,7 +10,6 @@
 //! payloads are slices of it.
 
 use std::{
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -187,12 +186,6 @@ where
         // Either way the client had its chance to read the answer.
         let _ = tokio::time::timeout(LINGER_TIME, discard).await;
     });
-}
-
-impl fmt::Debug for Charge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Charge").field("bytes", &self.bytes).finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@
 //!
 //! Pure: bytes in, nothing else.
 
+#[cfg(test)]
+mod tests;
+
 /// The start of a header line that is kept to tell its name and, for the two framing headers, its
 /// value. A framing header that does not fit is refused.
 const KEPT: usize = 64;
@@ -261,6 +264,3 @@ impl Chunk {
         (next, end + 1)
     }
 }
-
-#[cfg(test)]
-mod tests;
