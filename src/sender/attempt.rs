@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::{
     Attempted, Outgoing, Sender,
-    failure::{Failure, Stage, is_of_one_stream, is_refused_unprocessed},
+    failure::{Failure, Stage, is_refused_unprocessed},
     outcome::{self, Ending, Judgement, Now},
     pool::Connection,
     response::{BodyEnd, Head, Kept, read_body},
@@ -147,11 +147,6 @@ impl Sender {
             };
             let unsent = unanswered.message().is_some();
             let error = unanswered.into_error();
-            if let Connection::Http2(stream) = &connection
-                && !is_of_one_stream(&error)
-            {
-                stream.connection.leaving.set(true);
-            }
             let refused_now = is_refused_unprocessed(&error);
             if !((unsent && progress.reused) || (refused_now && !refused)) {
                 return Err(Failure::http(&error));

@@ -110,7 +110,7 @@ impl Connector {
                 let started = clock::instant();
                 let answer = self.names.lookup(name).await;
                 progress.phases.dns = clock::micros_since(started);
-                answer?.to_vec()
+                answer?
             }
         };
         if found.is_empty() || !found.iter().all(allowed) {

@@ -158,8 +158,6 @@ pub(super) struct Http2 {
     pub(super) streams: Cell<usize>,
     /// When the last stream ended.
     pub(super) idle_since: Cell<Instant>,
-    /// The server said that it takes no more requests.
-    pub(super) leaving: Cell<bool>,
     /// The server's own limit of open streams, as last heard.
     allowed: Rc<Cell<usize>>,
 }
@@ -190,8 +188,7 @@ impl Http2 {
             })
             .await
         });
-        let (streams, leaving) = (Cell::new(0), Cell::new(false));
-        Ok(Self { sender, link, streams, idle_since, leaving, allowed })
+        Ok(Self { sender, link, streams: Cell::new(0), idle_since, allowed })
     }
 
     /// Whether it can take one more request, of at most `limit`.
@@ -200,7 +197,7 @@ impl Http2 {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        !self.leaving.get() && !self.sender.is_closed()
+        !self.sender.is_closed()
     }
 }
 

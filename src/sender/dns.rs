@@ -1,9 +1,8 @@
 //! Names to addresses.
 //!
 //! Look-ups are for fully qualified names only: no search domain ever decides where a webhook
-//! goes. Answers are cached within the configured TTL bounds. Attempts that ask for one name at
-//! one moment share one look-up, so a burst after an answer has expired costs one query and not
-//! one per attempt.
+//! goes. Answers are cached within the configured TTL bounds, and attempts that ask for one name at
+//! one moment share one query.
 //!
 //! When a name is not answered in time, the name server is asked something that it always knows.
 //! If it does not answer that either, it is down, which is no receiver's fault; otherwise the
@@ -16,11 +15,8 @@
 //! With servers of our own configured, neither it nor the hosts file is read.
 
 use std::{
-    cell::RefCell,
-    collections::HashMap,
     net::{IpAddr, SocketAddr},
     pin::pin,
-    rc::{Rc, Weak},
     time::Duration,
 };
 
@@ -30,10 +26,7 @@ use hickory_resolver::{
     net::{DnsError, NetError, NoRecords, runtime::TokioRuntimeProvider},
     proto::{op::ResponseCode, rr::Name, rr::RecordType},
 };
-use tokio::{
-    sync::OnceCell,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Settings, failure::Failure};
 use crate::{delivery::ErrorCode, engine::Blame, metrics};
@@ -59,14 +52,12 @@ pub(super) enum Unresolved {
     Unavailable,
 }
 
-type Answer = Result<Rc<[IpAddr]>, Unresolved>;
+type Answer = Result<Vec<IpAddr>, Unresolved>;
 
 /// The resolver of one shard.
 pub(super) struct Names {
     resolver: TokioResolver,
     timeout: Duration,
-    /// Look-ups under way. An entry lives as long as an attempt waits for it.
-    pending: RefCell<HashMap<Box<str>, Weak<OnceCell<Answer>>>>,
     results: [::metrics::Counter; 6],
 }
 
@@ -88,7 +79,6 @@ impl Names {
         Ok(Self {
             resolver: builder.build()?,
             timeout: settings.dns_timeout,
-            pending: RefCell::default(),
             results: RESULTS
                 .map(|result| ::metrics::counter!(metrics::DNS_LOOKUPS, "result" => result)),
         })
@@ -96,22 +86,6 @@ impl Names {
 
     /// Every address of `name`, IPv4 first.
     pub(super) async fn lookup(&self, name: &str) -> Answer {
-        let waiting = Waiting { names: self, name, cell: self.join(name) };
-        waiting.cell.get_or_init(|| self.ask(name)).await.clone()
-    }
-
-    /// The look-up under way for this name, or a new one.
-    fn join(&self, name: &str) -> Rc<OnceCell<Answer>> {
-        let mut pending = self.pending.borrow_mut();
-        if let Some(cell) = pending.get(name).and_then(Weak::upgrade) {
-            return cell;
-        }
-        let cell = Rc::new(OnceCell::new());
-        pending.insert(name.into(), Rc::downgrade(&cell));
-        cell
-    }
-
-    async fn ask(&self, name: &str) -> Answer {
         let end = Instant::now() + self.timeout;
         let answer = match fully_qualified(name) {
             Some(name) => self.ask_both_families(name, end - self.timeout / PROBE_SHARE).await,
@@ -155,39 +129,19 @@ impl Names {
             }
         };
         match (v4, v6) {
-            (Ok(v4), Ok(v6)) => Ok(v4.iter().chain(&v6).copied().collect()),
-            (Ok(only), Err(_)) | (Err(_), Ok(only)) => Ok(only.into()),
+            (Ok(v4), Ok(v6)) => Ok([v4, v6].concat()),
+            (Ok(only), Err(_)) | (Err(_), Ok(only)) => Ok(only),
             // Having no address of one family says less than how the other one failed.
             (Err(Unresolved::NoAddress), Err(why)) | (Err(why), Err(_)) => Err(why),
         }
     }
 
-    async fn ask_family(
-        &self,
-        name: Name,
-        family: RecordType,
-        end: Instant,
-    ) -> Result<Vec<IpAddr>, Unresolved> {
+    async fn ask_family(&self, name: Name, family: RecordType, end: Instant) -> Answer {
         let lookup = timeout_at(end, self.resolver.lookup(name, family)).await;
         let answer = lookup.map_err(|_| Unresolved::Timeout)?.map_err(|e| unresolved(&e))?;
         let found: Vec<IpAddr> =
             answer.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
         if found.is_empty() { Err(Unresolved::NoAddress) } else { Ok(found) }
-    }
-}
-
-/// Someone who waits for a look-up; the last one to leave takes the entry away.
-struct Waiting<'a> {
-    names: &'a Names,
-    name: &'a str,
-    cell: Rc<OnceCell<Answer>>,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if Rc::strong_count(&self.cell) == 1 {
-            self.names.pending.borrow_mut().remove(self.name);
-        }
     }
 }
 

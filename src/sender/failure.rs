@@ -184,11 +184,6 @@ pub(super) fn is_refused_unprocessed(error: &hyper::Error) -> bool {
     })
 }
 
-/// Whether an error is about one stream only, and its HTTP/2 connection is as good as before.
-pub(super) fn is_of_one_stream(error: &hyper::Error) -> bool {
-    find::<h2::Error>(error).is_some_and(h2::Error::is_reset)
-}
-
 /// Out of descriptors, ports or buffers: nothing that the receiver could help.
 fn own_fault(error: &io::Error) -> Option<Failure> {
     let detail = match Errno::from_io_error(error)? {

@@ -317,9 +317,15 @@ fn the_servers_limit_of_streams_is_kept() {
 fn our_own_limit_of_streams_opens_more_connections() {
     run(async {
         let authority = Authority::new();
-        let receiver = receiver(&authority, Builder::new(), |exchange, _, _| async move {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            accept(exchange).await;
+        let arrived = Rc::new(std::cell::Cell::new(0));
+        let counter = Rc::clone(&arrived);
+        let receiver = receiver(&authority, Builder::new(), move |exchange, _, _| {
+            let arrived = Rc::clone(&counter);
+            async move {
+                arrived.set(arrived.get() + 1);
+                eventually("all requests are open at once", || arrived.get() == 12).await;
+                accept(exchange).await;
+            }
         })
         .await;
         let mut few = authority.settings();

@@ -372,6 +372,31 @@ fn a_dead_address_does_not_hide_a_live_one() {
 }
 
 #[test]
+fn a_silent_address_leaves_time_for_a_live_one() {
+    run(async {
+        let receiver = receiver_at("127.0.0.2:0").await;
+        let port = receiver.address.port();
+        // A listener whose queue is full drops what comes.
+        let full = tokio::net::TcpSocket::new_v4().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 3], port));
+        full.bind(address).unwrap();
+        let _full = full.listen(1).unwrap();
+        let mut fillers = Vec::new();
+        let patience = Duration::from_millis(100);
+        while let Ok(Ok(filler)) =
+            tokio::time::timeout(patience, tokio::net::TcpStream::connect(address)).await
+        {
+            fillers.push(filler);
+        }
+        let server = NameServer::saying(addresses(&[[127, 0, 0, 3], [127, 0, 0, 2]])).await;
+        let out = To::name("hooks.example", port).within(Duration::from_secs(1)).outgoing();
+        let done = server.sender().attempt(out).await;
+        assert_eq!(done.outcome, Outcome::Delivered, "{}", detail(&done));
+        assert_eq!(done.attempt.peer, Some(receiver.address));
+    });
+}
+
+#[test]
 fn localhost_needs_no_name_server() {
     run(async {
         let server = NameServer::saying(Says::Code(NO_SUCH_NAME)).await;

@@ -8,7 +8,10 @@ use senderz_gateway::{
     engine::Blame,
     sender::Connections,
 };
-use tokio::{io::AsyncWriteExt as _, task::spawn_local};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::spawn_local,
+};
 
 use crate::rig::{
     Log, OK, Receiver, To, code, detail, eventually, policy, read_request, run, sender, settings,
@@ -131,6 +134,47 @@ fn a_close_that_the_runtime_has_not_heard_of_is_noticed_before_the_request_is_wr
             std::thread::sleep(Duration::from_millis(120));
             close.send(()).unwrap();
             wait_closed.recv().unwrap();
+        }
+        serving.join().unwrap();
+    });
+}
+
+/// The close and the test's own wake-up reach the runtime in one turn: the attempt starts before
+/// the connection's task has seen the close, and its request comes back unsent.
+#[test]
+fn a_request_that_was_never_written_goes_to_a_new_connection_unnoticed() {
+    run(async {
+        let signal = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut signaled =
+            tokio::net::TcpStream::connect(signal.local_addr().unwrap()).await.unwrap();
+        let (mut signal, _) = signal.accept().unwrap();
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let (close, closing) = std::sync::mpsc::channel::<()>();
+        let (closed, wait_closed) = std::sync::mpsc::channel::<()>();
+        let serving = std::thread::spawn(move || {
+            use std::io::{Read as _, Write as _};
+            for connection in server.incoming().take(20) {
+                let mut connection = connection.unwrap();
+                let _ = connection.read(&mut [0; 4096]).unwrap();
+                connection.write_all(OK).unwrap();
+                closing.recv().unwrap();
+                drop(connection);
+                signal.write_all(b"x").unwrap();
+                closed.send(()).unwrap();
+            }
+        });
+        let sender = sender(settings());
+        let out = To::http(address).outgoing();
+        for number in 0..20 {
+            let done = sender.attempt(out.clone()).await;
+            assert_eq!(done.outcome, Outcome::Delivered, "{number}: {}", detail(&done));
+            assert!(!done.attempt.reused_connection);
+            close.send(()).unwrap();
+            wait_closed.recv().unwrap();
+            // Room for more than comes: a full buffer would let the next read succeed without
+            // a turn of the runtime.
+            assert_eq!(signaled.read(&mut [0; 16]).await.unwrap(), 1);
         }
         serving.join().unwrap();
     });

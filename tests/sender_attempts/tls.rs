@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::rig::{OK, Receiver, To, code, detail, read_request, run, sender, settings};
+use crate::rig::{OK, Receiver, To, code, detail, eventually, read_request, run, sender, settings};
 
 /// A certificate authority whose certificate the sender gets as its `ca_file`.
 pub(crate) struct Authority {
@@ -275,6 +275,45 @@ fn sessions_are_never_resumed_and_a_missing_goodbye_is_no_failure() {
         }
         assert_eq!(*kinds.borrow(), [Some(HandshakeKind::Full); 3]);
     });
+}
+
+/// TLS wants to say goodbye before it closes, and cannot, because the peer reads nothing.
+#[test]
+fn a_peer_that_reads_nothing_cannot_keep_the_connection() {
+    run(async {
+        let authority = Authority::new();
+        let acceptor = authority.server("localhost", &[]);
+        let ours = Rc::new(RefCell::new(None));
+        let port = Rc::clone(&ours);
+        let receiver = Receiver::start(move |stream, _, _| {
+            let (acceptor, port) = (acceptor.clone(), Rc::clone(&port));
+            async move {
+                *port.borrow_mut() = Some(stream.peer_addr().unwrap().port());
+                let stream = acceptor.accept(stream).await.unwrap();
+                std::future::pending::<()>().await;
+                drop(stream);
+            }
+        })
+        .await;
+        let sender = sender(authority.settings());
+        let to = to(receiver.address).within(Duration::from_millis(500));
+        let payload = bytes::Bytes::from(vec![b'x'; 16 << 20]);
+        let done = sender.attempt(to.outgoing_with(payload)).await;
+        assert_eq!(code(&done), Some(ErrorCode::Timeout), "{}", detail(&done));
+        let ours = ours.borrow().unwrap();
+        let theirs = receiver.address.port();
+        eventually("the kernel has our side closed", || !is_established(ours, theirs)).await;
+    });
+}
+
+fn is_established(local: u16, remote: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
+    table.lines().skip(1).any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is = |field: Option<&str>, end: &str| field.is_some_and(|text| text.ends_with(end));
+        is(fields.next(), &local) && is(fields.next(), &remote) && fields.next() == Some("01")
+    })
 }
 
 #[test]
