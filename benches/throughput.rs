@@ -17,6 +17,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -32,6 +33,8 @@ struct Cell {
     body: usize,
     connections: usize,
     batch: usize,
+    /// Connections that send batches, one after the other on each.
+    producers: usize,
 }
 
 const OPERATOR_KEY: &str = "szk_operator_bench0bench0bench0bench0bench0bench0";
@@ -51,7 +54,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn read_cell(arguments: &[String]) -> anyhow::Result<Cell> {
-    let mut cell = Cell { deliveries: 200_000, body: 512, connections: 64, batch: 100 };
+    let mut cell =
+        Cell { deliveries: 200_000, body: 512, connections: 64, batch: 100, producers: 8 };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if word == "--quick" {
@@ -65,8 +69,9 @@ fn read_cell(arguments: &[String]) -> anyhow::Result<Cell> {
             "--body" => cell.body = number as usize,
             "--connections" => cell.connections = number as usize,
             "--batch" => cell.batch = number as usize,
+            "--producers" => cell.producers = number as usize,
             other => bail!(
-                "unknown option {other}; there are --quick, --deliveries, --body, --connections, --batch"
+                "unknown option {other}; there are --quick, --deliveries, --body, --connections, --batch, --producers"
             ),
         }
     }
@@ -85,7 +90,8 @@ fn run(cell: &Cell) -> anyhow::Result<()> {
         "{}",
         json!({
             "cell": {"protocol": "http1", "body": cell.body, "connections": cell.connections,
-                     "batch": cell.batch, "deliveries": cell.deliveries},
+                     "batch": cell.batch, "producers": cell.producers,
+                     "deliveries": cell.deliveries},
             "deliveries_per_second": gateway.rate.round(),
             "gateway_cpu_us_per_delivery": round2(gateway.cpu_us),
             "gateway_user_us": round2(gateway.user_us),
@@ -133,11 +139,11 @@ fn whole_path(cell: &Cell, receiver: &mut Receiver) -> anyhow::Result<Figures> {
     let start = receiver.count()?;
     // Connections, caches and the store's first segments.
     let warm_up = (cell.deliveries / 10).max(cell.batch as u64);
-    feed(&mut client, &batch, cell, receiver, start, warm_up)?;
+    feed(gateway.api, &batch, cell, receiver, start, warm_up)?;
     let from = receiver.count()?;
     let cpu = cpu_ticks(gateway.child.id())?;
     let clock = now();
-    feed(&mut client, &batch, cell, receiver, from, cell.deliveries)?;
+    feed(gateway.api, &batch, cell, receiver, from, cell.deliveries)?;
     let elapsed = clock.elapsed();
     let spent = cpu_ticks(gateway.child.id())?;
     let made = (receiver.count()? - from) as f64;
@@ -149,32 +155,52 @@ fn whole_path(cell: &Cell, receiver: &mut Receiver) -> anyhow::Result<Figures> {
     })
 }
 
-/// Offers `count` events in batches, at most [`AHEAD`] before the receiver, and waits for them.
+/// Offers `count` events in batches from several producers, together at most [`AHEAD`] before the
+/// receiver, and waits for all of them.
 fn feed(
-    client: &mut Client,
+    api: SocketAddr,
     batch: &[u8],
     cell: &Cell,
     receiver: &mut Receiver,
     from: u64,
     count: u64,
 ) -> anyhow::Result<()> {
-    let rounds = count.div_ceil(cell.batch as u64);
-    let mut seen = from;
-    for round in 0..rounds {
-        let offered = round * cell.batch as u64;
-        while offered > seen - from + AHEAD {
-            std::thread::sleep(Duration::from_millis(2));
-            seen = receiver.count()?;
+    let size = cell.batch as u64;
+    let rounds = count.div_ceil(size);
+    let (offered, seen) = (AtomicU64::new(0), AtomicU64::new(from));
+    let deadline = now() + Duration::from_secs(20 + count / 2000);
+    let produce = || -> anyhow::Result<()> {
+        let mut client = Client::open(api)?;
+        while offered.fetch_add(1, Ordering::Relaxed) < rounds {
+            while offered.load(Ordering::Relaxed) * size
+                > seen.load(Ordering::Relaxed) - from + AHEAD
+            {
+                std::thread::sleep(Duration::from_millis(1));
+                ensure!(now() < deadline, "the deliveries did not arrive");
+            }
+            let path = "/v1/events?ids=false";
+            let status = client.post(path, None, "application/x-ndjson", batch)?.0;
+            ensure!(status == 202, "ingest answered {status}");
         }
-        let status = client.post("/v1/events?ids=false", None, "application/x-ndjson", batch)?.0;
-        ensure!(status == 202, "ingest answered {status}");
-    }
-    let deadline = now() + Duration::from_secs(60);
-    while receiver.count()? < from + rounds * cell.batch as u64 {
-        ensure!(now() < deadline, "the deliveries did not arrive");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let producers: Vec<_> = (0..cell.producers).map(|_| scope.spawn(produce)).collect();
+        loop {
+            seen.store(receiver.count()?, Ordering::Relaxed);
+            let failed = producers.iter().all(|p| p.is_finished())
+                && offered.load(Ordering::Relaxed) < rounds;
+            if failed || seen.load(Ordering::Relaxed) >= from + rounds * size {
+                break;
+            }
+            ensure!(now() < deadline, "the deliveries did not arrive");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        for producer in producers {
+            producer.join().expect("producers do not panic")?;
+        }
+        Ok(())
+    })
 }
 
 /// Lines whose payloads have exactly the cell's body size.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::Millis,
     delivery::{CancelReason, FailReason, Outcome, Verdict},
-    id::{DeliveryKey, Place, WebhookNo},
+    id::{ByNumber, DeliveryKey, Place, WebhookNo},
 };
 
 /// Decisions that one step makes beside sending (expired, canceled), so that a step stays short.
@@ -34,7 +34,7 @@ pub struct Engine {
     pub(super) settings: Settings,
     pub(super) seed: u64,
     pub(super) lanes: Slab<Lane>,
-    pub(super) index: HashMap<WebhookNo, LaneNo>,
+    pub(super) index: HashMap<WebhookNo, LaneNo, ByNumber>,
     pub(super) fairness: Fairness,
     pub(super) wheel: Wheel<Timer>,
     pub(super) flights: Slab<Flight>,
@@ -109,7 +109,7 @@ impl Engine {
             settings,
             seed,
             lanes: Slab::new(),
-            index: HashMap::new(),
+            index: HashMap::default(),
             wheel: Wheel::new(0),
             flights: Slab::new(),
             ages: Ages::default(),

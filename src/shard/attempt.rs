@@ -73,7 +73,12 @@ impl Drop for Promise {
     }
 }
 
-pub(super) async fn make(making: Making, sender: Rc<Sender>, store: Store, mailbox: Rc<Mailbox>) {
+pub(super) async fn make(
+    making: Making,
+    sender: Rc<Sender>,
+    store: Rc<Store>,
+    mailbox: Rc<Mailbox>,
+) {
     let Making { ticket, key, number, queued, target, block } = making;
     let promise = Promise { ticket, mailbox, kept: false };
     let block = match block {

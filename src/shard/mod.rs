@@ -34,7 +34,7 @@ use crate::{
     delivery::{Entry, FailReason, Verdict},
     directory::{Change, Directory, WebhookPatch},
     engine::{self, Effect, Engine, Input, LaneSettings, Ticket},
-    id::{DeliveryKey, Place, WebhookNo},
+    id::{ByNumber, DeliveryKey, Place, WebhookNo},
     metrics::ShardMetrics,
     sender::{self, Sender, target::Target},
     shutdown::Signal,
@@ -148,7 +148,7 @@ enum Woke {
 
 struct Shard {
     settings: Settings,
-    store: Store,
+    store: Rc<Store>,
     directory: Directory,
     clock: Clock,
     sender: Rc<Sender>,
@@ -156,7 +156,7 @@ struct Shard {
     inlets: Inlets,
     /// None after it was told.
     recovered: Option<oneshot::Sender<()>>,
-    targets: HashMap<WebhookNo, Arc<Target>>,
+    targets: HashMap<WebhookNo, Arc<Target>, ByNumber>,
     payloads: Payloads,
     metrics: ShardMetrics,
 
@@ -167,7 +167,7 @@ struct Shard {
     feed_open: bool,
     mailbox: Rc<Mailbox>,
     /// Results between `Finished` and the `Record` that follows it in the same step, by ticket.
-    ended: HashMap<Ticket, Ended>,
+    ended: Vec<Option<Ended>>,
     entries: Vec<Entry>,
     /// When the waiting entries must go to the store, whether many or few.
     entries_due: Option<Millis>,
@@ -213,19 +213,19 @@ impl Shard {
             payloads: Payloads::new(settings.payload_memory),
             metrics: ShardMetrics::new(),
             settings,
-            store,
+            store: Rc::new(store),
             directory,
             clock,
             sender,
             inlets,
             recovered,
-            targets: HashMap::new(),
+            targets: HashMap::default(),
             inputs: Vec::new(),
             effects: Vec::new(),
             feed: Vec::with_capacity(FEED_BATCH),
             feed_open: true,
             mailbox: Rc::default(),
-            ended: HashMap::new(),
+            ended: Vec::new(),
             entries: Vec::new(),
             entries_due: None,
             wake: None,
@@ -453,7 +453,11 @@ impl Shard {
         for Finished { ticket, ended } in finished.drain(..) {
             let (outcome, blame) = ended.meaning();
             self.inputs.push(Input::Finished { ticket, outcome, blame });
-            self.ended.insert(ticket, ended);
+            let at = ticket.0 as usize;
+            if self.ended.len() <= at {
+                self.ended.resize_with(at + 1, || None);
+            }
+            self.ended[at] = Some(ended);
         }
         // Give the allocation back, unless something came meanwhile.
         let mut slot = self.mailbox.finished.borrow_mut();
@@ -473,7 +477,7 @@ impl Shard {
                     self.record(ticket, key, number, verdict, now);
                 }
                 Effect::Forget { ticket } => {
-                    self.ended.remove(&ticket);
+                    self.take_ended(ticket);
                 }
                 Effect::Refill { webhook, from, until, limit } => {
                     self.refill(webhook, from, until, limit);
@@ -508,7 +512,7 @@ impl Shard {
         tokio::task::spawn_local(attempt::make(
             making,
             Rc::clone(&self.sender),
-            self.store.clone(),
+            Rc::clone(&self.store),
             Rc::clone(&self.mailbox),
         ));
     }
@@ -521,7 +525,7 @@ impl Shard {
         verdict: Verdict,
         now: Millis,
     ) {
-        let ended = ticket.and_then(|ticket| self.ended.remove(&ticket));
+        let ended = ticket.and_then(|ticket| self.take_ended(ticket));
         let mut age = 0;
         let (verdict, attempt) = match ended {
             None | Some(Ended::Own) => (verdict, None),
@@ -541,6 +545,10 @@ impl Shard {
         self.entries_due.get_or_insert(now + ENTRIES_WAIT.as_millis() as u64);
     }
 
+    fn take_ended(&mut self, ticket: Ticket) -> Option<Ended> {
+        self.ended.get_mut(ticket.0 as usize)?.take()
+    }
+
     /// The receiver said 410 and the operator wants that to disable the webhook.
     fn disable(&self, webhook: WebhookNo) {
         let directory = self.directory.clone();
@@ -557,7 +565,7 @@ impl Shard {
     }
 
     fn refill(&self, webhook: WebhookNo, from: Place, until: Place, limit: usize) {
-        let store = self.store.clone();
+        let store = Rc::clone(&self.store);
         let mailbox = Rc::clone(&self.mailbox);
         tokio::task::spawn_local(async move {
             let found = loop {

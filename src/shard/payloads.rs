@@ -10,11 +10,11 @@ use std::{
     sync::Arc,
 };
 
-use crate::store::EventBlock;
+use crate::{id::ByNumber, store::EventBlock};
 
 #[derive(Debug)]
 pub(super) struct Payloads {
-    blocks: HashMap<u64, Arc<EventBlock>>,
+    blocks: HashMap<u64, Arc<EventBlock>, ByNumber>,
     /// Block numbers in the order in which they came; each is a key of `blocks`.
     order: VecDeque<u64>,
     bytes: usize,
@@ -24,7 +24,7 @@ pub(super) struct Payloads {
 impl Payloads {
     /// A budget of 0 keeps nothing.
     pub(super) fn new(budget: usize) -> Self {
-        Self { blocks: HashMap::new(), order: VecDeque::new(), bytes: 0, budget }
+        Self { blocks: HashMap::default(), order: VecDeque::new(), bytes: 0, budget }
     }
 
     pub(super) fn get(&self, block: u64) -> Option<&Arc<EventBlock>> {
