@@ -134,8 +134,12 @@ impl Disk {
         Ok(())
     }
 
+    /// What can go wrong while nothing is committed.
     pub(super) fn check(&self) -> Result<(), Fault> {
-        if self.flusher.is_alive() { Ok(()) } else { Err(Fault::Flusher) }
+        if !self.flusher.is_alive() {
+            return Err(Fault::Flusher);
+        }
+        self.check_side_files()
     }
 
     pub(super) fn free(&mut self) -> io::Result<u64> {

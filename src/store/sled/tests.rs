@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{FORMAT, Os, disk::Fault, open, open_with, recovery::RecoveryError};
 use crate::{
-    delivery::Verdict,
+    delivery::{Entry, KeptResponse, Verdict},
     id::{DeliveryKey, WebhookNo},
     store::{
         AppendError, Feed, OpenError, Settings, StoreError, Write,
@@ -63,7 +63,7 @@ fn os(sync: impl FnMut(&fs::File) -> io::Result<()> + Send + 'static) -> Os {
     Os { sync: Box::new(sync), ..Os::default() }
 }
 
-fn delivered(key: DeliveryKey) -> crate::delivery::Entry {
+fn delivered(key: DeliveryKey) -> Entry {
     answered(key, 1, 200, Verdict::Delivered)
 }
 
@@ -82,7 +82,7 @@ fn append_is_durable_before_it_is_fed_and_answered() {
     let (reply, mut answer) = tokio::sync::oneshot::channel();
     let append = Write::Append { events: vec![event("x", &[1])], reply };
     runtime.block_on(store.writes.send(append)).unwrap();
-    in_sync.recv().unwrap();
+    in_sync.recv_timeout(Duration::from_secs(10)).expect("the commit is synced");
     // The commit is being synced: nobody may have heard of it.
     assert!(answer.try_recv().is_err(), "answered before the sync");
     assert!(feed.try_recv().is_err(), "fed before the sync");
@@ -216,28 +216,45 @@ fn a_full_disk_refuses_events_takes_entries_and_heals() {
     running.close();
 }
 
+/// Pages as full as they get on both sides of where the logs meet in the tree, and hundreds of
+/// removals in one step.
 #[test]
 fn side_files_never_appear() {
     let dir = Dir::new();
     let settings = Settings { retention_age: Duration::ZERO, ..dir.settings() };
     let running = Running::feed(open(settings).unwrap());
-    for round in 0..30u32 {
-        let sizes = [10, 600, 6_000, 6_470, 262_144];
-        let events: Vec<_> = (0..40)
-            .map(|n| event(&"x".repeat(if n == 0 { sizes[4] } else { sizes[n % 4] }), &[1]))
+    for round in 0..6 {
+        let sizes = [10, 600, 6_000, 6_470];
+        let events: Vec<_> = (0..300)
+            .map(|n| if n == 0 { 262_144 } else { sizes[(n + round) % 4].max(6_470 * (round % 2)) })
+            .map(|size| event(&"x".repeat(size), &[1]))
             .collect();
         let appended = running.append(events).unwrap();
-        // Most are settled and removed at once, some hold their neighbours for a while.
-        let settled = appended.iter().enumerate().filter(|(n, _)| *n as u32 % 40 != round);
-        let keys = settled.map(|(_, a)| DeliveryKey { place: a.id.place, webhook: WebhookNo(1) });
-        running.record(keys.map(delivered).collect());
-        let held = appended[round as usize].id.place;
-        running.record(vec![delivered(DeliveryKey { place: held, webhook: WebhookNo(1) })]);
+        // Every entry fills a record.
+        let response = KeptResponse {
+            headers: "x: 123456\r\n".repeat(186).into(),
+            body: vec![b'b'; 4096].into(),
+            truncated: false,
+        };
+        let entries: Vec<Entry> = appended
+            .iter()
+            .map(|a| DeliveryKey { place: a.id.place, webhook: WebhookNo(1) })
+            .map(delivered)
+            .map(|mut entry| {
+                entry.attempt.as_mut().unwrap().response = response.clone();
+                entry
+            })
+            .collect();
+        // The first delivery holds all the others until the end.
+        running.record(entries[1..].to_vec());
+        running.record(entries[..1].to_vec());
+        eventually("all is removed", || running.count_events() == 0);
+        assert_eq!(running.store.health.borrow().poisoned, None);
     }
-    eventually("all is removed", || running.count_events() == 0);
-    let blobs = dir.data().join("store/blobs");
-    assert_eq!(fs::read_dir(&blobs).unwrap().count(), 0);
-    assert_eq!(running.store.health.borrow().poisoned, None);
+    eventually("the records are removed too", || dir_keys(&dir, Log::Events) == 0);
+    assert_eq!(fs::read_dir(dir.data().join("store/blobs")).unwrap().count(), 0);
+    // A side file that came and went is seen by the commits; this is one more.
+    running.append(vec![event("x", &[1])]).unwrap();
     running.close();
 }
 
