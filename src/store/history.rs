@@ -108,6 +108,11 @@ impl Extent {
         }
     }
 
+    pub(super) fn is_unknown(&self, number: u64) -> bool {
+        let at = number.checked_sub(self.entries.start).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.summaries.get(at)) == Some(&Summary::UNKNOWN)
+    }
+
     /// Everything before these blocks was retired.
     pub(super) fn retire(&mut self, events: u64, entries: u64) {
         self.events.start = self.events.start.max(events);

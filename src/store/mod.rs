@@ -8,6 +8,11 @@
 //! A backend is an actor behind two bounded channels, [`Write`] and [`Read`], and a feed of what it
 //! committed. Nobody outside knows which backend runs.
 //!
+//! In here: [`codec`] says what a block looks like on disk, [`sled`] is the store for one machine,
+//! [`memory`] the reference; `fold`, `tally`, `ledger` and `history` are what they need to know of
+//! entries, open deliveries, idempotency keys and pages. One suite of contract tests runs against
+//! both stores.
+//!
 //! # Contract
 //!
 //! 1. `Append` answers `Ok` only after the batch is durable; all of it or none of it. Committed

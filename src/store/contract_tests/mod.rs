@@ -154,7 +154,12 @@ impl Running {
     }
 
     pub(super) fn record(&self, entries: Vec<Entry>) {
-        self.runtime.block_on(self.store.put_entries(entries)).unwrap();
+        self.runtime.block_on(self.store.put_entries(entries)).unwrap_or_else(|e| self.fail(e));
+    }
+
+    /// Fails the test with what the store says of itself.
+    fn fail(&self, error: StoreError) {
+        panic!("{error}: {:?}", *self.store.health.borrow());
     }
 
     fn deliveries(&self, query: &DeliveryQuery) -> DeliveryPage {
@@ -176,7 +181,7 @@ impl Running {
     }
 
     pub(super) fn close(self) {
-        self.runtime.block_on(self.store.close()).unwrap();
+        self.runtime.block_on(self.store.close()).unwrap_or_else(|e| self.fail(e));
         self.join();
     }
 

@@ -7,6 +7,7 @@ suite!(
     settled_events_are_removed_after_their_age,
     settled_events_are_removed_when_the_logs_are_large,
     open_deliveries_and_what_follows_are_kept,
+    disabled_routes_hold_nothing,
     ids_go_on_after_everything_was_removed,
     a_replay_of_a_removed_event_holds_nothing,
 );
@@ -60,6 +61,15 @@ fn open_deliveries_and_what_follows_are_kept(backend: &Backend) {
     assert_eq!(running.entries(open[1]).len(), 1);
     running.record(vec![answered(open[1], 2, 500, Verdict::Failed(FailReason::AttemptsExhausted))]);
     eventually("all are removed", || running.count_events() == 0);
+    running.close();
+}
+
+fn disabled_routes_hold_nothing(backend: &Backend) {
+    let running = backend.start_with(soon);
+    let routes: Arc<[Route]> = vec![route(1, false), route(2, true)].into();
+    let keys = running.accept(NewEvent { routes, ..event("x", &[]) });
+    running.record(vec![delivered(keys[1])]);
+    eventually("it is removed", || running.count_events() == 0);
     running.close();
 }
 

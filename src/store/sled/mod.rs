@@ -10,15 +10,15 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `10` | [`meta::Meta`]: next block numbers, low watermark, bounds of what is kept |
+//! | `10` | `meta`: next block numbers, low watermark, bounds of what is kept |
 //! | `20` row key, part | directory rows, each cut into parts |
 //! | `30` block, part | attempt log |
 //! | `40` block, part | event log |
 //! | `50` block, part | idempotency keys |
 //! | `60` key | quarantined records, as they were found |
 //!
-//! Threads: `store-write` owns everything that changes ([`writer`]); `store-read` answers what the
-//! shards wait for and `store-page` what people look at ([`reader`]). [`disk`] alone knows sled's
+//! Threads: `store-write` owns everything that changes (`writer`); `store-read` answers what the
+//! shards wait for and `store-page` what people look at (`reader`). `disk` alone knows sled's
 //! ways, and why records are small, why we sync ourselves and why removals go one by one.
 
 mod disk;

@@ -228,6 +228,17 @@ impl Reader {
         Ok(found)
     }
 
+    /// A page that comes before the summaries are made makes them as it reads.
+    fn learn(&self, number: u64, entries: &[Entry]) {
+        let extent = self.shared.read().expect("no holder of this lock panics");
+        if !extent.is_unknown(number) {
+            return;
+        }
+        drop(extent);
+        let summary = Summary::of(entries);
+        self.shared.write().expect("no holder of this lock panics").learn(number, summary);
+    }
+
     fn counted<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error) = &read {
             self.metrics.read_failed.increment(1);
@@ -272,7 +283,10 @@ impl Logs for Reader {
         let found: Option<Found> = self.counted(self.view.block(Log::Entries, number))?;
         match found.map(|found| found.and_then(|body| decode_entries(number, body))) {
             None => Ok(None),
-            Some(Ok(entries)) => Ok(Some(self.recent_entries.put(number, entries))),
+            Some(Ok(entries)) => {
+                self.learn(number, &entries);
+                Ok(Some(self.recent_entries.put(number, entries)))
+            }
             Some(Err(damage)) => {
                 self.damaged(Log::Entries, number, damage);
                 Ok(None)

@@ -194,12 +194,12 @@ impl Writer {
         let mut ticked = instant();
         let mut is_busy = false;
         loop {
-            let mut closed = false;
+            let (mut closed, mut is_idle) = (false, false);
             if !is_busy || inbox.is_empty() {
                 is_busy = false;
                 match inbox.wait(self.patience(&group, ticked)) {
                     Next::Write(write) => group.add(write),
-                    Next::Due => {}
+                    Next::Due => is_idle = true,
                     Next::Closed => closed = true,
                 }
             }
@@ -208,11 +208,9 @@ impl Writer {
                 .entries_since
                 .is_some_and(|since| since.elapsed() >= self.settings.entries_max_wait);
             let closing = closed || group.close.is_some();
-            let mut is_idle = true;
             if closing || is_due || group.is_urgent() || group.is_large(&self.settings) {
                 self.commit(mem::take(&mut group));
                 self.commits += 1;
-                is_idle = false;
                 is_busy = !inbox.is_empty();
             }
             if closing {

@@ -1,5 +1,7 @@
 //! What only a store on a disk can do wrong: syncing, poisoning, filling up, being damaged.
 
+mod damage;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -13,13 +15,13 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{FORMAT, Os, disk::Fault, open, open_with, recovery::RecoveryError};
+use super::{FORMAT, Os, disk::Fault, flusher::Flusher, open, open_with, recovery::RecoveryError};
 use crate::{
-    delivery::Verdict,
+    delivery::{Entry, KeptResponse, Verdict},
     id::{DeliveryKey, WebhookNo},
     store::{
         AppendError, Feed, OpenError, Settings, StoreError, Write,
-        codec::{Log, RECORD_MAX, parse_key},
+        codec::Log,
         contract_tests::{Running, answered, copy_dir, event, eventually, settings},
     },
 };
@@ -52,7 +54,8 @@ impl Dir {
         let path = self.data().join("store");
         let mut opened = None;
         eventually("sled gives up its lock", || {
-            opened = sled::open(&path).ok();
+            // Not beside another opening: the flushers could not be told apart.
+            opened = Flusher::find(|| sled::open(&path)).0.ok();
             opened.is_some()
         });
         opened.unwrap()
@@ -63,7 +66,7 @@ fn os(sync: impl FnMut(&fs::File) -> io::Result<()> + Send + 'static) -> Os {
     Os { sync: Box::new(sync), ..Os::default() }
 }
 
-fn delivered(key: DeliveryKey) -> crate::delivery::Entry {
+fn delivered(key: DeliveryKey) -> Entry {
     answered(key, 1, 200, Verdict::Delivered)
 }
 
@@ -82,7 +85,7 @@ fn append_is_durable_before_it_is_fed_and_answered() {
     let (reply, mut answer) = tokio::sync::oneshot::channel();
     let append = Write::Append { events: vec![event("x", &[1])], reply };
     runtime.block_on(store.writes.send(append)).unwrap();
-    in_sync.recv().unwrap();
+    in_sync.recv_timeout(Duration::from_secs(10)).expect("the commit is synced");
     // The commit is being synced: nobody may have heard of it.
     assert!(answer.try_recv().is_err(), "answered before the sync");
     assert!(feed.try_recv().is_err(), "fed before the sync");
@@ -216,28 +219,45 @@ fn a_full_disk_refuses_events_takes_entries_and_heals() {
     running.close();
 }
 
+/// Pages as full as they get on both sides of where the logs meet in the tree, and hundreds of
+/// removals in one step.
 #[test]
 fn side_files_never_appear() {
     let dir = Dir::new();
     let settings = Settings { retention_age: Duration::ZERO, ..dir.settings() };
     let running = Running::feed(open(settings).unwrap());
-    for round in 0..30u32 {
-        let sizes = [10, 600, 6_000, 6_470, 262_144];
-        let events: Vec<_> = (0..40)
-            .map(|n| event(&"x".repeat(if n == 0 { sizes[4] } else { sizes[n % 4] }), &[1]))
+    for round in 0..6 {
+        let sizes = [10, 600, 6_000, 6_470];
+        let events: Vec<_> = (0..300)
+            .map(|n| if n == 0 { 262_144 } else { sizes[(n + round) % 4].max(6_470 * (round % 2)) })
+            .map(|size| event(&"x".repeat(size), &[1]))
             .collect();
         let appended = running.append(events).unwrap();
-        // Most are settled and removed at once, some hold their neighbours for a while.
-        let settled = appended.iter().enumerate().filter(|(n, _)| *n as u32 % 40 != round);
-        let keys = settled.map(|(_, a)| DeliveryKey { place: a.id.place, webhook: WebhookNo(1) });
-        running.record(keys.map(delivered).collect());
-        let held = appended[round as usize].id.place;
-        running.record(vec![delivered(DeliveryKey { place: held, webhook: WebhookNo(1) })]);
+        // Every entry fills a record.
+        let response = KeptResponse {
+            headers: "x: 123456\r\n".repeat(186).into(),
+            body: vec![b'b'; 4096].into(),
+            truncated: false,
+        };
+        let entries: Vec<Entry> = appended
+            .iter()
+            .map(|a| DeliveryKey { place: a.id.place, webhook: WebhookNo(1) })
+            .map(delivered)
+            .map(|mut entry| {
+                entry.attempt.as_mut().unwrap().response = response.clone();
+                entry
+            })
+            .collect();
+        // The first delivery holds all the others until the end.
+        running.record(entries[1..].to_vec());
+        running.record(entries[..1].to_vec());
+        eventually("all is removed", || running.count_events() == 0);
+        assert_eq!(running.store.health.borrow().poisoned, None);
     }
-    eventually("all is removed", || running.count_events() == 0);
-    let blobs = dir.data().join("store/blobs");
-    assert_eq!(fs::read_dir(&blobs).unwrap().count(), 0);
-    assert_eq!(running.store.health.borrow().poisoned, None);
+    eventually("the records are removed too", || dir_keys(&dir, Log::Events) == 0);
+    assert_eq!(fs::read_dir(dir.data().join("store/blobs")).unwrap().count(), 0);
+    // A side file that came and went is seen by the commits; this is one more.
+    running.append(vec![event("x", &[1])]).unwrap();
     running.close();
 }
 
@@ -251,115 +271,6 @@ fn a_side_file_poisons() {
     let health = running.store.health.borrow().poisoned.clone().unwrap();
     assert!(health.contains("side files"), "{health}");
     running.join();
-}
-
-/// Rewrites records of the event log: each block gets another byte flipped, or is cut.
-#[test]
-fn damaged_blocks_are_quarantined_and_their_neighbours_kept() {
-    let dir = Dir::new();
-    let running = dir.start();
-    let count = 2 * RECORD_MAX / 16;
-    let mut places = Vec::new();
-    for _ in 0..count / 50 {
-        // One event a block: they fill it.
-        let events = (0..50).map(|_| event(&"x".repeat(6_400), &[1])).collect();
-        places.extend(running.append(events).unwrap().iter().map(|appended| appended.id.place));
-    }
-    running.close();
-    let raw = dir.raw();
-    let mut damaged = Vec::new();
-    for (n, place) in places.iter().enumerate().filter(|(n, _)| n % 2 == 1) {
-        let key = Log::Events.key(place.block(), 0);
-        let mut record = raw.get(key).unwrap().unwrap().to_vec();
-        let at = (n / 2 * 16) % record.len();
-        if n % 4 == 1 {
-            record[at] ^= 1
-        } else {
-            record.truncate(at)
-        }
-        raw.insert(key, record).unwrap();
-        damaged.push(*place);
-    }
-    raw.flush().unwrap();
-    drop(raw);
-    for _ in 0..2 {
-        let running = dir.start();
-        let told: Vec<_> = running.recovered.iter().map(|r| r.key.place).collect();
-        let intact: Vec<_> = places.iter().copied().filter(|p| !damaged.contains(p)).collect();
-        assert_eq!(told, intact, "neighbours are kept, damage is never told");
-        let read = |block| running.runtime.block_on(running.store.block(block));
-        assert_eq!(read(damaged[3].block()), Err(StoreError::Damaged));
-        assert!(read(intact[3].block()).unwrap().is_some());
-        assert_eq!(running.count_events(), intact.len(), "pages go on behind damage");
-        running.close();
-    }
-    let raw = dir.raw();
-    let kept = raw.scan_prefix([0x60]).count();
-    assert_eq!(kept, damaged.len(), "what was damaged is kept to be looked at");
-}
-
-#[test]
-fn a_damaged_entry_block_costs_a_duplicate_and_no_event() {
-    let dir = Dir::new();
-    let running = dir.start();
-    let mut keys = Vec::new();
-    for n in 0..6 {
-        let place = running.append(vec![event(&n.to_string(), &[1])]).unwrap()[0].id.place;
-        keys.push(DeliveryKey { place, webhook: WebhookNo(1) });
-    }
-    for key in &keys {
-        running.record(vec![delivered(*key)]);
-    }
-    running.close();
-    let raw = dir.raw();
-    // Meta that never learned of the settling: the low watermark is where it began.
-    let old = raw.scan_prefix([Log::Entries as u8]).nth(2).unwrap().unwrap();
-    assert_eq!(parse_key(&old.0), Some((2, 0)));
-    let mut record = old.1.to_vec();
-    record[20] ^= 0x10;
-    raw.insert(old.0, record).unwrap();
-    let meta = raw.get([0x10]).unwrap().unwrap();
-    let mut meta = super::meta::Meta::decode(&meta).unwrap();
-    meta.low = 0;
-    raw.insert([0x10], meta.encode()).unwrap();
-    drop(raw);
-    let running = dir.start();
-    let told: Vec<_> = running.recovered.iter().map(|r| r.key).collect();
-    assert_eq!(told, vec![keys[2]], "only the delivery whose record is lost is made again");
-    running.close();
-}
-
-#[test]
-fn damage_that_appears_while_running_is_told_to_who_asks() {
-    let dir = Dir::new();
-    let running = dir.start();
-    let appended = running.append(vec![event(&"x".repeat(20_000), &[1])]).unwrap();
-    running.append(vec![event("y", &[1])]).unwrap();
-    running.close();
-    let raw = dir.raw();
-    let block = appended[0].id.place.block();
-    raw.remove(Log::Events.key(block, 1)).unwrap();
-    drop(raw);
-    // Recovery meets it first; what is left of the block is moved aside.
-    let running = dir.start();
-    assert_eq!(running.recovered.len(), 1);
-    assert_eq!(running.runtime.block_on(running.store.block(block)), Err(StoreError::Damaged));
-    running.close();
-}
-
-#[test]
-fn a_torn_snapshot_is_set_aside() {
-    let dir = Dir::new();
-    let running = dir.start();
-    running.append(vec![event("x", &[1])]).unwrap();
-    running.close();
-    let torn = dir.data().join("store/snap.000000000000ABCD.generating");
-    fs::write(&torn, b"half").unwrap();
-    let running = dir.start();
-    assert_eq!(running.recovered.len(), 1);
-    assert!(!torn.exists());
-    assert_eq!(fs::read_dir(dir.data().join("set-aside")).unwrap().count(), 1);
-    running.close();
 }
 
 #[test]
@@ -387,14 +298,6 @@ fn a_directory_that_cannot_be_used_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn garbage_in_place_of_the_log_is_refused_without_a_panic() {
-    let dir = Dir::new();
-    dir.start().close();
-    fs::write(dir.data().join("store/conf"), b"garbage that is long enough").unwrap();
-    assert!(matches!(open(dir.settings()), Err(OpenError::Broken { .. })));
-}
-
-#[test]
 fn a_second_store_on_the_directory_is_refused() {
     let dir = Dir::new();
     let running = dir.start();
@@ -414,30 +317,6 @@ fn a_new_directory_is_ours_alone() {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     }
     assert_eq!(fs::read_to_string(dir.data().join("format")).unwrap(), format!("{FORMAT}\n"));
-}
-
-/// Five starts in a row that are killed while they recover change nothing.
-#[test]
-fn killed_during_recovery_again_and_again_it_still_opens() {
-    let mut dir = Dir::new();
-    let running = dir.start();
-    let events = (0..500).map(|n| event(&format!("{n:0>600}"), &[1])).collect();
-    let appended = running.append(events).unwrap();
-    running.close();
-    for _ in 0..5 {
-        let opened = open(dir.settings()).unwrap();
-        // Nobody reads this feed: the writer hangs in the middle of recovery.
-        let (feed, hung) = tokio::sync::mpsc::channel(1);
-        opened.feeds.send(vec![feed]).unwrap();
-        let copy = Dir::new();
-        copy_dir(&dir.data(), &copy.data());
-        drop((hung, opened.store));
-        opened.threads.into_iter().for_each(|thread| thread.join().unwrap());
-        dir = copy;
-    }
-    let running = dir.start();
-    assert_eq!(running.recovered.len(), appended.len());
-    running.close();
 }
 
 #[test]
@@ -471,21 +350,6 @@ fn dir_keys(dir: &Dir, log: Log) -> usize {
     let copy = Dir::new();
     copy_dir(&dir.data(), &copy.data());
     copy.raw().scan_prefix([log as u8]).count()
-}
-
-#[test]
-fn meta_survives_and_its_damage_is_noticed() {
-    let mut meta = super::meta::Meta::new();
-    meta.next.event = 7;
-    meta.kept.keys = 9;
-    meta.accepted_at = u64::MAX;
-    let record = meta.encode();
-    assert_eq!(super::meta::Meta::decode(&record), Ok(meta));
-    for at in 0..record.len() {
-        let mut damaged = record.clone();
-        damaged[at] ^= 0x40;
-        assert!(super::meta::Meta::decode(&damaged).is_err(), "byte {at}");
-    }
 }
 
 #[test]
