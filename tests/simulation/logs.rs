@@ -11,7 +11,7 @@ use senderz_gateway::{
 };
 
 #[derive(Debug, Default)]
-pub struct Logs {
+pub(crate) struct Logs {
     blocks: Vec<Block>,
     stories: BTreeMap<DeliveryKey, Story>,
 }
@@ -25,17 +25,17 @@ struct Block {
 
 /// What the attempt log says about a delivery.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Story {
-    pub state: State,
+pub(crate) struct Story {
+    pub(crate) state: State,
     /// In all, and since acceptance or the last replay.
-    pub attempts: u16,
+    pub(crate) attempts: u16,
     round_attempts: u16,
     reopened_at: Option<Millis>,
 }
 
 impl Logs {
     /// Appends a block. The log's times never go back, whatever the wall clock does.
-    pub fn append(&mut self, wall: Millis, events: Vec<Vec<WebhookNo>>) -> Vec<Input> {
+    pub(crate) fn append(&mut self, wall: Millis, events: Vec<Vec<WebhookNo>>) -> Vec<Input> {
         let accepted_at = wall.max(self.blocks.last().map_or(0, |last| last.accepted_at));
         let keys = keys(self.blocks.len(), &events);
         self.stories.extend(keys.iter().map(|key| (*key, Story::default())));
@@ -43,7 +43,7 @@ impl Logs {
         keys.into_iter().map(|key| Input::Accepted { key, accepted_at }).collect()
     }
 
-    pub fn record(&mut self, key: DeliveryKey, number: u16, verdict: Verdict, now: Millis) {
+    pub(crate) fn record(&mut self, key: DeliveryKey, number: u16, verdict: Verdict, now: Millis) {
         let story = self.stories.get_mut(&key).expect("records are about accepted deliveries");
         if verdict == Verdict::Reopened {
             assert!(story.state.is_ended(), "{key:?} is replayed although it has not ended");
@@ -63,7 +63,7 @@ impl Logs {
 
     /// Answers a refill. Reads a bounded number of blocks, so an answer may be short or even empty
     /// and still have a next place.
-    pub fn places(
+    pub(crate) fn places(
         &self,
         webhook: WebhookNo,
         (from, until): (Place, Place),
@@ -92,7 +92,7 @@ impl Logs {
 
     /// What a new engine is told, as the store's contract has it: in place order, and nothing at
     /// all about a block in which everything has ended.
-    pub fn recovered(&self) -> Vec<Input> {
+    pub(crate) fn recovered(&self) -> Vec<Input> {
         let mut inputs = Vec::new();
         for (number, block) in self.blocks.iter().enumerate() {
             let keys = keys(number, &block.events);
@@ -104,7 +104,7 @@ impl Logs {
     }
 
     /// Whether a block in which everything has ended stands among others.
-    pub fn has_settled_blocks_between(&self) -> bool {
+    pub(crate) fn has_settled_blocks_between(&self) -> bool {
         let waits = |(number, block): (usize, &Block)| {
             keys(number, &block.events).iter().any(|key| !self.stories[key].state.is_ended())
         };
@@ -114,12 +114,12 @@ impl Logs {
         first.zip(last).is_some_and(|(first, last)| waiting[first..last].contains(&false))
     }
 
-    pub fn story(&self, key: DeliveryKey) -> &Story {
+    pub(crate) fn story(&self, key: DeliveryKey) -> &Story {
         &self.stories[&key]
     }
 
     /// Deliveries that have (not) ended, in order.
-    pub fn keys(&self, ended: bool) -> Vec<DeliveryKey> {
+    pub(crate) fn keys(&self, ended: bool) -> Vec<DeliveryKey> {
         let wanted = self.stories.iter().filter(|(_, story)| story.state.is_ended() == ended);
         wanted.map(|(key, _)| *key).collect()
     }

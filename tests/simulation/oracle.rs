@@ -17,12 +17,12 @@ use senderz_gateway::{
 use crate::lane::{Base, Lane, Retry};
 
 /// What the engine's ages may be wrong by, and an expiry late.
-pub const AGE_GRAIN: Millis = 2_000;
+pub(crate) const AGE_GRAIN: Millis = 2_000;
 /// After an attempt that our own side spoiled.
 const OWN_FAULT_PAUSE: Millis = 1_000;
 
 #[derive(Debug)]
-pub struct Oracle {
+pub(crate) struct Oracle {
     pub(crate) settings: Settings,
     pub(crate) lanes: BTreeMap<WebhookNo, Lane>,
     pub(crate) flights: HashMap<Ticket, Flight>,
@@ -53,15 +53,14 @@ enum Expected {
         number: u16,
         earliest: Millis,
         latest: Millis,
-        then: Retry,
     },
 }
 
 impl Oracle {
-    pub fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self {
             most_queued: settings.max_queued,
-            widest_window: settings.lane_window,
+            widest_window: settings.lane_window.max(1),
             settings,
             lanes: BTreeMap::new(),
             flights: HashMap::new(),
@@ -72,7 +71,7 @@ impl Oracle {
     }
 
     /// Before the step: what the engine is going to be told.
-    pub fn told(&mut self, now: Millis, input: &Input) {
+    pub(crate) fn told(&mut self, now: Millis, input: &Input) {
         match input {
             Input::WebhookSet { webhook, settings } => match self.lanes.get_mut(webhook) {
                 Some(lane) => lane.change(*settings, &self.settings, now),
@@ -81,7 +80,12 @@ impl Oracle {
                     self.lanes.insert(*webhook, lane);
                 }
             },
-            Input::WebhookRemoved { webhook } => self.lane(*webhook).removed = true,
+            Input::WebhookRemoved { webhook } => {
+                // It may have been removed before this engine started.
+                if let Some(lane) = self.lanes.get_mut(webhook) {
+                    lane.removed = true;
+                }
+            }
             Input::Accepted { key, accepted_at } => {
                 let Some(lane) = self.live(*key) else { return };
                 assert!(lane.fresh.insert(key.place, *accepted_at.min(&now)).is_none());
@@ -179,14 +183,15 @@ impl Oracle {
                 match next_attempt(settings, retry.round, now, not_before) {
                     None => Verdict::Failed(FailReason::AttemptsExhausted),
                     Some((earliest, latest)) => {
-                        let then = Retry { attempts: number, round: retry.round + 1, ..retry };
+                        let round = retry.round + 1;
+                        let next = Retry { due: earliest, attempts: number, round, ..retry };
+                        lane.wait(key.place, next);
                         return self.expected.push_back(Expected::RetryWithin {
                             ticket,
                             key,
                             number,
                             earliest,
                             latest,
-                            then,
                         });
                     }
                 }
@@ -197,7 +202,7 @@ impl Oracle {
     }
 
     /// After the step: one of its effects.
-    pub fn saw(&mut self, now: Millis, effect: &Effect) {
+    pub(crate) fn saw(&mut self, now: Millis, effect: &Effect) {
         if let Effect::Refill { webhook, from, until, limit } = effect {
             assert!(from <= until && *limit > 0, "{effect:?} asks for nothing");
             let lane = self.lane(*webhook);
@@ -220,15 +225,22 @@ impl Oracle {
     fn fulfil(&mut self, expected: Expected, effect: &Effect) {
         match expected {
             Expected::Exactly(exactly) => assert_eq!(*effect, exactly),
-            Expected::RetryWithin { ticket, key, number, earliest, latest, then } => {
+            Expected::RetryWithin { ticket, key, number, earliest, latest } => {
                 let Effect::Record { verdict: Verdict::RetryAt(due), .. } = *effect else {
                     panic!("{effect:?} instead of {key:?}'s next attempt");
                 };
                 let verdict = Verdict::RetryAt(due);
                 let record = Effect::Record { ticket: Some(ticket), key, number, verdict };
                 assert_eq!(*effect, record);
-                assert!((earliest..=latest).contains(&due), "{effect:?}, not {earliest}..={latest}");
-                self.lane(key.webhook).wait(key.place, Retry { due, ..then });
+                assert!(
+                    (earliest..=latest).contains(&due),
+                    "{effect:?}, not {earliest}..={latest}"
+                );
+                let lane = self.lane(key.webhook);
+                // A cancel in the same step may have ended it already.
+                if let Some(retry) = lane.take_retry(key.place) {
+                    lane.wait(key.place, Retry { due, ..retry });
+                }
             }
         }
     }
@@ -254,8 +266,7 @@ impl Oracle {
         assert!(lane.has_slot(), "{key:?} is sent beyond its webhook's cap: {lane:?}");
         lane.in_flight += 1;
         if let Some(limit) = lane.settings.rate_limit {
-            lane.rate.spend(now);
-            assert!(lane.rate.spent() <= limit as usize + 1, "{key:?} is sent beyond {limit}/s");
+            assert!(lane.rate.start(now) <= limit as usize + 1, "{key:?} is sent beyond {limit}/s");
         }
         let tenant = lane.settings.tenant;
         assert!(self.tenant_has_slot(tenant), "{key:?} is sent beyond its tenant's share");
@@ -280,14 +291,14 @@ impl Oracle {
                     None => lane.fresh.remove(&key.place).expect("what expires waits"),
                 };
                 assert!(now >= base + max_age, "{key:?} expired {} ms early", base + max_age - now);
-                lane.rate.spend(now);
+                lane.rate.waste(now);
             }
             _ => panic!("{key:?} ends {verdict:?} for no reason"),
         }
     }
 
     /// After all effects of a step.
-    pub fn step_is_over(&self) {
+    pub(crate) fn step_is_over(&self) {
         assert!(self.expected.is_empty(), "the engine did not do {:?}", self.expected);
     }
 
@@ -310,7 +321,7 @@ impl Oracle {
     }
 
     /// Everything that this engine still has to bring to an end, in order.
-    pub fn unsettled(&self) -> Vec<DeliveryKey> {
+    pub(crate) fn unsettled(&self) -> Vec<DeliveryKey> {
         let flying = self.flights.values().map(|flight| flight.key);
         let waiting = self.lanes.iter().flat_map(|(webhook, lane)| {
             let places = lane.fresh.keys().chain(lane.retries.keys());
@@ -330,7 +341,8 @@ fn next_attempt(
     not_before: Option<Millis>,
 ) -> Option<(Millis, Millis)> {
     let delay = settings.retry_schedule.get(usize::from(round))?.as_millis() as Millis;
-    let asked = not_before.map_or(0, |at| at.min(now + settings.max_retry_after.as_millis() as u64));
+    let asked =
+        not_before.map_or(0, |at| at.min(now + settings.max_retry_after.as_millis() as u64));
     let jitter = (delay as f64 * settings.retry_jitter) as Millis;
     Some(((now + delay).max(asked), (now + delay + jitter).max(asked)))
 }

@@ -11,11 +11,11 @@ use senderz_gateway::{
 use crate::{receiver::Receiver, rng::Rng};
 
 /// When every run starts.
-pub const START: Millis = 1_795_000_000_000;
+pub(crate) const START: Millis = 1_795_000_000_000;
 
 /// Something that is done to the engine or its world. Whom it hits is decided when it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Events arrive.
     Burst,
     /// A webhook's settings change; perhaps whether it is enabled.
@@ -47,18 +47,18 @@ const ACTIONS: [(Action, usize); 9] = [
 ];
 
 #[derive(Debug)]
-pub struct Plan {
-    pub settings: Settings,
-    pub webhooks: Vec<(WebhookNo, LaneSettings, Receiver)>,
-    pub actions: Vec<(Millis, Action)>,
+pub(crate) struct Plan {
+    pub(crate) settings: Settings,
+    pub(crate) webhooks: Vec<(WebhookNo, LaneSettings, Receiver)>,
+    pub(crate) actions: Vec<(Millis, Action)>,
     /// From here on nothing goes wrong any more.
-    pub calm: Millis,
+    pub(crate) calm: Millis,
     /// How late the engine may be called, in milliseconds.
-    pub lateness: Millis,
+    pub(crate) lateness: Millis,
 }
 
 impl Plan {
-    pub fn new(rng: &mut Rng) -> Self {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
         let calm = START + rng.between(10_000..=150_000);
         let tenants = rng.count(1..=4);
         let webhooks = (1..=rng.count(1..=7))
@@ -84,7 +84,7 @@ impl Plan {
 }
 
 /// Small numbers, so that every limit is met all the time.
-pub fn settings(rng: &mut Rng) -> Settings {
+pub(crate) fn settings(rng: &mut Rng) -> Settings {
     let schedule: &[u64] = if rng.percent(85) { &[1, 2, 4, 8, 16] } else { &[3, 0, 40] };
     let max_age = if rng.percent(65) { 86_400 } else { rng.between(5..=90) };
     Settings {
@@ -101,7 +101,7 @@ pub fn settings(rng: &mut Rng) -> Settings {
     }
 }
 
-pub fn lane_settings(rng: &mut Rng, tenant: TenantNo) -> LaneSettings {
+pub(crate) fn lane_settings(rng: &mut Rng, tenant: TenantNo) -> LaneSettings {
     LaneSettings {
         tenant,
         enabled: rng.percent(85),

@@ -5,10 +5,10 @@ use senderz_gateway::{clock::Millis, delivery::Outcome, engine::Blame};
 use crate::rng::Rng;
 
 /// How long an attempt may take.
-pub const TIMEOUT: Millis = 15_000;
+pub(crate) const TIMEOUT: Millis = 15_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
+pub(crate) enum Mood {
     Healthy,
     /// Answers 500.
     Failing,
@@ -36,14 +36,14 @@ const MOODS: [Mood; 7] = [
 
 /// How an attempt will end.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer {
-    pub after: Millis,
-    pub outcome: Outcome,
-    pub blame: Blame,
+pub(crate) struct Answer {
+    pub(crate) after: Millis,
+    pub(crate) outcome: Outcome,
+    pub(crate) blame: Blame,
 }
 
 #[derive(Debug)]
-pub struct Receiver {
+pub(crate) struct Receiver {
     /// Each with the time until which it lasts; healthy after the last one.
     moods: Vec<(Millis, Mood)>,
     slowest: Millis,
@@ -51,7 +51,7 @@ pub struct Receiver {
 
 impl Receiver {
     /// Moods until `end`.
-    pub fn new(rng: &mut Rng, start: Millis, end: Millis) -> Self {
+    pub(crate) fn new(rng: &mut Rng, start: Millis, end: Millis) -> Self {
         let mut moods = Vec::new();
         let mut until = start;
         while until < end {
@@ -62,7 +62,7 @@ impl Receiver {
         Self { moods, slowest: rng.pick(&[0, 5, 200, 3_000]) }
     }
 
-    pub fn answer(&self, rng: &mut Rng, now: Millis) -> Answer {
+    pub(crate) fn answer(&self, rng: &mut Rng, now: Millis) -> Answer {
         let mood = self.moods.iter().find(|(until, _)| now < *until);
         let mut mood = mood.map_or(Mood::Healthy, |(_, mood)| *mood);
         if mood == Mood::Mixed {

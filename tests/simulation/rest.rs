@@ -14,7 +14,7 @@ use crate::{
 
 impl Oracle {
     /// `wake` is when the engine wants to be called again at the latest.
-    pub fn rests(&self, now: Millis, wake: Option<Millis>) {
+    pub(crate) fn rests(&self, now: Millis, wake: Option<Millis>) {
         for (webhook, lane) in &self.lanes {
             let scheduled = lane.dues.range((now + 1, senderz_gateway::id::Place::MIN)..).next();
             if let Some((due, place)) = scheduled {
@@ -49,13 +49,7 @@ impl Oracle {
     }
 
     /// Of those that are due, the oldest need not be first; but when all are too old, the first is.
-    fn expires_in_time(
-        &self,
-        now: Millis,
-        wake: Option<Millis>,
-        webhook: WebhookNo,
-        lane: &Lane,
-    ) {
+    fn expires_in_time(&self, now: Millis, wake: Option<Millis>, webhook: WebhookNo, lane: &Lane) {
         if lane.removed {
             return;
         }
@@ -71,7 +65,7 @@ impl Oracle {
     }
 
     /// `spilled` is not known here, but together with `pending` it is.
-    pub fn counts(&self, now: Millis, gauges: &Gauges) {
+    pub(crate) fn counts(&self, now: Millis, gauges: &Gauges) {
         let fresh: usize = self.lanes.values().map(|lane| lane.fresh.len()).sum();
         let retrying: usize = self.lanes.values().map(|lane| lane.retries.len()).sum();
         assert_eq!(gauges.pending + gauges.spilled, fresh as u64, "{gauges:?}: pending, spilled");

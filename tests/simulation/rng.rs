@@ -3,16 +3,16 @@
 use std::ops::RangeInclusive;
 
 #[derive(Debug)]
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
     /// Neighbouring seeds give unrelated runs.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Self(seed);
         Self(rng.next() ^ seed.rotate_left(32))
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,20 +20,20 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    pub fn between(&mut self, range: RangeInclusive<u64>) -> u64 {
+    pub(crate) fn between(&mut self, range: RangeInclusive<u64>) -> u64 {
         range.start() + self.next() % (range.end() - range.start() + 1)
     }
 
     /// As `between`, for small numbers.
-    pub fn count(&mut self, range: RangeInclusive<u32>) -> u32 {
+    pub(crate) fn count(&mut self, range: RangeInclusive<u32>) -> u32 {
         self.between(u64::from(*range.start())..=u64::from(*range.end())) as u32
     }
 
-    pub fn percent(&mut self, chance: u64) -> bool {
+    pub(crate) fn percent(&mut self, chance: u64) -> bool {
         self.next() % 100 < chance
     }
 
-    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[(self.next() % from.len() as u64) as usize].clone()
     }
 }

@@ -28,15 +28,15 @@ const WANTED: [&str; 16] = [
 ];
 
 #[derive(Debug, Default)]
-pub struct Tally(BTreeMap<&'static str, u64>);
+pub(crate) struct Tally(BTreeMap<&'static str, u64>);
 
 impl Tally {
-    pub fn note(&mut self, what: &'static str) {
+    pub(crate) fn note(&mut self, what: &'static str) {
         debug_assert!(WANTED.contains(&what), "{what} is not in the list");
         *self.0.entry(what).or_default() += 1;
     }
 
-    pub fn effect(&mut self, effect: &Effect) {
+    pub(crate) fn effect(&mut self, effect: &Effect) {
         self.note(match effect {
             Effect::Send { .. } => "attempts",
             Effect::Refill { .. } => "refill",
@@ -56,14 +56,14 @@ impl Tally {
         });
     }
 
-    pub fn add(&mut self, other: &Tally) {
+    pub(crate) fn add(&mut self, other: &Tally) {
         for (what, count) in &other.0 {
             *self.0.entry(what).or_default() += count;
         }
     }
 
     /// Each with how often it was met.
-    pub fn met(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn met(&self) -> impl Iterator<Item = (&'static str, u64)> {
         WANTED.into_iter().map(|what| (what, self.0.get(what).copied().unwrap_or(0)))
     }
 }

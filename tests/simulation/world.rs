@@ -27,7 +27,7 @@ const QUIET: Millis = 600_000;
 /// Steps after which a run counts as endless.
 const STEPS: usize = 100_000;
 
-pub struct World {
+pub(crate) struct World {
     rng: Rng,
     now: Millis,
     /// What the wall clock is ahead of the engine's.
@@ -47,10 +47,10 @@ pub struct World {
     /// At the last rest.
     spilled: u64,
     effects: Vec<Effect>,
-    pub tally: Tally,
+    pub(crate) tally: Tally,
     /// Every effect, where somebody wants to compare or read.
-    pub trace: Option<Vec<(Millis, Effect)>>,
-    pub is_shown: bool,
+    pub(crate) trace: Option<Vec<(Millis, Effect)>>,
+    pub(crate) is_shown: bool,
 }
 
 struct Webhook {
@@ -68,7 +68,7 @@ enum Happening {
 
 impl World {
     /// Runs a seed from its first burst until everything has ended.
-    pub fn run(seed: u64, traced: bool, is_shown: bool) -> Self {
+    pub(crate) fn run(seed: u64, traced: bool, is_shown: bool) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng);
         if is_shown {
@@ -90,9 +90,10 @@ impl World {
     }
 
     fn new(plan: Plan, rng: Rng) -> Self {
-        let webhooks = plan.webhooks.into_iter().map(|(no, settings, receiver)| {
-            (no, Webhook { settings, removed: false, receiver })
-        });
+        let webhooks = plan
+            .webhooks
+            .into_iter()
+            .map(|(no, settings, receiver)| (no, Webhook { settings, removed: false, receiver }));
         let mut world = Self {
             rng,
             now: START,
