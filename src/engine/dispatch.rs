@@ -78,8 +78,9 @@ impl Engine {
         if due.retry.replayed {
             return due.due;
         }
-        // A place before all marks is older than any age that matters.
-        self.ages.of(due.retry.place).unwrap_or(0)
+        // A place before all marks is older than any age that matters. A mark may be too young where
+        // the wall clock was ahead; but nothing is accepted after it is due.
+        self.ages.of(due.retry.place).unwrap_or(0).min(due.due)
     }
 
     fn is_expired(&self, now: Millis, due: &Due) -> bool {

@@ -372,6 +372,14 @@ impl Engine {
     fn fire_timers(&mut self, now: Millis, effects: &mut Vec<Effect>) -> bool {
         let mut fired = std::mem::take(&mut self.fired);
         let more = self.wheel.poll(now, TIMERS_PER_STEP, &mut fired);
+        // First of all, lest what follows cancels a timer that has fired and whose id names another.
+        for (_, timer) in &fired {
+            match *timer {
+                Timer::Retry { .. } => {}
+                Timer::Rate { lane } => self.lanes[lane as usize].rate_timer = None,
+                Timer::Expiry { lane } => self.lanes[lane as usize].expiry_timer = None,
+            }
+        }
         for (due, timer) in fired.drain(..) {
             match timer {
                 Timer::Retry { place, lane: no, attempts, round } => {
@@ -387,14 +395,8 @@ impl Engine {
                         self.watch_age(no);
                     }
                 }
-                Timer::Rate { lane: no } => {
-                    self.lanes[no as usize].rate_timer = None;
-                    self.enter_ring(no);
-                }
-                Timer::Expiry { lane: no } => {
-                    self.lanes[no as usize].expiry_timer = None;
-                    self.expire(now, no, effects);
-                }
+                Timer::Rate { lane } => self.enter_ring(lane),
+                Timer::Expiry { lane } => self.expire(now, lane, effects),
             }
         }
         self.fired = fired;
