@@ -40,6 +40,7 @@ impl Engine {
 
     /// The lane's next delivery that is not too old: due ones first.
     fn send_one(&mut self, now: Millis, no: LaneNo, effects: &mut Vec<Effect>) {
+        let dues = self.lanes[no as usize].due.len();
         while self.decisions > 0 {
             let lane = &mut self.lanes[no as usize];
             let (retry, due) = if let Some(due) = lane.pop_due() {
@@ -49,7 +50,7 @@ impl Engine {
                 self.pending -= 1;
                 (Retry { place, attempts: 0, round: 0, replayed: false }, now)
             } else {
-                return;
+                break;
             };
             let key = DeliveryKey { place: retry.place, webhook: self.lanes[no as usize].webhook };
             if self.is_expired(now, &Due { retry, due }) {
@@ -64,7 +65,11 @@ impl Engine {
             let ticket = Ticket(self.flights.insert(flight) as u32);
             let number = retry.attempts.saturating_add(1);
             effects.push(Effect::Send { ticket, key, number, due });
-            return;
+            break;
+        }
+        if self.lanes[no as usize].due.len() != dues {
+            // Of those that are due, the next may be older than the one before.
+            self.watch_age(no);
         }
     }
 
@@ -73,8 +78,9 @@ impl Engine {
         if due.retry.replayed {
             return due.due;
         }
-        // A place before all marks is older than any age that matters.
-        self.ages.of(due.retry.place).unwrap_or(0)
+        // A place before all marks is older than any age that matters. A mark may be too young where
+        // the wall clock was ahead; but nothing is accepted after it is due.
+        self.ages.of(due.retry.place).unwrap_or(0).min(due.due)
     }
 
     fn is_expired(&self, now: Millis, due: &Due) -> bool {
@@ -85,7 +91,7 @@ impl Engine {
     /// Makes sure that a timer watches the age of what waits.
     pub(super) fn watch_age(&mut self, no: LaneNo) {
         let lane = &self.lanes[no as usize];
-        if lane.expiry_timer.is_some() || lane.removed {
+        if lane.removed {
             return;
         }
         let fresh = lane.fresh.front().map(|place| self.ages.of(*place).unwrap_or(0));
@@ -93,8 +99,14 @@ impl Engine {
         let Some(oldest) = fresh.into_iter().chain(due).min() else { return };
         let max_age = self.settings.max_age.as_millis() as Millis;
         let at = oldest.saturating_add(max_age + AGE_GRAIN);
+        if let Some((set_to, timer)) = lane.expiry_timer {
+            if set_to <= at {
+                return;
+            }
+            self.wheel.cancel(timer);
+        }
         let timer = self.wheel.insert(at, Timer::Expiry { lane: no });
-        self.lanes[no as usize].expiry_timer = Some(timer);
+        self.lanes[no as usize].expiry_timer = Some((at, timer));
     }
 
     /// Ends what has waited too long, as far as this step's decisions go.
@@ -133,6 +145,8 @@ impl Engine {
         if self.forget_waiting(no, key.place) {
             record_decision(effects, key, Verdict::Canceled(CancelReason::Requested));
             self.ask_for_refill(no, effects);
+            self.watch_age(no);
+            self.release(no);
             return;
         }
         let under_way = self.flights.iter_mut().map(|(_, flight)| flight);
@@ -165,6 +179,7 @@ impl Engine {
         let under_way = self.flights.iter().any(|(_, f)| f.lane == no && f.retry.place == place);
         if let Some(spill) = lane.spill.as_mut().filter(|_| !under_way)
             && (spill.next..=spill.last).contains(&place)
+            && !self.told.passed_over(place)
             && spill.skip.insert(place)
         {
             spill.count = spill.count.saturating_sub(1);
@@ -186,14 +201,20 @@ impl Engine {
         }
     }
 
-    pub(super) fn refilled(&mut self, webhook: WebhookNo, places: &[Place], next: Option<Place>) {
+    pub(super) fn refilled(
+        &mut self,
+        webhook: WebhookNo,
+        places: &[Place],
+        next: Option<Place>,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(&no) = self.index.get(&webhook) else { return };
         let lane = &mut self.lanes[no as usize];
         let Some(spill) = &mut lane.spill else { return };
         let Some(until) = spill.asked.take() else { return };
         let mut taken = 0;
         for place in places {
-            if !spill.skip.remove(place) {
+            if !spill.skip.remove(place) && !self.told.passed_over(*place) {
                 lane.fresh.push_back(*place);
                 taken += 1;
             }
@@ -208,6 +229,7 @@ impl Engine {
         self.spilled = self.spilled.saturating_sub(was - spill.count);
         if spill.next > spill.last {
             lane.spill = None;
+            self.spilled_lanes -= 1;
         } else {
             let from = spill.next;
             spill.skip.retain(|place| *place >= from);
@@ -215,6 +237,8 @@ impl Engine {
         if lane.removed {
             self.removing.push_back(no);
         } else {
+            // An answer may be empty, or hold only what does not wait: then nothing else would ask.
+            self.ask_for_refill(no, effects);
             self.enter_ring(no);
             self.watch_age(no);
         }
@@ -259,7 +283,8 @@ impl Engine {
             return;
         }
         let lane = self.lanes.remove(no as usize);
-        for timer in [lane.rate_timer, lane.expiry_timer].into_iter().flatten() {
+        let expiry_timer = lane.expiry_timer.map(|(_, timer)| timer);
+        for timer in [lane.rate_timer, expiry_timer].into_iter().flatten() {
             self.wheel.cancel(timer);
         }
         self.index.remove(&lane.webhook);

@@ -36,8 +36,8 @@ pub(super) struct Lane {
     pub(super) rate: Option<Rate>,
     /// Set while the rate limit keeps the lane out of the ring.
     pub(super) rate_timer: Option<TimerId>,
-    /// Set while anything waits: when the oldest is too old.
-    pub(super) expiry_timer: Option<TimerId>,
+    /// Set while anything waits: when the first of it is too old.
+    pub(super) expiry_timer: Option<(Millis, TimerId)>,
     /// Whether it stands in its tenant's ring.
     pub(super) in_ring: bool,
     /// The webhook was deleted; what waits is being canceled.

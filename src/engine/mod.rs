@@ -3,7 +3,6 @@
 //! Pure: no async, no I/O, no clock, no thread, no randomness; time and seed are arguments.
 //! `step(now, inputs) → effects`, with two closed enums. A shard's shell feeds it and carries the
 //! effects out; a seeded simulation drives it with no network.
-
 //!
 //! Invariants: a delivery ends once, with exactly one settling record; a ticket is alive from its
 //! `Send` to its `Finished`; no cap is ever exceeded; a lane's first attempts start in the order in
@@ -20,6 +19,9 @@ mod lane;
 mod rate;
 pub mod router;
 mod step;
+#[cfg(test)]
+mod tests;
+mod told;
 mod wheel;
 
 use std::time::Duration;

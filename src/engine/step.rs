@@ -11,6 +11,7 @@ use super::{
     fairness::{Fairness, LaneNo},
     lane::{Due, Lane, Retry, Spill},
     rate::Rate,
+    told::Told,
     wheel::Wheel,
 };
 use crate::{
@@ -25,6 +26,8 @@ pub(super) const DECISIONS_PER_STEP: usize = 1000;
 const TIMERS_PER_STEP: usize = 10_000;
 /// How long an attempt that failed by our own fault waits before it is made again.
 pub(super) const OWN_FAULT_PAUSE: Millis = 1000;
+/// Ages are kept by the second.
+const MARK: Millis = 1000;
 /// Accepted-at marks are kept this long beyond the oldest age that matters.
 const AGE_SLACK: Millis = 3_600_000;
 
@@ -39,6 +42,9 @@ pub struct Engine {
     pub(super) wheel: Wheel<Timer>,
     pub(super) flights: Slab<Flight>,
     pub(super) ages: Ages,
+    pub(super) told: Told,
+    /// Lanes that have spilled.
+    pub(super) spilled_lanes: usize,
     /// Removed lanes that still hold something to cancel.
     pub(super) removing: VecDeque<LaneNo>,
     /// Places in all `fresh` queues.
@@ -113,6 +119,8 @@ impl Engine {
             wheel: Wheel::new(0),
             flights: Slab::new(),
             ages: Ages::default(),
+            told: Told::default(),
+            spilled_lanes: 0,
             removing: VecDeque::new(),
             pending: 0,
             spilled: 0,
@@ -137,6 +145,9 @@ impl Engine {
         }
         let more_timers = self.fire_timers(now, effects);
         self.cancel_removed(effects);
+        if self.spilled_lanes == 0 {
+            self.told.forget();
+        }
         if !self.draining {
             self.hand_out_slots(now, effects);
         }
@@ -148,18 +159,16 @@ impl Engine {
         match input {
             Input::WebhookSet { webhook, settings } => self.set(now, webhook, settings),
             Input::WebhookRemoved { webhook } => self.remove(webhook),
-            Input::Accepted { key, accepted_at } => self.accept(key, accepted_at, effects),
+            Input::Accepted { key, accepted_at } => self.accept(now, key, accepted_at, effects),
             Input::Resumed { key, began, attempts, round_attempts, due } => {
+                self.told.note(key.place);
                 let round = u8::try_from(round_attempts).unwrap_or(u8::MAX);
-                // A delivery without a replay has made all its attempts in its only round.
-                let replayed = round_attempts == 0 || attempts != round_attempts;
-                if !replayed {
-                    self.ages.note(key.place, began);
-                }
+                let replayed = self.may_be_replayed(key.place, began, attempts, round_attempts);
                 let retry = Retry { place: key.place, attempts, round, replayed };
                 self.resume(key.webhook, retry, due, effects);
             }
             Input::AlreadySettled { key } => {
+                self.told.note(key.place);
                 if let Some(&lane) = self.index.get(&key.webhook) {
                     self.lanes[lane as usize].skip(key.place);
                 }
@@ -172,7 +181,9 @@ impl Engine {
                 self.resume(key.webhook, retry, now, effects);
             }
             Input::Cancel { key } => self.cancel(key, effects),
-            Input::Refilled { webhook, places, next } => self.refilled(webhook, &places, next),
+            Input::Refilled { webhook, places, next } => {
+                self.refilled(webhook, &places, next, effects);
+            }
             Input::SettingsChanged(settings) => self.change_settings(*settings),
             Input::Drain => self.draining = true,
         }
@@ -208,8 +219,16 @@ impl Engine {
         }
     }
 
-    fn accept(&mut self, key: DeliveryKey, accepted_at: Millis, effects: &mut Vec<Effect>) {
-        self.ages.note(key.place, accepted_at);
+    fn accept(
+        &mut self,
+        now: Millis,
+        key: DeliveryKey,
+        accepted_at: Millis,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.told.note(key.place);
+        // The wall clock that stamped it may be ahead of ours: it is not younger than now.
+        self.ages.note(key.place, accepted_at.min(now));
         let Some(no) = self.live(key.webhook) else {
             return record_decision(effects, key, Verdict::Canceled(CancelReason::WebhookDeleted));
         };
@@ -218,15 +237,29 @@ impl Engine {
         if let Some(spill) = &mut lane.spill {
             spill.push(key.place);
             self.spilled += 1;
-        } else if full && lane.fresh.len() >= self.settings.lane_window {
+        } else if full && lane.fresh.len() >= self.settings.lane_window.max(1) {
             lane.spill = Some(Box::new(Spill::new(key.place)));
             self.spilled += 1;
+            self.spilled_lanes += 1;
         } else {
+            let is_first = lane.fresh.is_empty();
             lane.fresh.push_back(key.place);
             self.pending += 1;
             self.enter_ring(no);
+            // Whoever comes behind others is younger.
+            if is_first {
+                self.watch_age(no);
+            }
         }
-        self.watch_age(no);
+    }
+
+    /// Whether a resumed delivery's age counts from when it is due. It does after a replay; and also
+    /// where that cannot be told: as many attempts in this round as in all, but the round began
+    /// later than the marks say that the event was accepted. Then its `began` must not become a
+    /// mark, or what was accepted after it would count as younger than it is.
+    fn may_be_replayed(&self, place: Place, began: Millis, attempts: u16, in_round: u16) -> bool {
+        let is_known = || self.ages.of(place).is_some_and(|second| began < second + MARK);
+        in_round == 0 || attempts != in_round || !is_known()
     }
 
     /// A delivery with a past: it waits in the wheel until it is due.
@@ -339,6 +372,14 @@ impl Engine {
     fn fire_timers(&mut self, now: Millis, effects: &mut Vec<Effect>) -> bool {
         let mut fired = std::mem::take(&mut self.fired);
         let more = self.wheel.poll(now, TIMERS_PER_STEP, &mut fired);
+        // First of all, lest what follows cancels a timer that has fired and whose id names another.
+        for (_, timer) in &fired {
+            match *timer {
+                Timer::Retry { .. } => {}
+                Timer::Rate { lane } => self.lanes[lane as usize].rate_timer = None,
+                Timer::Expiry { lane } => self.lanes[lane as usize].expiry_timer = None,
+            }
+        }
         for (due, timer) in fired.drain(..) {
             match timer {
                 Timer::Retry { place, lane: no, attempts, round } => {
@@ -354,14 +395,8 @@ impl Engine {
                         self.watch_age(no);
                     }
                 }
-                Timer::Rate { lane: no } => {
-                    self.lanes[no as usize].rate_timer = None;
-                    self.enter_ring(no);
-                }
-                Timer::Expiry { lane: no } => {
-                    self.lanes[no as usize].expiry_timer = None;
-                    self.expire(now, no, effects);
-                }
+                Timer::Rate { lane } => self.enter_ring(lane),
+                Timer::Expiry { lane } => self.expire(now, lane, effects),
             }
         }
         self.fired = fired;
@@ -371,11 +406,12 @@ impl Engine {
     fn change_settings(&mut self, settings: Settings) {
         self.fairness.set_share(share(&settings));
         self.settings = settings;
-        let lanes: Vec<LaneNo> = self.index.values().copied().collect();
+        // In the order of the table, so that the same inputs have the same effects.
+        let lanes: Vec<LaneNo> = self.lanes.iter().map(|(no, _)| no as LaneNo).collect();
         for no in lanes {
             let lane = &mut self.lanes[no as usize];
             lane.breaker.resize(lane.whole_cap(&self.settings));
-            if let Some(timer) = lane.expiry_timer.take() {
+            if let Some((_, timer)) = lane.expiry_timer.take() {
                 self.wheel.cancel(timer);
             }
             self.watch_age(no);

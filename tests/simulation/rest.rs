@@ -1,0 +1,91 @@
+//! What must be true when an engine rests: nothing that could be done is left undone, it has asked
+//! to be woken in time for what comes next, and its gauges count what there is.
+
+use senderz_gateway::{
+    clock::Millis,
+    engine::{BreakerState, Gauges},
+    id::WebhookNo,
+};
+
+use crate::{
+    lane::Lane,
+    oracle::{AGE_GRAIN, Oracle},
+};
+
+impl Oracle {
+    /// `wake` is when the engine wants to be called again at the latest.
+    pub(crate) fn rests(&self, now: Millis, wake: Option<Millis>) {
+        for (webhook, lane) in &self.lanes {
+            let scheduled = lane.dues.range((now + 1, senderz_gateway::id::Place::MIN)..).next();
+            if let Some((due, place)) = scheduled {
+                wakes_by(wake, *due, || format!("{place:?} for {webhook:?} is due"));
+            }
+            self.expires_in_time(now, wake, *webhook, lane);
+            if !self.draining {
+                self.leaves_no_slot_free(now, wake, *webhook, lane);
+            }
+        }
+    }
+
+    /// The breaker makes slots fewer, down to one; it never keeps a delivery from a free one.
+    fn leaves_no_slot_free(
+        &self,
+        now: Millis,
+        wake: Option<Millis>,
+        webhook: WebhookNo,
+        lane: &Lane,
+    ) {
+        let could_go = self.shard_has_slot()
+            && self.tenant_has_slot(lane.settings.tenant)
+            && lane.has_slot()
+            && lane.is_ready(now);
+        if !could_go {
+            return;
+        }
+        let free_at = lane.free_at();
+        let limited = lane.settings.rate_limit.is_some() && free_at > now;
+        assert!(limited, "{webhook:?} could go at {now} and does not: {lane:?}");
+        wakes_by(wake, free_at, || format!("the rate limit of {webhook:?} allows another"));
+    }
+
+    /// Of those that are due, the oldest need not be first; but when all are too old, the first is.
+    fn expires_in_time(&self, now: Millis, wake: Option<Millis>, webhook: WebhookNo, lane: &Lane) {
+        if lane.removed {
+            return;
+        }
+        let too_old = self.max_age() + AGE_GRAIN;
+        let fresh = lane.fresh.first_key_value().filter(|_| !lane.asked);
+        let fresh = fresh.map(|(_, accepted)| accepted + too_old);
+        let due = lane.dues.iter().take_while(|(due, _)| *due <= now);
+        let due = due.map(|(due, place)| lane.retries[place].base.latest(*due) + too_old).max();
+        for at in [fresh, due].into_iter().flatten() {
+            assert!(at > now, "{webhook:?} keeps what is {} ms too old: {lane:?}", now - at);
+            wakes_by(wake, at, || format!("what waits for {webhook:?} expires"));
+        }
+    }
+
+    /// `spilled` is not known here, but together with `pending` it is.
+    pub(crate) fn counts(&self, now: Millis, gauges: &Gauges) {
+        let fresh: usize = self.lanes.values().map(|lane| lane.fresh.len()).sum();
+        let retrying: usize = self.lanes.values().map(|lane| lane.retries.len()).sum();
+        assert_eq!(gauges.pending + gauges.spilled, fresh as u64, "{gauges:?}: pending, spilled");
+        assert_eq!(gauges.retrying, retrying as u64, "retrying");
+        assert_eq!(gauges.in_flight, self.flights.len() as u64, "in flight");
+        if self.lanes.values().all(|lane| !lane.removed) {
+            assert_eq!(gauges.breakers_open, self.breakers(BreakerState::Open), "open");
+            let half_open = self.breakers(BreakerState::HalfOpen);
+            assert_eq!(gauges.breakers_half_open, half_open, "half open");
+        }
+        let in_memory = self.most_queued + self.lanes.len() * 2 * self.widest_window;
+        assert!(gauges.pending <= in_memory as u64, "{gauges:?}: {in_memory} fit in memory");
+        let firsts = self.lanes.values().filter_map(|lane| lane.fresh.first_key_value());
+        if let Some(oldest) = firsts.map(|(_, accepted)| *accepted).min() {
+            let told = gauges.oldest_accepted_at;
+            assert!(told.is_some_and(|told| told <= oldest && told <= now), "{told:?}, {oldest}");
+        }
+    }
+}
+
+fn wakes_by(wake: Option<Millis>, at: Millis, why: impl Fn() -> String) {
+    assert!(wake.is_some_and(|wake| wake <= at), "wakes at {wake:?}, but {} at {at}", why());
+}
