@@ -25,7 +25,7 @@ use std::{
 
 use crate::{tally::Tally, world::World};
 
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 5_000;
 
 #[test]
 fn every_delivery_ends_once_and_no_rule_is_broken_on_the_way() {

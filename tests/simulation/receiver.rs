@@ -55,8 +55,10 @@ impl Receiver {
         let mut moods = Vec::new();
         let mut until = start;
         while until < end {
-            until += rng.between(2_000..=60_000);
             let mood = if rng.percent(35) { Mood::Healthy } else { rng.pick(&MOODS) };
+            // Own faults do not count, so they are repeated every second: a short while will do.
+            let longest = if mood == Mood::Starved { 5_000 } else { 60_000 };
+            until += rng.between(2_000..=longest);
             moods.push((until.min(end), mood));
         }
         Self { moods, slowest: rng.pick(&[0, 5, 200, 3_000]) }
