@@ -4,7 +4,7 @@
 use senderz_gateway::{
     clock::Millis,
     engine::{BreakerState, Gauges},
-    id::WebhookNo,
+    id::{Place, WebhookNo},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ impl Oracle {
     /// `wake` is when the engine wants to be called again at the latest.
     pub(crate) fn rests(&self, now: Millis, wake: Option<Millis>) {
         for (webhook, lane) in &self.lanes {
-            let scheduled = lane.dues.range((now + 1, senderz_gateway::id::Place::MIN)..).next();
+            let scheduled = lane.dues.range((now + 1, Place::MIN)..).next();
             if let Some((due, place)) = scheduled {
                 wakes_by(wake, *due, || format!("{place:?} for {webhook:?} is due"));
             }
