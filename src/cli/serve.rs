@@ -21,7 +21,10 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
         .thread_name("api")
         .build()
         .context("cannot start the runtime")?;
-    match runtime.block_on(app::serve(config, sources)) {
+    let ended = runtime.block_on(app::serve(config, sources));
+    // Forced or failed, it must not wait for threads that wait for customers.
+    runtime.shutdown_background();
+    match ended {
         Ok(app::Exit::Drained) => Ok(Exit::Ok),
         Ok(app::Exit::Forced) => Ok(Exit::Forced),
         Ok(app::Exit::Failed) => Ok(Exit::Failure),

@@ -1,0 +1,180 @@
+//! How the real binary starts, refuses to start, reloads and stops.
+
+mod support;
+
+use std::{
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use support::{
+    eventually,
+    gateway::Gateway,
+    now, payload,
+    receiver::{Answer, Receiver},
+};
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
+}
+
+/// Starts a gateway that is expected to give up at once.
+fn refused(data_dir: &Path, env: &[(&str, &str)]) -> (i32, String) {
+    said(Gateway::command(data_dir, env).output().expect("the binary was built with the tests"))
+}
+
+fn said(output: Output) -> (i32, String) {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().unwrap_or(-1), text)
+}
+
+#[test]
+fn a_data_directory_in_use_is_refused_with_a_sentence() {
+    let dir = directory();
+    let gateway = Gateway::start(dir.path(), &[]);
+    let (code, text) = refused(dir.path(), &[]);
+    assert_eq!(code, 69, "{text}");
+    assert!(text.contains("in use by another process"), "{text}");
+    assert!(text.contains("set another data_dir"), "{text}");
+    // Killed, it holds the lock no longer.
+    gateway.kill();
+    assert_eq!(Gateway::start(dir.path(), &[]).stop(), 0);
+}
+
+#[test]
+fn a_data_directory_of_a_newer_version_is_refused_with_a_sentence() {
+    let dir = directory();
+    assert_eq!(Gateway::start(dir.path(), &[]).stop(), 0);
+    std::fs::write(dir.path().join("format"), "999\n").expect("ours");
+    let (code, text) = refused(dir.path(), &[]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("written by a newer version (format 999"), "{text}");
+}
+
+#[test]
+fn a_read_only_data_directory_is_refused_with_a_sentence() {
+    // Where nobody may look, too: root may write anywhere, so the gateway runs as another user.
+    let scratch = tempfile::tempdir().expect("a directory");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(scratch.path(), open).expect("ours");
+    let binary = scratch.path().join("gateway");
+    std::fs::copy(env!("CARGO_BIN_EXE_senderz-gateway"), &binary).expect("room for a copy");
+    let data_dir = scratch.path().join("data");
+    std::fs::create_dir(&data_dir).expect("ours");
+    let closed = std::fs::Permissions::from_mode(0o555);
+    std::fs::set_permissions(&data_dir, closed).expect("ours");
+
+    let template = Gateway::command(&data_dir, &[]);
+    let mut command = std::process::Command::new(&binary);
+    command.arg("serve").stdin(Stdio::null());
+    for (name, value) in template.get_envs() {
+        command.env(name, value.expect("only set, never removed"));
+    }
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let (code, text) = said(command.output().expect("the copy runs"));
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("writable by this user"), "{text}");
+}
+
+#[test]
+fn a_taken_port_is_refused_with_a_sentence() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    for variable in ["SENDERZ_SERVER__LISTEN", "SENDERZ_OPS__LISTEN"] {
+        let dir = directory();
+        let (code, text) = refused(dir.path(), &[(variable, &address)]);
+        assert_eq!(code, 69, "{text}");
+        assert!(text.contains(&address), "{text}");
+    }
+}
+
+#[test]
+fn three_mistakes_in_the_configuration_are_reported_together() {
+    let dir = directory();
+    let file = dir.path().join("config.toml");
+    let text =
+        "[delivery]\ntimeout = \"soon\"\n[retry]\nshedule = [\"1s\"]\n[pool]\nmax_age = \"0s\"\n";
+    std::fs::write(&file, text).expect("ours");
+    let file = file.to_str().expect("UTF-8");
+    let (code, text) = refused(dir.path(), &[("SENDERZ_CONFIG", file)]);
+    assert_eq!(code, 78, "{text}");
+    for expected in ["delivery.timeout", "retry.shedule", "schedule", "pool.max_age"] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+}
+
+#[test]
+fn a_reload_takes_effect_or_changes_nothing() {
+    let dir = directory();
+    let file = dir.path().join("config.toml");
+    let write = |text: &str| std::fs::write(&file, text).expect("ours");
+    write("[retry]\nschedule = [\"60s\"]\n");
+    let receiver = Receiver::start(|_| Answer::Status(500));
+    let config = file.to_str().expect("UTF-8");
+    let gateway = Gateway::start(&dir.path().join("data"), &[("SENDERZ_CONFIG", config)]);
+    gateway.tenant("acme");
+    gateway.webhook("acme", &receiver.url());
+    let attempts =
+        |id: &str| receiver.requests().iter().filter(|r| r.header("webhook-id") == id).count();
+
+    // A file with a mistake, and one with a key that needs a restart, change nothing.
+    for bad in
+        ["[retry]\nschedule = \"often\"\n", "[retry]\nschedule = [\"1s\"]\n[limits]\npage = 7\n"]
+    {
+        write(bad);
+        gateway.signal("-HUP");
+        let probe = gateway.event("acme", &payload("message.sent", "msg_bad"));
+        eventually("its first attempt", Duration::from_secs(5), || {
+            (attempts(&probe) == 1).then_some(())
+        });
+        // The old schedule holds: no second attempt in twice the time of the refused one.
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(attempts(&probe), 1, "after {bad}");
+    }
+
+    write("[retry]\nschedule = [\"300ms\"]\n");
+    gateway.signal("-HUP");
+    eventually("the new schedule holds", Duration::from_secs(10), || {
+        let probe = gateway.event("acme", &payload("message.sent", "msg_good"));
+        let first = now();
+        while first.elapsed() < Duration::from_millis(900) {
+            if attempts(&probe) == 2 {
+                return Some(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    });
+    assert_eq!(gateway.stop(), 0);
+}
+
+#[test]
+fn a_second_signal_forces_the_stop_and_nothing_is_lost() {
+    let dir = directory();
+    let receiver = Receiver::start(|_| Answer::Hang);
+    let mut gateway = Gateway::start(dir.path(), &[]);
+    gateway.tenant("acme");
+    gateway.webhook("acme", &receiver.url());
+    let event = gateway.event("acme", &payload("message.sent", "msg_1"));
+    eventually("the attempt is under way", Duration::from_secs(5), || {
+        (receiver.count() == 1).then_some(())
+    });
+    gateway.signal("-TERM");
+    // Longer than signals that count as one, shorter than the attempt.
+    std::thread::sleep(Duration::from_millis(500));
+    gateway.signal("-TERM");
+    let forced = now();
+    assert_eq!(gateway.wait(), 3);
+    assert!(forced.elapsed() < Duration::from_secs(3), "it waited for the attempt");
+
+    let gateway = Gateway::start(dir.path(), &[]);
+    let again = eventually("the attempt is made again", Duration::from_secs(5), || {
+        receiver.requests().into_iter().nth(1)
+    });
+    assert_eq!(again.header("webhook-id"), event);
+    gateway.kill();
+}
