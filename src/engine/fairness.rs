@@ -129,6 +129,17 @@ mod tests {
     }
 
     #[test]
+    fn the_lanes_of_a_tenant_take_turns() {
+        let mut fairness = Fairness::new(1000);
+        let tenant = fairness.tenant(TenantNo(1));
+        let owners = HashMap::from([(3, tenant), (4, tenant), (5, tenant)]);
+        for lane in [3, 4, 5] {
+            fairness.enter(tenant, lane);
+        }
+        assert_eq!(go(&mut fairness, &owners, 7), [3, 4, 5, 3, 4, 5, 3]);
+    }
+
+    #[test]
     fn a_tenant_at_its_share_waits_until_one_of_its_attempts_ends() {
         let mut fairness = Fairness::new(3);
         let tenant = fairness.tenant(TenantNo(1));

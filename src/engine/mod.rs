@@ -88,7 +88,8 @@ pub enum Input {
     /// at `began`.
     Resumed { key: DeliveryKey, began: Millis, attempts: u16, round_attempts: u16, due: Millis },
     /// Recovery only, in place order among `Accepted`: the attempt log has settled this delivery;
-    /// a lane that spills must not read it back.
+    /// a lane that spills must not read it back. (Nor does it read back what lies in a block of
+    /// which nothing was told, while something was told of blocks on both sides of it.)
     AlreadySettled { key: DeliveryKey },
     /// An attempt ended.
     Finished { ticket: Ticket, outcome: Outcome, blame: Blame },
@@ -98,7 +99,8 @@ pub enum Input {
     /// without success. An unknown one is ignored.
     Cancel { key: DeliveryKey },
     /// The answer to `Effect::Refill`: the webhook's places in `from..`, in order; `next` is where
-    /// the next refill starts, none where `until` has been passed.
+    /// the next refill starts, none where `until` has been passed. It may hold fewer places than
+    /// asked for, even none, and still have a `next`.
     Refilled { webhook: WebhookNo, places: Vec<Place>, next: Option<Place> },
     /// The policy's numbers changed; what is under way or scheduled stays as it is.
     SettingsChanged(Box<Settings>),

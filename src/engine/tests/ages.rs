@@ -69,14 +69,28 @@ fn timers_that_fire_together_do_not_take_each_others_places() {
         round_attempts: 1,
         due: START + 99 * DAY,
     };
-    let inputs = vec![off(1), off(2), off(3), off(9), accepted(9, 1), far];
-    rig.step(inputs);
-    rig.step(vec![resumed(2, 3, 3_000_000), resumed(1, 4, 3_000_001)]);
+    rig.step(vec![off(1), off(2), off(3), off(9), accepted(9, 1), far]);
+    // In one step: the retry of 2 comes due, and its age is to be watched; that of 1 comes due, older
+    // than what waited there; and the watch over that ends.
+    let end = DAY + 2_001_000;
+    rig.step(vec![resumed(2, 3, end - 2), resumed(1, 4, end - 1)]);
     rig.after(2_000_000, vec![younger(1, 5, 2_000_000)]);
-    // The clock jumps. In one step the retry of 2 comes due, and its age is to be watched; that of 1
-    // comes due, older than what waited there; and the watch over that ends.
-    rig.after(2 * DAY, vec![]);
+    rig.after(end - 2_000_000 - 5, vec![]);
+    rig.rest();
+    assert_eq!(rig.engine.gauges(rig.now).retrying, 3, "they are not due yet");
+    rig.after(5, vec![]);
     rig.rest();
     let left = Gauges { retrying: 1, ..Gauges::default() };
     assert_eq!(rig.engine.gauges(rig.now), left, "all but the far one have expired");
+}
+
+#[test]
+fn nothing_is_accepted_after_it_is_due_whatever_the_marks_say() {
+    let mut rig = Rig::new(|_| {});
+    rig.now += DAY;
+    // The wall clock was ahead when the first one was accepted: it counts as accepted now.
+    let ahead = younger(1, 1, 2 * DAY);
+    let off = LaneSettings { enabled: false, ..lane(1) };
+    rig.step(vec![set(1, off), ahead, resumed(1, 2, 5_000)]);
+    assert_eq!(expiries(&mut rig), [(2, DAY + 6_000), (1, 2 * DAY + 1000)]);
 }

@@ -100,3 +100,13 @@ fn blocks_that_the_store_passed_over_at_start_are_neither_delivered_nor_canceled
     let effects = rig.step(vec![Input::Refilled { webhook: WebhookNo(1), places, next: None }]);
     assert_eq!(drain_lane(&mut rig, effects).0, [7, 9, 12]);
 }
+
+#[test]
+fn what_retention_took_from_the_log_is_not_counted_as_waiting() {
+    let (mut rig, effects) = spilled(10);
+    drain_lane(&mut rig, effects);
+    assert_eq!(rig.engine.gauges(rig.now).spilled, 6);
+    let effects = rig.step(vec![refilled(&[13, 14], None)]);
+    assert_eq!(drain_lane(&mut rig, effects).0, [13, 14]);
+    assert_eq!(rig.engine.gauges(rig.now), Gauges::default());
+}
