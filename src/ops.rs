@@ -119,7 +119,7 @@ impl Drop for ReadyHold {
 
 /// The port is taken, the address is not ours, or may not be bound by this user.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} for operations: {reason}")]
+#[error("cannot listen on {address} for operations: {reason}; set ops.listen to a free address")]
 pub struct BindError {
     pub address: SocketAddr,
     pub reason: std::io::Error,

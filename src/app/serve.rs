@@ -25,8 +25,13 @@ pub enum Exit {
     Failed,
 }
 
-/// Runs the gateway until it is told to stop. The sources are read again on SIGHUP.
-pub async fn serve(config: Config, sources: Sources) -> Result<Exit, StartError> {
+/// Runs the gateway until it is told to stop. The sources are read again on SIGHUP; `reloaded` is
+/// told of a configuration that is in force then.
+pub async fn serve(
+    config: Config,
+    sources: Sources,
+    reloaded: impl Fn(&Config),
+) -> Result<Exit, StartError> {
     let mut signals = Signals::install().map_err(|e| StartError::Bind(e.to_string()))?;
     let operator_key = environment::secret(OPERATOR_KEY);
     let mut gateway = Gateway::start(config, operator_key.as_deref().map(String::as_str)).await?;
@@ -39,7 +44,7 @@ pub async fn serve(config: Config, sources: Sources) -> Result<Exit, StartError>
             }
             asked = signals.next() => match asked {
                 Asked::Stop => break,
-                Asked::Reload => reload(&mut gateway, &sources).await,
+                Asked::Reload => reload(&mut gateway, &sources, &reloaded).await,
             },
         }
     }
@@ -53,7 +58,7 @@ pub async fn serve(config: Config, sources: Sources) -> Result<Exit, StartError>
     tokio::select! {
         drained = gateway.drain() => {
             let Drained { requests_cut, attempts, attempts_abandoned } = drained;
-            tracing::info!(attempts, attempts_abandoned, requests_cut, "stopped");
+            tracing::info!(attempts_since_start = attempts, attempts_abandoned, requests_cut, "stopped");
             Ok(Exit::Drained)
         }
         () = forced => {
@@ -107,17 +112,21 @@ enum Asked {
     Reload,
 }
 
-async fn reload(gateway: &mut Gateway, sources: &Sources) {
+async fn reload(gateway: &mut Gateway, sources: &Sources, reloaded: &impl Fn(&Config)) {
     // Reading files is short and rare.
     let config = match config::load(sources) {
         Ok(config) => config,
         Err(errors) => {
-            tracing::error!(%errors, "not reloaded: the configuration has mistakes");
+            let errors = errors.to_string().replace('\n', ";");
+            tracing::error!(errors, "not reloaded: the configuration has mistakes");
             return;
         }
     };
-    match gateway.reload(config).await {
-        Ok(()) => tracing::info!("configuration reloaded"),
+    match gateway.reload(config.clone()).await {
+        Ok(()) => {
+            reloaded(&config);
+            tracing::info!("configuration reloaded");
+        }
         Err(keys) => {
             tracing::error!(keys = keys.join(", "), "not reloaded: these keys need a restart");
         }

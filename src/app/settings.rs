@@ -101,17 +101,27 @@ fn sender(config: &Config, policy: &Arc<Policy>, clock: Clock) -> sender::Settin
 
 /// The keys that a reload cannot change, where they differ.
 pub(super) fn need_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (a, b) = (old, new);
     let differing = [
-        ("data_dir", old.data_dir != new.data_dir),
-        ("server", old.server != new.server),
-        ("ops", old.ops != new.ops),
-        ("runtime.shards", old.runtime.shards != new.runtime.shards),
-        ("runtime.payload_memory", old.runtime.payload_memory != new.runtime.payload_memory),
-        ("ingest", old.ingest != new.ingest),
-        ("dns", old.dns != new.dns),
-        ("store", old.store != new.store),
-        ("limits", old.limits != new.limits),
-        ("log.format", old.log.format != new.log.format),
+        ("data_dir", a.data_dir != b.data_dir),
+        ("server.listen", a.server.listen != b.server.listen),
+        ("server.tls_certificate, server.tls_key", a.server.tls != b.server.tls),
+        ("server.max_connections", a.server.max_connections != b.server.max_connections),
+        ("server.header_timeout", a.server.header_timeout != b.server.header_timeout),
+        ("server.body_timeout", a.server.body_timeout != b.server.body_timeout),
+        ("server.idle_timeout", a.server.idle_timeout != b.server.idle_timeout),
+        ("ops.listen", a.ops != b.ops),
+        ("runtime.shards", a.runtime.shards != b.runtime.shards),
+        ("runtime.payload_memory", a.runtime.payload_memory != b.runtime.payload_memory),
+        ("ingest.*", a.ingest != b.ingest),
+        ("pool.*", a.pool != b.pool),
+        ("dns.*", a.dns != b.dns),
+        ("tls.*", a.tls != b.tls),
+        ("delivery.max_response", a.delivery.max_response != b.delivery.max_response),
+        ("delivery.keep_response", a.delivery.keep_response != b.delivery.keep_response),
+        ("store.*", a.store != b.store),
+        ("limits.*", a.limits != b.limits),
+        ("log.format", a.log.format != b.log.format),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

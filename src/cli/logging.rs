@@ -37,26 +37,55 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 pub(super) struct Logging {
     ending: Arc<AtomicBool>,
     writer: Option<JoinHandle<()>>,
+    level: Relevel,
+}
+
+/// Puts another `log.level` into force.
+struct Relevel(Box<dyn Fn(EnvFilter) + Send + Sync>);
+
+impl std::fmt::Debug for Relevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Relevel")
+    }
+}
+
+impl Logging {
+    /// From now on, lines of this level and above.
+    pub(super) fn set_level(&self, log: &Log) {
+        (self.level.0)(filter(log));
+    }
+}
+
+fn filter(log: &Log) -> EnvFilter {
+    EnvFilter::try_new(&log.level).expect("the configuration has checked it")
 }
 
 /// Starts logging for the process. Where something else already does (a test), it stays.
 pub(super) fn start(log: &Log) -> Logging {
     let (lines, ending, writer) = lossy(io::stderr(), QUEUE);
-    let filter = EnvFilter::try_new(&log.level).expect("the configuration has checked it");
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(log))
         .with_writer(lines)
         .with_ansi(false)
         // It would use eprintln!, which panics where stderr is closed.
         .log_internal_errors(false);
-    let started = match log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    // A handle whose subscriber is gone changes nothing, and nothing would be seen of it.
+    let (started, level): (_, Box<dyn Fn(EnvFilter) + Send + Sync>) = match log.format {
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| drop(handle.reload(filter))))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| drop(handle.reload(filter))))
+        }
     };
     if let Err(error) = started {
         tracing::debug!(%error, "logging was started before");
     }
-    Logging { ending, writer: Some(writer) }
+    Logging { ending, writer: Some(writer), level: Relevel(level) }
 }
 
 impl Drop for Logging {

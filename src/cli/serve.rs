@@ -12,7 +12,7 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
     let sources = global.sources();
     let config = crate::config::load(&sources)?;
     // Dropped last: it waits for what is still to be written.
-    let _logging = logging::start(&config.log);
+    let logging = logging::start(&config.log);
     warn_if_root();
     // Ingest and the API; each shard, the store and the operations listener have threads of
     // their own.
@@ -21,7 +21,8 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
         .thread_name("api")
         .build()
         .context("cannot start the runtime")?;
-    let ended = runtime.block_on(app::serve(config, sources));
+    let ended =
+        runtime.block_on(app::serve(config, sources, |config| logging.set_level(&config.log)));
     // Forced or failed, it must not wait for threads that wait for customers.
     runtime.shutdown_background();
     match ended {

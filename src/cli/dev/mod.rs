@@ -35,19 +35,21 @@ pub struct Args {
     /// End when every delivery has ended; 0 only if all counts agree and every signature was right
     #[arg(long, requires = "events")]
     exit: bool,
-    /// Share of requests that the receiver answers with 500; 0.2 without a file
+    /// Share of requests that the receiver answers with 500; 0.35 without a file
     #[arg(long, value_parser = share)]
     fail_rate: Option<f64>,
 }
 
 /// Without a file, enough fails for a newcomer to see retries.
-const EXAMPLE_FAIL_RATE: f64 = 0.2;
+const EXAMPLE_FAIL_RATE: f64 = 0.35;
 /// How often an example event is sent.
 const EXAMPLE_EVERY: Duration = Duration::from_millis(700);
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let sources = dev_sources(global.sources(), args.exit);
     let mut config = crate::config::load(&sources)?;
+    // Apart from what `serve` keeps: examples must never meet a customer's webhooks.
+    config.data_dir = config.data_dir.join("dev");
     let scratch = args.exit.then(|| Scratch::of(&mut config));
     let _logging = logging::start(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -115,8 +117,8 @@ impl Drop for Scratch {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             eprintln!("{} could not be removed: {error}", self.0.display());
         }
-        // Its parent too, where nothing else is in it.
-        if let Some(parent) = self.0.parent() {
+        // Its parents too, where nothing else is in them.
+        for parent in self.0.ancestors().skip(1).take(2) {
             let _ = std::fs::remove_dir(parent);
         }
     }
@@ -164,7 +166,7 @@ impl Stage {
             Ok(made) => made["signing_secret"].clone(),
             Err(ClientError::Problem(problem)) if problem.status == http::StatusCode::CONFLICT => {
                 let shown = client.get("/v1/signing-secret").await?;
-                shown["signing_secret"].clone()
+                shown["secret"].clone()
             }
             Err(error) => return Err(error.into()),
         };
@@ -172,7 +174,11 @@ impl Stage {
         self.receiver.set_secret(tenant, secret.parse()?);
         let url = format!("http://{}/t/{tenant}/hook", self.receiver.addr);
         let standing = client.get("/v1/webhooks").await?;
-        match standing["data"][0]["id"].as_str() {
+        let ours = format!("/t/{tenant}/hook");
+        let ours =
+            |webhook: &&Value| webhook["url"].as_str().is_some_and(|url| url.ends_with(&ours));
+        let found = standing["data"].as_array().into_iter().flatten().find(ours);
+        match found.and_then(|webhook| webhook["id"].as_str()) {
             // The receiver has another port in each run.
             Some(id) => {
                 let path = format!("/v1/webhooks/{id}");
@@ -190,7 +196,12 @@ impl Stage {
     async fn show_examples(self) -> anyhow::Result<Exit> {
         app::banner(&self.gateway);
         println!("  receiver http://{} (fails some requests on purpose)\n", self.receiver.addr);
-        println!("Sending example events of tenant `{}`. Ctrl-C ends it.\n", examples::TENANT);
+        println!("Sending example events of tenant `{}`. Ctrl-C ends it.", examples::TENANT);
+        println!(
+            "Look closer: senderz-gateway deliveries list --tenant {} --key-file {}\n",
+            examples::TENANT,
+            self.gateway.data_dir.join("operator.key").display()
+        );
         self.tenant(examples::TENANT).await?;
         let examples = examples::run(&self);
         tokio::select! {
