@@ -40,6 +40,7 @@ pub mod reason {
     pub const DRAINING: &str = "draining";
     pub const STORE_FULL: &str = "store_full";
     pub const STORE_FAILED: &str = "store_failed";
+    pub const THREAD_FAILED: &str = "thread_failed";
 }
 
 /// A latch: the gateway is ready while no reason against it holds. Copies share one latch.
@@ -140,6 +141,7 @@ pub fn start(
     readiness: Readiness,
     metrics: metrics::Handle,
     stop: shutdown::Signal,
+    vigil: shutdown::Vigil,
 ) -> Result<Ops, BindError> {
     let bound = listen
         .map(|address| bind(address).map_err(|reason| BindError { address, reason }))
@@ -148,7 +150,10 @@ pub fn start(
     let listener = bound.map(|(listener, _)| listener);
     let thread = std::thread::Builder::new()
         .name("ops".to_owned())
-        .spawn(move || run(listener, readiness, metrics, stop))
+        .spawn(move || {
+            run(listener, readiness, metrics, stop);
+            vigil.stand_down();
+        })
         .expect("a process that cannot start a thread cannot run a gateway");
     Ok(Ops { address, thread })
 }
@@ -262,6 +267,10 @@ mod tests {
 
     use super::*;
 
+    fn vigil() -> shutdown::Vigil {
+        shutdown::Alarm::new().watch_over("a test's listener")
+    }
+
     fn get(address: SocketAddr, path: &str) -> (u16, String) {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -294,7 +303,7 @@ mod tests {
         let readiness = Readiness::new();
         let hold = readiness.hold(reason::RECOVERING);
         let listen = Some("127.0.0.1:0".parse().unwrap());
-        let ops = start(listen, readiness.clone(), metrics::install(), stop).unwrap();
+        let ops = start(listen, readiness.clone(), metrics::install(), stop, vigil()).unwrap();
         let address = ops.address.unwrap();
 
         assert_eq!(get(address, "/livez").0, 200);
@@ -307,7 +316,7 @@ mod tests {
         assert_eq!(get(address, "/other").0, 404);
 
         let (_trigger, never) = shutdown::channel();
-        let taken = start(Some(address), readiness, metrics::install(), never);
+        let taken = start(Some(address), readiness, metrics::install(), never, vigil());
         assert!(taken.unwrap_err().to_string().contains(&address.to_string()));
 
         trigger.fire();

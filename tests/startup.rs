@@ -178,3 +178,49 @@ fn a_second_signal_forces_the_stop_and_nothing_is_lost() {
     assert_eq!(again.header("webhook-id"), event);
     gateway.kill();
 }
+
+#[test]
+fn a_log_that_cannot_be_read_ends_the_start_with_an_error() {
+    let dir = directory();
+    let receiver = Receiver::start(|_| Answer::Status(500));
+    let gateway = Gateway::start(dir.path(), &[]);
+    gateway.tenant("acme");
+    gateway.webhook("acme", &receiver.url());
+    for n in 0..300 {
+        gateway.event("acme", &payload("message.sent", &format!("msg_{n}_{:0>2000}", n)));
+    }
+    gateway.kill();
+    // Zeroes in the middle of sled's file: whatever it makes of them, it must not hang.
+    let file = dir.path().join("store/db");
+    let mut bytes = std::fs::read(&file).expect("sled keeps its file here");
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0);
+    std::fs::write(&file, bytes).expect("ours");
+    let mut child = Gateway::command(dir.path(), &[])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let started = now();
+    let ended = loop {
+        if let Some(status) = child.try_wait().expect("ours") {
+            break Some(status);
+        }
+        if started.elapsed() > Duration::from_secs(3) {
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    match ended {
+        Some(status) => assert!(!status.success(), "it must not say that all is well"),
+        // It could read around the damage: then it stops when asked to.
+        None => {
+            let pid = child.id().to_string();
+            let told = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+            assert!(told.is_ok_and(|s| s.success()));
+            let stopped =
+                eventually("it stops", Duration::from_secs(20), || child.try_wait().expect("ours"));
+            assert!(stopped.success());
+        }
+    }
+}

@@ -26,7 +26,7 @@ use crate::{
     ops::{self, Readiness, reason},
     server::{self, Front, Listener},
     shard::{self, Report, ShardError},
-    shutdown::{self, Signal, Trigger},
+    shutdown::{self, Alarm, Signal, Trigger},
     store::{self, Health, OpenError, Opened, Store},
 };
 
@@ -91,6 +91,7 @@ pub struct Gateway {
     stop_ops: Trigger,
     threads: Vec<JoinHandle<()>>,
     clock: Clock,
+    alarm: Alarm,
 }
 
 /// The serving listener's task and what stops it.
@@ -116,10 +117,17 @@ impl Gateway {
         let started = clock::instant();
         let readiness = Readiness::new();
         let starting = readiness.hold(reason::STARTING);
+        let alarm = Alarm::new();
         let (stop_ops, ops_signal) = shutdown::channel();
         // Both ports are bound before any work, so that a taken one is told at once.
         let listener = Listener::bind(&config.server)?;
-        let ops = ops::start(config.ops.listen, readiness.clone(), metrics::install(), ops_signal)?;
+        let ops = ops::start(
+            config.ops.listen,
+            readiness.clone(),
+            metrics::install(),
+            ops_signal,
+            alarm.watch_over("the operations thread"),
+        )?;
         let opened = open_store(&config).await?;
         let Opened { store, rows, feeds, mut threads } = opened;
         threads.push(ops.thread);
@@ -130,13 +138,20 @@ impl Gateway {
 
         let (stop_shards, shards_signal) = shutdown::channel();
         let started_shards =
-            start_shards(&config, &policy, &store, &directory, clock, &shards_signal).await?;
+            start_shards(&config, &policy, &store, &directory, clock, &shards_signal, &alarm)
+                .await?;
         feeds
             .send(started_shards.feeds)
             .map_err(|_| StartError::Recovery("it stopped while it opened".to_owned()))?;
-        for recovered in started_shards.recovered {
-            recovered.await.map_err(|_| recovery_failure(&store))?;
+        let recovering = readiness.hold(reason::RECOVERING);
+        tokio::select! {
+            recovered = all_recovered(started_shards.recovered) => {
+                recovered.map_err(|_| recovery_failure(&store))?;
+            }
+            what = store_poisoned(&store) => return Err(StartError::Recovery(what)),
+            what = alarm.raised() => return Err(StartError::Recovery(format!("{what} ended"))),
         }
+        recovering.release();
 
         let commands = Shards::new(started_shards.commands);
         let state = ApiState::new(
@@ -156,7 +171,13 @@ impl Gateway {
         let (stop, signal) = shutdown::channel();
         let api = listener.local_addr().clone();
         let has_tls = listener.has_tls();
-        let served = tokio::spawn(listener.serve(Arc::new(front), signal.clone()));
+        let serving = listener.serve(Arc::new(front), signal.clone());
+        let vigil = alarm.watch_over("the listener");
+        let served = tokio::spawn(async move {
+            let cut = serving.await;
+            vigil.stand_down();
+            cut
+        });
         tokio::spawn(watch_gauges(directory.clone(), signal));
         starting.release();
         tracing::info!(
@@ -182,11 +203,24 @@ impl Gateway {
             stop_ops,
             threads,
             clock,
+            alarm,
         })
     }
 
-    /// Returns what failed once the store is poisoned; keeps readiness in step with it until then.
-    pub async fn store_failure(&self) -> String {
+    /// Returns what failed once something did that the gateway cannot go on without: the store, or
+    /// a thread that ended by itself. What was acknowledged is safe, and delivered after a restart.
+    pub async fn failure(&self) -> String {
+        tokio::select! {
+            what = self.store_failure() => what,
+            what = self.alarm.raised() => {
+                self.readiness.set(reason::THREAD_FAILED, true);
+                format!("{what} ended by itself")
+            }
+        }
+    }
+
+    /// Keeps readiness in step with the store until that is poisoned.
+    async fn store_failure(&self) -> String {
         let mut health = self.store.health.clone();
         loop {
             let Health { poisoned, full } = health.borrow_and_update().clone();
@@ -269,6 +303,7 @@ async fn start_shards(
     directory: &Directory,
     clock: Clock,
     drain: &Signal,
+    alarm: &Alarm,
 ) -> Result<StartedShards, StartError> {
     let mut started = StartedShards {
         threads: Vec::new(),
@@ -293,7 +328,8 @@ async fn start_shards(
         };
         let settings = settings::shard(config, policy, index, clock);
         let (store, for_shard) = (store.clone(), directory.clone());
-        started.threads.push(shard::start(settings, inlets, store, for_shard, clock)?);
+        let vigil = alarm.watch_over("a delivery thread");
+        started.threads.push(shard::start(settings, inlets, store, for_shard, clock, vigil)?);
         started.feeds.push(feed_in);
         started.commands.push(commands_in);
         started.reloads.push(reload_in);
@@ -302,6 +338,24 @@ async fn start_shards(
         directory.subscribe(changes_in).await;
     }
     Ok(started)
+}
+
+async fn all_recovered(
+    shards: Vec<oneshot::Receiver<()>>,
+) -> Result<(), oneshot::error::RecvError> {
+    for shard in shards {
+        shard.await?;
+    }
+    Ok(())
+}
+
+/// Returns what failed once the store is poisoned.
+async fn store_poisoned(store: &Store) -> String {
+    let mut health = store.health.clone();
+    match health.wait_for(|health| health.poisoned.is_some()).await {
+        Ok(health) => health.poisoned.clone().unwrap_or_default(),
+        Err(_) => "the store's thread ended".to_owned(),
+    }
 }
 
 fn recovery_failure(store: &Store) -> StartError {

@@ -34,12 +34,20 @@ pub async fn serve(
 ) -> Result<Exit, StartError> {
     let mut signals = Signals::install().map_err(|e| StartError::Bind(e.to_string()))?;
     let operator_key = environment::secret(OPERATOR_KEY);
-    let mut gateway = Gateway::start(config, operator_key.as_deref().map(String::as_str)).await?;
+    let starting = Gateway::start(config, operator_key.as_deref().map(String::as_str));
+    let mut gateway = tokio::select! {
+        started = starting => started?,
+        // Reloads asked for meanwhile are served by the start itself.
+        () = async { while signals.next().await != Asked::Stop {} } => {
+            tracing::info!("stopped while starting; nothing was accepted yet");
+            return Ok(Exit::Drained);
+        }
+    };
     banner(&gateway);
     loop {
         tokio::select! {
-            what = gateway.store_failure() => {
-                tracing::error!(what, "the store failed; stopping, what was acknowledged is safe");
+            what = gateway.failure() => {
+                tracing::error!(what, "stopping after a failure; what was acknowledged is safe");
                 return Ok(Exit::Failed);
             }
             asked = signals.next() => match asked {

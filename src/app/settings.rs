@@ -66,6 +66,7 @@ pub(super) fn shard(
         },
         sender: sender(config, policy, clock),
         payload_memory: config.runtime.payload_memory.div_ceil(shards),
+        payload_in_flight: config.runtime.payload_in_flight.div_ceil(shards),
         drain_timeout: config.runtime.drain_timeout,
         disable_on_gone: delivery.disable_on_gone,
     }
@@ -113,6 +114,7 @@ pub(super) fn need_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("ops.listen", a.ops != b.ops),
         ("runtime.shards", a.runtime.shards != b.runtime.shards),
         ("runtime.payload_memory", a.runtime.payload_memory != b.runtime.payload_memory),
+        ("runtime.payload_in_flight", a.runtime.payload_in_flight != b.runtime.payload_in_flight),
         ("ingest.*", a.ingest != b.ingest),
         ("pool.*", a.pool != b.pool),
         ("dns.*", a.dns != b.dns),

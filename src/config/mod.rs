@@ -91,6 +91,7 @@ pub struct Runtime {
     /// At least 1; 0 in the file means the number of cores.
     pub shards: usize,
     pub payload_memory: usize,
+    pub payload_in_flight: usize,
     pub max_queued: usize,
     pub drain_timeout: Duration,
 }

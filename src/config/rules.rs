@@ -98,6 +98,7 @@ fn runtime(r: &mut Reader<'_>) -> Runtime {
     Runtime {
         shards: if shards == 0 { cores() } else { shards },
         payload_memory: r.size("runtime.payload_memory", MIB..=TIB) as usize,
+        payload_in_flight: r.size("runtime.payload_in_flight", MIB..=TIB) as usize,
         max_queued: r.count("runtime.max_queued", 1000..=1_000_000_000),
         drain_timeout: r.duration("runtime.drain_timeout", ZERO..=HOUR),
     }

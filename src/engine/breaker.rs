@@ -13,15 +13,18 @@ use super::BreakerState;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Breaker {
     state: BreakerState,
-    /// At least 1, at most what the webhook allows.
+    /// At least 1, at most `whole`.
     cap: u32,
+    /// What the webhook allows.
+    whole: u32,
     /// Timeouts in a row.
     streak: u32,
 }
 
 impl Breaker {
     pub(super) fn new(whole: u32) -> Self {
-        Self { state: BreakerState::Closed, cap: whole.max(1), streak: 0 }
+        let whole = whole.max(1);
+        Self { state: BreakerState::Closed, cap: whole, whole, streak: 0 }
     }
 
     pub(super) fn state(&self) -> BreakerState {
@@ -32,10 +35,12 @@ impl Breaker {
         self.cap
     }
 
-    /// The webhook's own cap changed.
+    /// The webhook's own cap changed. What timeouts took away stays away.
     pub(super) fn resize(&mut self, whole: u32) {
         let whole = whole.max(1);
-        self.cap = if self.state == BreakerState::Closed { whole } else { self.cap.min(whole) };
+        let is_whole = self.state == BreakerState::Closed && self.cap == self.whole;
+        self.cap = if is_whole { whole } else { self.cap.min(whole) };
+        self.whole = whole;
     }
 
     /// An attempt ran into its deadline. Answers the new state if it changed.
@@ -139,6 +144,19 @@ mod tests {
         assert_eq!(breaker.timed_out(2), None);
         assert_eq!(breaker.timed_out(2), Some(BreakerState::Open));
         assert_eq!(breaker.answered(1), Some(BreakerState::Closed));
+    }
+
+    #[test]
+    fn a_change_of_settings_gives_back_nothing_that_timeouts_took() {
+        let mut breaker = Breaker::new(64);
+        for _ in 0..5 {
+            breaker.timed_out(3);
+        }
+        assert_eq!((breaker.state(), breaker.cap()), (BreakerState::Closed, 8));
+        breaker.resize(64);
+        assert_eq!(breaker.cap(), 8);
+        breaker.answered(64);
+        assert_eq!(breaker.cap(), 16);
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Connector {
             let left = budget.saturating_sub(progress.started.elapsed());
             let share = if at + 1 < addresses.len() { left / 2 } else { left };
             let limit = self.connect_timeout.min(share);
-            match dial_one(*address, limit).await {
+            match self.dial_one(*address, limit).await {
                 Ok(stream) => {
                     progress.phases.connect = clock::micros_since(started);
                     return Ok((stream, *address));
@@ -175,23 +175,34 @@ impl Connector {
         };
         Ok(connection)
     }
+
+    async fn dial_one(&self, address: SocketAddr, limit: Duration) -> Result<TcpStream, Failure> {
+        let stream = timeout(limit, TcpStream::connect(address))
+            .await
+            .map_err(|_| Failure::timeout(Stage::Connecting, limit))?
+            .map_err(|error| Failure::connect(&error))?;
+        let check = |stream: &TcpStream| -> std::io::Result<bool> {
+            stream.set_nodelay(true)?;
+            // A local port that nobody listens on can be connected to itself: that is no server.
+            Ok(stream.peer_addr()? == address && stream.local_addr()? != address)
+        };
+        match check(&stream) {
+            Ok(true) => self.judge_opened(stream),
+            Ok(false) => Err(Failure::receiver(ErrorCode::Connect, "connection refused")),
+            Err(error) => Err(Failure::connect(&error)),
+        }
+    }
+
+    /// Only an open connection tells which of our own addresses it uses: one that ends at a
+    /// listener of ours behind another address of this machine would loop.
+    fn judge_opened(&self, stream: TcpStream) -> Result<TcpStream, Failure> {
+        let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
+        let (local, peer) = ends.map_err(|error| Failure::connect(&error))?;
+        match self.policy().judge_connection(local, peer) {
+            Ok(()) => Ok(stream),
+            Err(_) => Err(Failure::blocked()),
+        }
+    }
 }
 
 const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-
-async fn dial_one(address: SocketAddr, limit: Duration) -> Result<TcpStream, Failure> {
-    let stream = timeout(limit, TcpStream::connect(address))
-        .await
-        .map_err(|_| Failure::timeout(Stage::Connecting, limit))?
-        .map_err(|error| Failure::connect(&error))?;
-    let check = |stream: &TcpStream| -> std::io::Result<bool> {
-        stream.set_nodelay(true)?;
-        // A local port that nobody listens on can be connected to itself: that is no server.
-        Ok(stream.peer_addr()? == address && stream.local_addr()? != address)
-    };
-    match check(&stream) {
-        Ok(true) => Ok(stream),
-        Ok(false) => Err(Failure::receiver(ErrorCode::Connect, "connection refused")),
-        Err(error) => Err(Failure::connect(&error)),
-    }
-}

@@ -2,6 +2,8 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
+
 use super::{effects::READ_PAUSE, turn::Mailbox};
 use crate::{
     clock::Millis,
@@ -38,6 +40,11 @@ pub(super) enum Ended {
     Unreadable,
     /// Nothing was sent for a reason of ours; worth another go.
     Own,
+    /// The attempt's task panicked. It counts like any that failed, so that an event which does
+    /// this every time ends after its last attempt.
+    Broken {
+        number: u16,
+    },
 }
 
 impl Ended {
@@ -46,6 +53,7 @@ impl Ended {
             Ended::Attempted { attempted, .. } => (attempted.outcome, attempted.blame),
             Ended::Unreadable => (Outcome::Failed, Blame::Receiver),
             Ended::Own => (Outcome::Retry { not_before: None }, Blame::Own),
+            Ended::Broken { .. } => (Outcome::Retry { not_before: None }, Blame::Receiver),
         }
     }
 }
@@ -54,6 +62,7 @@ impl Ended {
 /// would hold its slot for ever.
 struct Promise {
     ticket: Ticket,
+    number: u16,
     mailbox: Rc<Mailbox>,
     kept: bool,
 }
@@ -68,8 +77,39 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         if !self.kept {
-            self.mailbox.finish(Finished { ticket: self.ticket, ended: Ended::Own });
+            tracing::error!("an attempt's task did not come to its end");
+            let ended = Ended::Broken { number: self.number };
+            self.mailbox.finish(Finished { ticket: self.ticket, ended });
         }
+    }
+}
+
+/// What attempts of one shard may hold in memory together. Payloads are small as a rule and nobody
+/// waits here; when many large ones hang at once, the attempts beyond the budget hold their slots
+/// and wait for bytes, before their deadline starts.
+pub(super) struct Held {
+    /// In units of [`HELD_UNIT`].
+    payloads: Semaphore,
+    budget: u32,
+    /// Blocks read back whose size is not known before they are there.
+    reads: Semaphore,
+}
+
+/// Permits are counted in this many bytes.
+const HELD_UNIT: usize = 1024;
+/// Blocks that one shard reads back at once, each of up to one payload.
+const READS: usize = 64;
+
+impl Held {
+    pub(super) fn new(bytes: usize) -> Self {
+        let budget = u32::try_from(bytes / HELD_UNIT).unwrap_or(u32::MAX).max(1);
+        Self { payloads: Semaphore::new(budget as usize), budget, reads: Semaphore::new(READS) }
+    }
+
+    /// A payload larger than the whole budget takes all of it.
+    fn permits(&self, block: &EventBlock, index: u16) -> u32 {
+        let payload = block.events.get(usize::from(index)).map_or((0, 0), |event| event.payload);
+        ((payload.1 - payload.0) / HELD_UNIT as u32 + 1).min(self.budget)
     }
 }
 
@@ -77,23 +117,34 @@ pub(super) async fn make(
     making: Making,
     sender: Rc<Sender>,
     store: Rc<Store>,
+    held: Rc<Held>,
     mailbox: Rc<Mailbox>,
 ) {
     let Making { ticket, key, number, queued, target, block } = making;
-    let promise = Promise { ticket, mailbox, kept: false };
-    let block = match block {
-        Some(block) => block,
-        None => match store.block(key.place.block()).await {
-            Ok(Some(block)) => block,
-            Ok(None) | Err(StoreError::Damaged) => return promise.keep(Ended::Unreadable),
-            Err(error) => {
-                tracing::warn!(%error, "an event could not be read back; trying again");
-                tokio::time::sleep(READ_PAUSE).await;
-                return promise.keep(Ended::Own);
-            }
-        },
-    };
+    let promise = Promise { ticket, number, mailbox, kept: false };
     let index = key.place.index();
+    let at_hand = block.and_then(|block| {
+        let permits = held.permits(&block, index);
+        Some((held.payloads.try_acquire_many(permits).ok()?, block))
+    });
+    let (_held, block) = match at_hand {
+        Some(at_hand) => at_hand,
+        None => {
+            let _read = held.reads.acquire().await.expect("never closed");
+            let block = match store.block(key.place.block()).await {
+                Ok(Some(block)) => block,
+                Ok(None) | Err(StoreError::Damaged) => return promise.keep(Ended::Unreadable),
+                Err(error) => {
+                    tracing::warn!(%error, "an event could not be read back; trying again");
+                    tokio::time::sleep(READ_PAUSE).await;
+                    return promise.keep(Ended::Own);
+                }
+            };
+            let permits = held.permits(&block, index);
+            let payload = held.payloads.acquire_many(permits).await.expect("never closed");
+            (payload, block)
+        }
+    };
     let (Some(event), Some(payload)) = (block.events.get(usize::from(index)), block.payload(index))
     else {
         return promise.keep(Ended::Unreadable);

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     clock::{self, Millis},
-    delivery::{Entry, FailReason, Verdict},
+    delivery::{
+        Attempt, AttemptError, Entry, ErrorCode, FailReason, KeptResponse, Phases, Protocol,
+        Verdict,
+    },
     directory::WebhookPatch,
     engine::{Effect, Input, Ticket},
     id::{DeliveryKey, Place, WebhookNo},
@@ -68,6 +71,7 @@ impl Shard {
             making,
             Rc::clone(&self.sender),
             Rc::clone(&self.store),
+            Rc::clone(&self.held),
             Rc::clone(&self.mailbox),
         ));
     }
@@ -85,6 +89,7 @@ impl Shard {
         let (verdict, attempt) = match ended {
             None | Some(Ended::Own) => (verdict, None),
             Some(Ended::Unreadable) => (Verdict::Failed(FailReason::Unreadable), None),
+            Some(Ended::Broken { number }) => (verdict, Some(broken(number))),
             Some(Ended::Attempted { attempted, accepted_at }) => {
                 self.metrics.attempt(attempted.outcome, &attempted.attempt);
                 age = now.saturating_sub(accepted_at);
@@ -174,5 +179,24 @@ impl Shard {
         self.report_at = now + REPORT_EVERY.as_millis() as u64;
         self.metrics.gauges(self.engine.gauges(now));
         self.metrics.flush();
+    }
+}
+
+/// The record of an attempt whose task panicked.
+fn broken(number: u16) -> Attempt {
+    Attempt {
+        number,
+        at: clock::wall_ms(),
+        status: None,
+        error: Some(AttemptError {
+            code: ErrorCode::Canceled,
+            detail: "the attempt was cut short by a fault of the gateway".to_owned(),
+        }),
+        latency: 0,
+        phases: Phases::default(),
+        response: KeptResponse::default(),
+        peer: None,
+        protocol: Protocol::default(),
+        reused_connection: false,
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     directory::{Change, Directory},
     engine,
     sender::{self, Sender},
-    shutdown::Signal,
+    shutdown::{Signal, Vigil},
     store::{Feed, Store},
 };
 
@@ -43,6 +43,8 @@ pub struct Settings {
     pub sender: sender::Settings,
     /// Bytes of event blocks kept in memory.
     pub payload_memory: usize,
+    /// Bytes of payloads that attempts under way may hold beside that.
+    pub payload_in_flight: usize,
     pub drain_timeout: Duration,
     pub disable_on_gone: bool,
 }
@@ -84,6 +86,7 @@ pub fn start(
     store: Store,
     directory: Directory,
     clock: Clock,
+    vigil: Vigil,
 ) -> Result<JoinHandle<Report>, ShardError> {
     let (ready, made) = std::sync::mpsc::sync_channel(1);
     let thread =
@@ -105,7 +108,10 @@ pub fn start(
                     }
                 };
                 let _ = ready.send(Ok(()));
-                Shard::new(settings, inlets, store, directory, clock, sender).run().await
+                let report =
+                    Shard::new(settings, inlets, store, directory, clock, sender).run().await;
+                vigil.stand_down();
+                report
             })
         })?;
     match made.recv() {

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     Inlets, Report, Settings,
-    attempt::{Ended, Finished},
+    attempt::{Ended, Finished, Held},
     payloads::Payloads,
 };
 use crate::{
@@ -56,11 +56,13 @@ pub(super) struct Shard {
     pub(super) recovered: Option<oneshot::Sender<()>>,
     pub(super) targets: HashMap<WebhookNo, Arc<Target>, ByNumber>,
     pub(super) payloads: Payloads,
+    pub(super) held: Rc<Held>,
     pub(super) metrics: ShardMetrics,
 
     pub(super) inputs: Vec<Input>,
     pub(super) effects: Vec<Effect>,
     pub(super) feed: Vec<Feed>,
+    pub(super) commands: Vec<Command>,
     /// False once the store has ended.
     pub(super) feed_open: bool,
     pub(super) mailbox: Rc<Mailbox>,
@@ -109,6 +111,7 @@ impl Shard {
         Self {
             engine: Engine::new(settings.engine.clone(), now ^ settings.index as u64),
             payloads: Payloads::new(settings.payload_memory),
+            held: Rc::new(Held::new(settings.payload_in_flight)),
             metrics: ShardMetrics::new(),
             settings,
             store: Rc::new(store),
@@ -121,6 +124,7 @@ impl Shard {
             inputs: Vec::new(),
             effects: Vec::new(),
             feed: Vec::with_capacity(FEED_BATCH),
+            commands: Vec::new(),
             feed_open: true,
             mailbox: Rc::default(),
             ended: Vec::new(),
@@ -142,6 +146,7 @@ impl Shard {
             self.wait(timer.as_mut(), drain_deadline).await;
             self.take_changes();
             self.take_feed();
+            self.take_commands();
             self.take_mail();
             let now = self.clock.now();
             if self.entries.len() < ENTRIES_LIMIT {
@@ -203,7 +208,7 @@ impl Shard {
         match woke {
             Woke::Feed { closed } => self.feed_open = !closed,
             Woke::Change(change) => self.change(change),
-            Woke::Command(command) => self.command(command),
+            Woke::Command(command) => self.commands.push(command),
             Woke::Reload(settings) => self.reload(*settings),
             Woke::Drain => {
                 self.draining = true;
@@ -218,7 +223,14 @@ impl Shard {
         while let Ok(change) = self.inlets.changes.try_recv() {
             self.change(change);
         }
-        while let Ok(command) = self.inlets.commands.try_recv() {
+    }
+
+    /// After the feed: whoever asks about a delivery has seen its event accepted, so its block is
+    /// in the feed by then.
+    fn take_commands(&mut self) {
+        let waiting = std::iter::from_fn(|| self.inlets.commands.try_recv().ok());
+        self.commands.extend(waiting.take(FEED_BATCH));
+        for command in std::mem::take(&mut self.commands) {
             self.command(command);
         }
     }

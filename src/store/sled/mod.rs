@@ -104,7 +104,8 @@ pub(crate) fn open_with(settings: Settings, os: Os) -> Result<Opened, OpenError>
     let (closing, closed) = watch::channel(());
 
     let reader = reader::Reader::new(view, Arc::clone(&shared), &settings, metrics.clone());
-    let mut threads = reader.spawn(reads, closed).map_err(|error| broken(&error))?;
+    let mut threads =
+        reader.spawn(reads, closed, &health_sender).map_err(|error| broken(&error))?;
     let writer = Writer::new(disk, settings.clone(), start, shared, health_sender, metrics);
     let run = move || writer.run(writes, feeds, began, closing);
     let writer = thread::Builder::new().name("store-write".to_owned()).spawn(run);

@@ -25,12 +25,13 @@ use super::{
     Shared,
     disk::{Found, View},
     metrics::StoreMetrics,
+    writer::PanicGuard,
 };
 use crate::{
     delivery::Entry,
     id::{Place, WebhookNo},
     store::{
-        EventBlock, Places, Read, Settings, StoreError,
+        EventBlock, Health, Places, Read, Settings, StoreError,
         codec::{Damage, Log, decode_entries, decode_event_block},
         history::{self, Logs, Summary},
     },
@@ -79,13 +80,21 @@ impl Reader {
         self,
         reads: mpsc::Receiver<Read>,
         closed: watch::Receiver<()>,
+        health: &watch::Sender<Health>,
     ) -> io::Result<Vec<JoinHandle<()>>> {
+        let (page_guard, read_guard) = (PanicGuard(health.clone()), PanicGuard(health.clone()));
         let (pages, page_requests) = sync_channel(self.queue);
         let pager = self.clone();
         let page = thread::Builder::new().name("store-page".to_owned());
-        let page = page.spawn(move || pager.serve_pages(&page_requests))?;
+        let page = page.spawn(move || {
+            let _guard = page_guard;
+            pager.serve_pages(&page_requests);
+        })?;
         let read = thread::Builder::new().name("store-read".to_owned());
-        let read = read.spawn(move || self.serve(reads, closed, &pages))?;
+        let read = read.spawn(move || {
+            let _guard = read_guard;
+            self.serve(reads, closed, &pages);
+        })?;
         Ok(vec![read, page])
     }
 

@@ -81,13 +81,13 @@ pub(super) struct Writer {
     metrics: StoreMetrics,
 }
 
-/// A panic in the store's thread must not look like silence.
-struct PanicGuard(watch::Sender<Health>);
+/// A panic in one of the store's threads must not look like silence.
+pub(super) struct PanicGuard(pub(super) watch::Sender<Health>);
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let poisoned = Some("the store's thread panicked".to_owned());
+            let poisoned = Some("one of the store's threads panicked".to_owned());
             self.0.send_modify(|health| health.poisoned = poisoned);
         }
     }
