@@ -79,6 +79,38 @@ fn a_backlog_behind_a_hanging_receiver_stays_within_the_memory_limit() {
     gateway.kill();
 }
 
+#[test]
+fn many_large_payloads_under_way_at_once_stay_within_the_memory_limit() {
+    const TENANTS: usize = 30;
+    const EVENTS: usize = 30;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let receiver = Receiver::start_counting(|_| Answer::Hang);
+    let gateway = Gateway::start(dir.path(), &[("SENDERZ_DELIVERY__TIMEOUT", "60s")]);
+    let filler = "x".repeat(250 * 1024);
+    let body = payload("message.inbound", "msg_1")
+        .replace("\"channel\"", &format!("\"text\":\"{filler}\",\"channel\""));
+    let mut peak: f64 = 0.0;
+    for tenant in (0..TENANTS).map(|n| format!("t{n}")) {
+        gateway.tenant(&tenant);
+        gateway.webhook(&tenant, &receiver.url());
+        for _ in 0..EVENTS {
+            gateway.event(&tenant, &body);
+            peak = peak.max(resident_mib(gateway.pid()));
+        }
+    }
+    eventually("attempts are under way", Duration::from_secs(20), || {
+        peak = peak.max(resident_mib(gateway.pid()));
+        (receiver.count() >= 100).then_some(())
+    });
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(50));
+        peak = peak.max(resident_mib(gateway.pid()));
+    }
+    println!("{} payloads of 250 KiB wait or are under way; peak {peak:.0} MiB", TENANTS * EVENTS);
+    assert!(peak <= LIMIT_MIB, "{peak} MiB");
+    gateway.kill();
+}
+
 fn resident_mib(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find(|l| l.starts_with("VmRSS")).expect("Linux has it");

@@ -186,8 +186,8 @@ fn a_log_that_cannot_be_read_ends_the_start_with_an_error() {
     let gateway = Gateway::start(dir.path(), &[]);
     gateway.tenant("acme");
     gateway.webhook("acme", &receiver.url());
-    for n in 0..300 {
-        gateway.event("acme", &payload("message.sent", &format!("msg_{n}_{:0>2000}", n)));
+    for n in 0..600 {
+        gateway.event("acme", &payload("message.sent", &format!("msg_{n}_{:0>200}", n)));
     }
     gateway.kill();
     // Zeroes in the middle of sled's file: whatever it makes of them, it must not hang.
