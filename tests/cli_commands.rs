@@ -290,6 +290,32 @@ fn a_list_is_a_table_and_json_is_what_the_api_said() {
 }
 
 #[test]
+fn a_command_finds_the_gateway_by_its_configuration_and_a_url_wins() {
+    let check = |variables: &[(&str, &str)], arguments: &[&str], api: Scripted| {
+        let mut command = gateway(&["deliveries", "list", "--tenant", "acme"]);
+        command.args(arguments).env("SENDERZ_API_KEY", "k").envs(variables.iter().copied());
+        let result = run(&mut command);
+        assert_eq!(result.code, Some(0), "{variables:?} {arguments:?}: {}", result.stderr);
+        assert!(api.requests()[0].starts_with("GET /v1/deliveries "));
+    };
+    let api = || scripted(&[(200, r#"{"data":[],"next_cursor":null}"#)]);
+    let by_variable = api();
+    let listen = by_variable.address.to_string();
+    check(&[("SENDERZ_SERVER__LISTEN", &listen)], &[], by_variable);
+    let by_flag = api();
+    let listen = format!("0.0.0.0:{}", by_flag.address.port());
+    check(&[], &["--listen", &listen], by_flag);
+    let by_url = api();
+    let url = by_url.url();
+    check(&[("SENDERZ_URL", &url)], &["--listen", "127.0.0.1:1"], by_url);
+
+    let mut command = gateway(&["deliveries", "list", "--listen", "127.0.0.1:0"]);
+    let unknown = run(command.env("SENDERZ_API_KEY", "k"));
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.stderr.contains("--url"), "{}", unknown.stderr);
+}
+
+#[test]
 fn an_unreachable_gateway_is_a_failure_that_says_what_to_do() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}");

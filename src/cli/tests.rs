@@ -113,6 +113,28 @@ fn a_base_url_is_plain_http_or_a_socket() {
 }
 
 #[test]
+fn the_api_is_where_the_configuration_says_unless_a_url_is_given() {
+    let base = |listen: &str| {
+        let cli = parse(&format!("health --listen {listen}")).unwrap();
+        BaseUrl::of(&cli.global.load().unwrap().server)
+    };
+    let check = |listen: &str, expected: &str| {
+        assert_eq!(base(listen).unwrap(), expected.parse().unwrap(), "{listen}");
+    };
+    check("127.0.0.1:18080", "http://127.0.0.1:18080");
+    check("0.0.0.0:81", "http://127.0.0.1:81");
+    check("[::]:81", "http://[::1]:81");
+    check("192.0.2.1:81", "http://192.0.2.1:81");
+    check("unix:/run/x.sock", "unix:/run/x.sock");
+    let error = base("127.0.0.1:0").unwrap_err().to_string();
+    assert!(error.contains("server.listen = 127.0.0.1:0") && error.contains("--url"), "{error}");
+    let mut server = parse("check").unwrap().global.load().unwrap().server;
+    server.tls = Some(("/c".into(), "/k".into()));
+    let error = BaseUrl::of(&server).unwrap_err().to_string();
+    assert!(error.contains("TLS"), "{error}");
+}
+
+#[test]
 fn what_the_user_types_cannot_become_another_route() {
     assert_eq!(segment("wh_1"), "wh_1");
     assert_eq!(segment("a/b?c d"), "a%2Fb%3Fc%20d");
