@@ -343,6 +343,15 @@ fn health_tells_readiness_and_its_reasons() {
 }
 
 #[test]
+fn a_sink_whose_port_is_in_use_exits_69() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let result = run(&mut gateway(&["sink", "--port", &port]));
+    assert_eq!(result.code, Some(69), "{}", result.stderr);
+    assert!(result.stderr.contains(&format!("cannot listen on 127.0.0.1:{port}")));
+}
+
+#[test]
 fn wrong_usage_is_2_and_a_reader_that_stops_reading_is_no_error() {
     assert_eq!(run(&mut gateway(&["serv"])).code, Some(2));
     assert_eq!(run(&mut gateway(&["--help"])).code, Some(0));
