@@ -271,7 +271,9 @@ fn a_problem_of_the_api_is_told_in_full_with_a_hint() {
 
 #[test]
 fn a_list_is_a_table_and_json_is_what_the_api_said() {
-    let answer = r#"{"data":[{"id":"wh_1","url":"https://x/","events":["*"],"enabled":true}],"next_cursor":"c2"}"#;
+    // What reading and writing again would change: the order, a space, 1.0, an escape, 30 digits.
+    let answer = r#"{"data":[{"url":"https://x/","id":"wh_1", "events":["*"],"enabled":true,
+        "x":1.0,"y":"\u00fc","z":123456789012345678901234567890}],"next_cursor":"c2"}"#;
     for output in ["text", "json"] {
         let api = scripted(&[(200, answer)]);
         let mut command = gateway(&["webhooks", "list", "--tenant", "acme", "--limit", "1"]);
@@ -279,8 +281,7 @@ fn a_list_is_a_table_and_json_is_what_the_api_said() {
         let result = run(&mut command);
         assert_eq!(result.code, Some(0), "{}", result.stderr);
         if output == "json" {
-            let json: serde_json::Value = serde_json::from_str(&result.stdout).unwrap();
-            assert_eq!(json, serde_json::from_str::<serde_json::Value>(answer).unwrap());
+            assert_eq!(result.stdout, format!("{answer}\n"));
         } else {
             assert!(result.stdout.contains("wh_1  https://x/  *"), "{}", result.stdout);
             assert!(result.stdout.ends_with("more: --cursor c2\n"), "{}", result.stdout);

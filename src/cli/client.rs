@@ -138,6 +138,21 @@ impl std::fmt::Display for Problem {
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
+/// What the API answered: as it came, for programs to read, and as a value.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) body: Bytes,
+    value: Value,
+}
+
+impl std::ops::Deref for Answer {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.value
+    }
+}
+
 /// Speaks to one gateway with one key.
 pub(super) struct Client {
     base: BaseUrl,
@@ -177,11 +192,11 @@ impl Client {
         Self { base, key: None, tenant: None }
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Value, ClientError> {
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, ClientError> {
         self.request(Method::GET, path, None, None).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Answer, ClientError> {
         let body = Bytes::from(body.to_string());
         self.request(Method::POST, path, Some(body), None).await
     }
@@ -193,16 +208,16 @@ impl Client {
         path: &str,
         body: Option<Bytes>,
         idempotency_key: Option<&str>,
-    ) -> Result<Value, ClientError> {
+    ) -> Result<Answer, ClientError> {
         self.send(self.build(method, path, JSON, body, idempotency_key)?).await
     }
 
     /// A batch of events, a line each.
-    pub(super) async fn post_lines(&self, path: &str, lines: Bytes) -> Result<Value, ClientError> {
+    pub(super) async fn post_lines(&self, path: &str, lines: Bytes) -> Result<Answer, ClientError> {
         self.send(self.build(Method::POST, path, NDJSON, Some(lines), None)?).await
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Value, ClientError> {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
         let (status, body) = tokio::time::timeout(TIMEOUT, self.exchange(request))
             .await
             .map_err(|_| ClientError::Timeout)??;
@@ -211,7 +226,7 @@ impl Client {
             body => serde_json::from_slice(body).unwrap_or(Value::Null),
         };
         if status.is_success() {
-            Ok(value)
+            Ok(Answer { body, value })
         } else {
             Err(ClientError::Problem(Problem { status, body: value }))
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io::Read as _, time::Duration};
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     Exit, Global, Output,
@@ -56,7 +56,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let accepted = client.request(Method::POST, &path, Some(payload), key).await?;
     let id = accepted["id"].as_str().context("the answer has no event id")?;
     if global.output == Output::Json {
-        output::line(&accepted.to_string())?;
+        output::json(&accepted.body)?;
     } else {
         let deliveries = accepted["deliveries"].as_u64().unwrap_or(0);
         output::line(&format!("accepted {id}, {deliveries} deliveries"))?;
@@ -78,10 +78,14 @@ async fn wait(
     loop {
         let answer = client.get(&path).await?;
         let deliveries = answer["deliveries"].as_array().context("the answer has no deliveries")?;
-        for delivery in deliveries.iter().filter(|d| is_ended(d)) {
-            if told.insert(delivery["id"].to_string()) {
+        let as_answered: AsAnswered<'_> = serde_json::from_slice(&answer.body)?;
+        for (delivery, text) in deliveries.iter().zip(&as_answered.deliveries) {
+            if is_ended(delivery) && told.insert(delivery["id"].to_string()) {
                 all_delivered &= delivery["status"] == "delivered";
-                tell(delivery, output)?;
+                match output {
+                    Output::Json => output::json(text.get().as_bytes())?,
+                    Output::Text => tell(delivery)?,
+                }
             }
         }
         if told.len() == deliveries.len() {
@@ -98,14 +102,18 @@ async fn wait(
     }
 }
 
+/// The deliveries of an answer, each byte for byte.
+#[derive(serde::Deserialize)]
+struct AsAnswered<'a> {
+    #[serde(borrow)]
+    deliveries: Vec<&'a RawValue>,
+}
+
 fn is_ended(delivery: &Value) -> bool {
     delivery["status"].as_str().is_some_and(|status| FINAL.contains(&status))
 }
 
-fn tell(delivery: &Value, output: Output) -> std::io::Result<()> {
-    if output == Output::Json {
-        return output::line(&delivery.to_string());
-    }
+fn tell(delivery: &Value) -> std::io::Result<()> {
     let text = |name: &str| delivery[name].as_str().unwrap_or("-").to_owned();
     let attempts = delivery["attempts_made"].as_u64().unwrap_or(0);
     output::line(&format!(
