@@ -344,6 +344,37 @@ fn health_tells_readiness_and_its_reasons() {
 }
 
 #[test]
+fn a_delivery_is_shown_with_a_line_for_each_attempt() {
+    let api = scripted(&[(
+        200,
+        r#"{"id":"dlv_1","status":"retrying","last_attempt":{"number":2},"attempts":[
+            {"number":1,"at":"2026-01-01T00:00:00.000Z","status":503,"latency_ms":1.5,
+             "error":null,"next_attempt_at":"2026-01-01T00:00:05.000Z","phases":{"dns":1}},
+            {"number":2,"at":"2026-01-01T00:00:05.000Z","status":null,"latency_ms":10.0,
+             "error":{"code":"timeout","detail":"no \u001banswer"},"next_attempt_at":null}]}"#,
+    )]);
+    let mut command = gateway(&["deliveries", "show", "--tenant", "acme", "dlv_1"]);
+    let shown = run(command.args(["--url", &api.url()]).env("SENDERZ_API_KEY", "k"));
+    let lines: Vec<String> = shown
+        .stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "id dlv_1",
+            "status retrying",
+            "",
+            "ATTEMPT AT LATENCY MS NEXT ATTEMPT AT RESULT",
+            "1 2026-01-01T00:00:00.000Z 1.5 2026-01-01T00:00:05.000Z 503",
+            "2 2026-01-01T00:00:05.000Z 10.0 - timeout no \\u{1b}answer",
+        ]
+    );
+    assert!(api.requests()[0].starts_with("GET /v1/deliveries/dlv_1 "));
+}
+
+#[test]
 fn a_sink_whose_port_is_in_use_exits_69() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

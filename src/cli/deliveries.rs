@@ -1,10 +1,10 @@
 //! `deliveries`: list, show, cancel.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    Exit, Global,
-    client::{Client, segment, with_query},
+    Exit, Global, Output,
+    client::{Answer, Client, segment, with_query},
     output,
     tenants::Page,
 };
@@ -80,7 +80,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         }
         Command::Show { tenant, id } => {
             let answer = Client::new(global, tenant)?.get(&path(&id)).await?;
-            output::object(global.output, &answer)?;
+            show(global.output, &answer)?;
         }
         Command::Cancel { tenant, id } => {
             let client = Client::new(global, tenant)?;
@@ -91,4 +91,40 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         }
     }
     Ok(Exit::Ok)
+}
+
+/// The delivery's fields, then a line for each attempt.
+fn show(output: Output, answer: &Answer) -> std::io::Result<()> {
+    let (Output::Text, Some(fields)) = (output, answer.as_object()) else {
+        return output::json(&answer.body);
+    };
+    // The last attempt is the last line.
+    output::fields(
+        fields.iter().filter(|(name, _)| !["attempts", "last_attempt"].contains(&&***name)),
+    )?;
+    let attempts = answer["attempts"].as_array().map_or(&[][..], Vec::as_slice);
+    if attempts.is_empty() {
+        return output::line("no attempts yet");
+    }
+    let rows: Vec<_> = attempts.iter().map(attempt_row).collect();
+    let columns = ["attempt", "at", "latency_ms", "next_attempt_at", "result"];
+    output::line("")?;
+    output::line(&output::table(&columns, &rows))
+}
+
+fn attempt_row(attempt: &Value) -> Value {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let error = &attempt["error"];
+    let result = [
+        attempt["status"].as_u64().map(|status| status.to_string()),
+        text(&error["code"]),
+        text(&error["detail"]).filter(|detail| !detail.is_empty()),
+    ];
+    json!({
+        "attempt": attempt["number"],
+        "at": attempt["at"],
+        "latency_ms": attempt["latency_ms"],
+        "next_attempt_at": attempt["next_attempt_at"],
+        "result": result.into_iter().flatten().collect::<Vec<_>>().join(" "),
+    })
 }

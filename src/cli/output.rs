@@ -52,13 +52,15 @@ pub(super) fn object(output: Output, answer: &Answer) -> io::Result<()> {
     }
 }
 
-fn fields<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone) -> io::Result<()> {
+/// A line for each field.
+pub(super) fn fields<'a>(
+    mut fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone,
+) -> io::Result<()> {
     let width = fields.clone().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let mut fields = fields;
     fields.try_for_each(|(name, value)| line(&format!("{name:<width$}  {}", cell(value))))
 }
 
-fn table(fields: &[&str], rows: &[Value]) -> String {
+pub(super) fn table(fields: &[&str], rows: &[Value]) -> String {
     let mut lines: Vec<Vec<String>> =
         vec![fields.iter().map(|field| field.replace('_', " ").to_uppercase()).collect()];
     lines.extend(rows.iter().map(|row| fields.iter().map(|field| cell(&row[*field])).collect()));
