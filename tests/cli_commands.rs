@@ -375,6 +375,35 @@ fn a_delivery_is_shown_with_a_line_for_each_attempt() {
 }
 
 #[test]
+fn a_missing_tenant_is_told_as_the_flag() {
+    let check = |code: &str, detail: &str, says: &str| {
+        let problem = format!(r#"{{"title":"Bad","detail":"{detail}","code":"{code}"}}"#);
+        let api = scripted(&[(400, &problem)]);
+        let mut command = gateway(&["webhooks", "list", "--url", &api.url()]);
+        let result = run(command.env("SENDERZ_API_KEY", "k"));
+        assert!(result.stderr.contains(says), "{}", result.stderr);
+        assert!(!result.stderr.contains("Senderz-Tenant"), "{}", result.stderr);
+        assert!(!api.requests()[0].contains("senderz-tenant"));
+    };
+    let required = "say for which tenant with the header `Senderz-Tenant: <tenant id>`";
+    check("tenant_required", required, "error: say for which tenant with --tenant (400");
+    check("not_found", "Senderz-Tenant names no tenant", "--tenant names no tenant");
+}
+
+#[test]
+fn a_cancel_is_told_as_the_api_answered_it() {
+    for (status, says_more) in [("pending", true), ("canceled", false)] {
+        let answer = format!(r#"{{"id":"dlv_1","status":"{status}"}}"#);
+        let api = scripted(&[(202, &answer)]);
+        let mut command = gateway(&["deliveries", "cancel", "dlv_1", "--url", &api.url()]);
+        let result = run(command.env("SENDERZ_API_KEY", "k"));
+        assert_eq!(result.stdout, format!("{status} dlv_1\n"));
+        assert_eq!(result.stderr.contains("shortly"), says_more, "{}", result.stderr);
+        assert!(api.requests()[0].starts_with("POST /v1/deliveries/dlv_1/cancel "));
+    }
+}
+
+#[test]
 fn a_sink_whose_port_is_in_use_exits_69() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -114,7 +114,15 @@ impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = |name: &str| self.body[name].as_str().filter(|text| !text.is_empty());
         let reason = self.status.canonical_reason().unwrap_or("unexpected answer");
-        write!(f, "{}", text("detail").or(text("title")).unwrap_or(reason))?;
+        match text("detail").or(text("title")).unwrap_or(reason) {
+            _ if text("code") == Some("tenant_required") => {
+                f.write_str("say for which tenant with --tenant")?;
+            }
+            // What is a header to the API is a flag to whoever reads this.
+            told => f.write_str(
+                &told.replace("the header Senderz-Tenant", FLAG).replace("Senderz-Tenant", FLAG),
+            )?,
+        }
         write!(f, " ({}", self.status.as_u16())?;
         match text("code") {
             Some(code) => write!(f, ", {code})")?,
@@ -134,6 +142,9 @@ impl std::fmt::Display for Problem {
         }
     }
 }
+
+/// Sets the header Senderz-Tenant.
+const FLAG: &str = "--tenant";
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";

@@ -69,6 +69,7 @@ pub struct Cli {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Configuration file
     #[arg(long, global = true, value_name = "FILE", env = "SENDERZ_CONFIG")]
@@ -88,6 +89,7 @@ pub struct Global {
     /// File with the API key; without it SENDERZ_API_KEY, then <data_dir>/operator.key
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t)]
     pub output: Output,
 }

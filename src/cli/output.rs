@@ -9,6 +9,7 @@ use super::client::Answer;
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
+    /// For people.
     #[default]
     Text,
     /// What the API answered, unchanged.

@@ -25,6 +25,7 @@ pub struct Args {
     /// message.blocked; left out with --payload
     #[arg(value_name = "TYPE", required_unless_present = "payload")]
     event_type: Option<EventType>,
+    /// The tenant whose event it is
     #[arg(long)]
     tenant: TenantId,
     /// A field of the payload's data; again for more
@@ -58,8 +59,8 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     if global.output == Output::Json {
         output::json(&accepted.body)?;
     } else {
-        let deliveries = accepted["deliveries"].as_u64().unwrap_or(0);
-        output::line(&format!("accepted {id}, {deliveries} deliveries"))?;
+        let count = accepted["deliveries"].as_u64().unwrap_or(0);
+        output::line(&format!("accepted {id}, {}", deliveries(count)))?;
     }
     if args.wait { wait(&client, id, args.wait_timeout, global.output).await } else { Ok(Exit::Ok) }
 }
@@ -77,9 +78,9 @@ async fn wait(
     let mut all_delivered = true;
     loop {
         let answer = client.get(&path).await?;
-        let deliveries = answer["deliveries"].as_array().context("the answer has no deliveries")?;
+        let listed = answer["deliveries"].as_array().context("the answer has no deliveries")?;
         let as_answered: AsAnswered<'_> = serde_json::from_slice(&answer.body)?;
-        for (delivery, text) in deliveries.iter().zip(&as_answered.deliveries) {
+        for (delivery, text) in listed.iter().zip(&as_answered.deliveries) {
             if is_ended(delivery) && told.insert(delivery["id"].to_string()) {
                 all_delivered &= delivery["status"] == "delivered";
                 match output {
@@ -88,14 +89,15 @@ async fn wait(
                 }
             }
         }
-        if told.len() == deliveries.len() {
+        if told.len() == listed.len() {
             return Ok(if all_delivered { Exit::Ok } else { Exit::Failure });
         }
         if started.elapsed() >= limit {
-            let open = deliveries.len() - told.len();
+            let open = listed.len() - told.len();
             anyhow::bail!(
-                "{open} deliveries have not ended within {}",
-                units::format_duration(limit)
+                "not ended within {}: {}",
+                units::format_duration(limit),
+                deliveries(open as u64)
             );
         }
         tokio::time::sleep(POLL_EVERY).await;
@@ -107,6 +109,10 @@ async fn wait(
 struct AsAnswered<'a> {
     #[serde(borrow)]
     deliveries: Vec<&'a RawValue>,
+}
+
+fn deliveries(count: u64) -> String {
+    if count == 1 { "1 delivery".to_owned() } else { format!("{count} deliveries") }
 }
 
 fn is_ended(delivery: &Value) -> bool {

@@ -16,6 +16,26 @@ fn the_definition_of_the_commands_is_sound() {
 }
 
 #[test]
+fn every_command_and_argument_has_a_help_text_and_global_options_stand_apart() {
+    fn check(command: &clap::Command, path: &str) {
+        assert!(command.get_about().is_some_and(|about| !about.to_string().is_empty()), "{path}");
+        for argument in command.get_arguments() {
+            let name = argument.get_id();
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!help.is_empty(), "{path} {name} has no help");
+            let is_apart = argument.get_help_heading() == Some("Global options");
+            assert_eq!(is_apart, argument.is_global_set(), "{path} {name}");
+        }
+        for inner in command.get_subcommands() {
+            check(inner, &format!("{path} {}", inner.get_name()));
+        }
+    }
+    let mut all = Cli::command();
+    all.build();
+    check(&all, "senderz-gateway");
+}
+
+#[test]
 fn every_command_takes_its_documented_arguments_and_refuses_others() {
     let accepted = [
         "",

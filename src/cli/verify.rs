@@ -16,12 +16,12 @@ pub struct Args {
     /// Environment variable that holds the signing secret, whsec_…
     #[arg(long, value_name = "NAME")]
     secret_env: String,
-    /// X-Senderz-Signature, or with --id and --timestamp webhook-signature
+    /// The header X-Senderz-Signature, or with --id and --timestamp webhook-signature
     signature: String,
-    /// webhook-id
+    /// The header webhook-id
     #[arg(long, requires = "timestamp")]
     id: Option<String>,
-    /// webhook-timestamp
+    /// The header webhook-timestamp
     #[arg(long, requires = "id")]
     timestamp: Option<String>,
 }
