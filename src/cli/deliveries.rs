@@ -52,7 +52,7 @@ pub struct List {
     /// Those created at this RFC 3339 time or later
     #[arg(long)]
     since: Option<String>,
-    /// Those created before this RFC 3339 time
+    /// Those created at this RFC 3339 time or earlier
     #[arg(long)]
     until: Option<String>,
     #[command(flatten)]
