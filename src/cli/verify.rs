@@ -13,7 +13,8 @@ const TOLERANCE: Duration = Duration::MAX;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Environment variable that holds the signing secret, whsec_…
+    /// Environment variable that holds the signing secret, whsec_…; names starting with SENDERZ_
+    /// are taken by the configuration
     #[arg(long, value_name = "NAME")]
     secret_env: String,
     /// The header X-Senderz-Signature, or with --id and --timestamp webhook-signature

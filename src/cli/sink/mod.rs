@@ -36,7 +36,8 @@ pub struct Args {
     /// Decides which attempts fail; the same seed fails the same attempts
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Environment variable that holds the tenant's signing secret; without it nothing is verified
+    /// Environment variable that holds the tenant's signing secret; without it nothing is verified.
+    /// Names starting with SENDERZ_ are taken by the configuration
     #[arg(long, value_name = "NAME")]
     secret_env: Option<String>,
 }
