@@ -271,7 +271,9 @@ fn a_problem_of_the_api_is_told_in_full_with_a_hint() {
 
 #[test]
 fn a_list_is_a_table_and_json_is_what_the_api_said() {
-    let answer = r#"{"data":[{"id":"wh_1","url":"https://x/","events":["*"],"enabled":true}],"next_cursor":"c2"}"#;
+    // What reading and writing again would change: the order, a space, 1.0, an escape, 30 digits.
+    let answer = r#"{"data":[{"url":"https://x/","id":"wh_1", "events":["*"],"enabled":true,
+        "x":1.0,"y":"\u00fc","z":123456789012345678901234567890}],"next_cursor":"c2"}"#;
     for output in ["text", "json"] {
         let api = scripted(&[(200, answer)]);
         let mut command = gateway(&["webhooks", "list", "--tenant", "acme", "--limit", "1"]);
@@ -279,14 +281,39 @@ fn a_list_is_a_table_and_json_is_what_the_api_said() {
         let result = run(&mut command);
         assert_eq!(result.code, Some(0), "{}", result.stderr);
         if output == "json" {
-            let json: serde_json::Value = serde_json::from_str(&result.stdout).unwrap();
-            assert_eq!(json, serde_json::from_str::<serde_json::Value>(answer).unwrap());
+            assert_eq!(result.stdout, format!("{answer}\n"));
         } else {
             assert!(result.stdout.contains("wh_1  https://x/  *"), "{}", result.stdout);
             assert!(result.stdout.ends_with("more: --cursor c2\n"), "{}", result.stdout);
         }
         assert!(api.requests()[0].starts_with("GET /v1/webhooks?limit=1 "));
     }
+}
+
+#[test]
+fn a_command_finds_the_gateway_by_its_configuration_and_a_url_wins() {
+    let check = |variables: &[(&str, &str)], arguments: &[&str], api: Scripted| {
+        let mut command = gateway(&["deliveries", "list", "--tenant", "acme"]);
+        command.args(arguments).env("SENDERZ_API_KEY", "k").envs(variables.iter().copied());
+        let result = run(&mut command);
+        assert_eq!(result.code, Some(0), "{variables:?} {arguments:?}: {}", result.stderr);
+        assert!(api.requests()[0].starts_with("GET /v1/deliveries "));
+    };
+    let api = || scripted(&[(200, r#"{"data":[],"next_cursor":null}"#)]);
+    let by_variable = api();
+    let listen = by_variable.address.to_string();
+    check(&[("SENDERZ_SERVER__LISTEN", &listen)], &[], by_variable);
+    let by_flag = api();
+    let listen = format!("0.0.0.0:{}", by_flag.address.port());
+    check(&[], &["--listen", &listen], by_flag);
+    let by_url = api();
+    let url = by_url.url();
+    check(&[("SENDERZ_URL", &url)], &["--listen", "127.0.0.1:1"], by_url);
+
+    let mut command = gateway(&["deliveries", "list", "--listen", "127.0.0.1:0"]);
+    let unknown = run(command.env("SENDERZ_API_KEY", "k"));
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.stderr.contains("--url"), "{}", unknown.stderr);
 }
 
 #[test]
@@ -314,6 +341,75 @@ fn health_tells_readiness_and_its_reasons() {
     check((200, r#"{"ready":true}"#), 0, "ready");
     let not_ready = r#"{"ready":false,"reasons":["recovering","store_full"]}"#;
     check((503, not_ready), 1, "not ready: recovering, store_full");
+}
+
+#[test]
+fn a_delivery_is_shown_with_a_line_for_each_attempt() {
+    let api = scripted(&[(
+        200,
+        r#"{"id":"dlv_1","status":"retrying","last_attempt":{"number":2},"attempts":[
+            {"number":1,"at":"2026-01-01T00:00:00.000Z","status":503,"latency_ms":1.5,
+             "error":null,"next_attempt_at":"2026-01-01T00:00:05.000Z","phases":{"dns":1}},
+            {"number":2,"at":"2026-01-01T00:00:05.000Z","status":null,"latency_ms":10.0,
+             "error":{"code":"timeout","detail":"no \u001banswer"},"next_attempt_at":null}]}"#,
+    )]);
+    let mut command = gateway(&["deliveries", "show", "--tenant", "acme", "dlv_1"]);
+    let shown = run(command.args(["--url", &api.url()]).env("SENDERZ_API_KEY", "k"));
+    let lines: Vec<String> = shown
+        .stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "id dlv_1",
+            "status retrying",
+            "",
+            "ATTEMPT AT LATENCY MS NEXT ATTEMPT AT RESULT",
+            "1 2026-01-01T00:00:00.000Z 1.5 2026-01-01T00:00:05.000Z 503",
+            "2 2026-01-01T00:00:05.000Z 10.0 - timeout no \\u{1b}answer",
+        ]
+    );
+    assert!(api.requests()[0].starts_with("GET /v1/deliveries/dlv_1 "));
+}
+
+#[test]
+fn a_missing_tenant_is_told_as_the_flag() {
+    let check = |code: &str, detail: &str, says: &str| {
+        let problem = format!(r#"{{"title":"Bad","detail":"{detail}","code":"{code}"}}"#);
+        let api = scripted(&[(400, &problem)]);
+        let mut command = gateway(&["webhooks", "list", "--url", &api.url()]);
+        let result = run(command.env("SENDERZ_API_KEY", "k"));
+        assert!(result.stderr.contains(says), "{}", result.stderr);
+        assert!(!result.stderr.contains("Senderz-Tenant"), "{}", result.stderr);
+        assert!(!api.requests()[0].contains("senderz-tenant"));
+    };
+    let required = "say for which tenant with the header `Senderz-Tenant: <tenant id>`";
+    check("tenant_required", required, "error: say for which tenant with --tenant (400");
+    check("not_found", "Senderz-Tenant names no tenant", "--tenant names no tenant");
+}
+
+#[test]
+fn a_cancel_is_told_as_the_api_answered_it() {
+    for (status, says_more) in [("pending", true), ("canceled", false)] {
+        let answer = format!(r#"{{"id":"dlv_1","status":"{status}"}}"#);
+        let api = scripted(&[(202, &answer)]);
+        let mut command = gateway(&["deliveries", "cancel", "dlv_1", "--url", &api.url()]);
+        let result = run(command.env("SENDERZ_API_KEY", "k"));
+        assert_eq!(result.stdout, format!("{status} dlv_1\n"));
+        assert_eq!(result.stderr.contains("shortly"), says_more, "{}", result.stderr);
+        assert!(api.requests()[0].starts_with("POST /v1/deliveries/dlv_1/cancel "));
+    }
+}
+
+#[test]
+fn a_sink_whose_port_is_in_use_exits_69() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let result = run(&mut gateway(&["sink", "--port", &port]));
+    assert_eq!(result.code, Some(69), "{}", result.stderr);
+    assert!(result.stderr.contains(&format!("cannot listen on 127.0.0.1:{port}")));
 }
 
 #[test]

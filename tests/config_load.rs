@@ -207,6 +207,13 @@ fn an_unknown_key_names_the_nearest() {
     check("datadir = \"x\"", "data_dir");
     check("[store]\nretention = \"3d\"", "store.retention_age");
 
+    for far in ["[kafka]\nbrokers = \"x\"", "secret = \"x\"", "x = 1"] {
+        check(far, "no such key");
+    }
+    let variables = environment(&[("SENDERZ_HOOK_SECRET", "x")]);
+    let errors = load(&Sources { environment: variables, ..Sources::default() }).unwrap_err();
+    assert!(!errors.to_string().contains("nearest"), "{errors}");
+
     let variables = environment(&[("SENDERZ_SERVER__LISEN", "szk_operator_secret")]);
     let errors = load(&Sources { environment: variables, ..Sources::default() }).unwrap_err();
     let text = errors.to_string();

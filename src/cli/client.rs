@@ -1,6 +1,11 @@
 //! A small client of our own API, for the commands: HTTP/1.1, one connection per request.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -12,9 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::Global;
-use crate::{config::environment, tenant::TenantId};
+use crate::{
+    config::{Listen, Server, environment},
+    tenant::TenantId,
+};
 
-pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// From connecting to the last byte of the answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer read.
@@ -45,6 +52,34 @@ impl FromStr for BaseUrl {
             _ => Err(rule),
         }
     }
+}
+
+impl BaseUrl {
+    /// Where a gateway with this configuration is to be found from this machine.
+    pub(super) fn of(server: &Server) -> anyhow::Result<Self> {
+        let hint = "name the running gateway with --url or SENDERZ_URL";
+        match &server.listen {
+            Listen::Unix(path) => Ok(Self::Unix(path.clone())),
+            Listen::Tcp(_) if server.tls.is_some() => anyhow::bail!(
+                "server.listen speaks TLS, these commands plain HTTP; {hint} (a unix: socket, or \
+                 a plain listener)"
+            ),
+            Listen::Tcp(address) if address.port() == 0 => anyhow::bail!(
+                "server.listen = {address} takes any free port, so the port is not known; {hint}"
+            ),
+            Listen::Tcp(address) => Ok(Self::Tcp { authority: reachable(*address).to_string() }),
+        }
+    }
+}
+
+/// An address to call for one to listen on: every address means this machine as well.
+pub(super) fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    listen
 }
 
 /// Why a request had no good answer; each says what to do where that is known.
@@ -79,7 +114,15 @@ impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = |name: &str| self.body[name].as_str().filter(|text| !text.is_empty());
         let reason = self.status.canonical_reason().unwrap_or("unexpected answer");
-        write!(f, "{}", text("detail").or(text("title")).unwrap_or(reason))?;
+        match text("detail").or(text("title")).unwrap_or(reason) {
+            _ if text("code") == Some("tenant_required") => {
+                f.write_str("say for which tenant with --tenant")?;
+            }
+            // What is a header to the API is a flag to whoever reads this.
+            told => f.write_str(
+                &told.replace("the header Senderz-Tenant", FLAG).replace("Senderz-Tenant", FLAG),
+            )?,
+        }
         write!(f, " ({}", self.status.as_u16())?;
         match text("code") {
             Some(code) => write!(f, ", {code})")?,
@@ -100,8 +143,26 @@ impl std::fmt::Display for Problem {
     }
 }
 
+/// Sets the header Senderz-Tenant.
+const FLAG: &str = "--tenant";
+
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
+
+/// What the API answered: as it came, for programs to read, and as a value.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) body: Bytes,
+    value: Value,
+}
+
+impl std::ops::Deref for Answer {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.value
+    }
+}
 
 /// Speaks to one gateway with one key.
 pub(super) struct Client {
@@ -111,14 +172,20 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// With the key of `--key-file`, of `SENDERZ_API_KEY`, or of the operator on this machine.
+    /// With the key of `--key-file`, of `SENDERZ_API_KEY`, or of the operator on this machine; to
+    /// the gateway of `--url`, of `SENDERZ_URL`, or of the configuration. That is read only where
+    /// something is left to learn from it: another machine's gateway needs none here.
     pub(super) fn new(global: &Global, tenant: Option<TenantId>) -> anyhow::Result<Self> {
         let key = match (&global.key_file, environment::secret("SENDERZ_API_KEY")) {
             (Some(path), _) => read_key(path)?,
             (None, Some(key)) => key,
             (None, None) => read_key(&global.load()?.data_dir.join("operator.key"))?,
         };
-        Ok(Self { base: global.url.clone(), key: Some(key), tenant })
+        let base = match &global.url {
+            Some(url) => url.clone(),
+            None => BaseUrl::of(&global.load()?.server)?,
+        };
+        Ok(Self { base, key: Some(key), tenant })
     }
 
     /// With this key, for a gateway of our own process.
@@ -136,11 +203,11 @@ impl Client {
         Self { base, key: None, tenant: None }
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Value, ClientError> {
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, ClientError> {
         self.request(Method::GET, path, None, None).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Answer, ClientError> {
         let body = Bytes::from(body.to_string());
         self.request(Method::POST, path, Some(body), None).await
     }
@@ -152,16 +219,16 @@ impl Client {
         path: &str,
         body: Option<Bytes>,
         idempotency_key: Option<&str>,
-    ) -> Result<Value, ClientError> {
+    ) -> Result<Answer, ClientError> {
         self.send(self.build(method, path, JSON, body, idempotency_key)?).await
     }
 
     /// A batch of events, a line each.
-    pub(super) async fn post_lines(&self, path: &str, lines: Bytes) -> Result<Value, ClientError> {
+    pub(super) async fn post_lines(&self, path: &str, lines: Bytes) -> Result<Answer, ClientError> {
         self.send(self.build(Method::POST, path, NDJSON, Some(lines), None)?).await
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Value, ClientError> {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
         let (status, body) = tokio::time::timeout(TIMEOUT, self.exchange(request))
             .await
             .map_err(|_| ClientError::Timeout)??;
@@ -170,7 +237,7 @@ impl Client {
             body => serde_json::from_slice(body).unwrap_or(Value::Null),
         };
         if status.is_success() {
-            Ok(value)
+            Ok(Answer { body, value })
         } else {
             Err(ClientError::Problem(Problem { status, body: value }))
         }

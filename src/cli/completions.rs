@@ -9,6 +9,7 @@ use super::{Cli, Exit};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The shell that is to run the script
     shell: Shell,
 }
 

@@ -1,42 +1,46 @@
 //! `deliveries`: list, show, cancel.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    Exit, Global,
-    client::{Client, segment, with_query},
+    Exit, Global, Output,
+    client::{Answer, Client, segment, with_query},
     output,
-    tenants::Page,
+    tenants::{FOR_TENANT, Page},
 };
 use crate::tenant::TenantId;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Newest first
+    /// List deliveries, the newest first
     List(List),
     /// One delivery with its attempts and the payload
     Show {
-        #[arg(long)]
+        #[arg(long, help = FOR_TENANT)]
         tenant: Option<TenantId>,
+        /// The delivery, dlv_…
         id: String,
     },
     /// End a delivery that waits
     Cancel {
-        #[arg(long)]
+        #[arg(long, help = FOR_TENANT)]
         tenant: Option<TenantId>,
+        /// The delivery, dlv_…
         id: String,
     },
 }
 
 #[derive(Debug, clap::Args)]
 pub struct List {
-    #[arg(long)]
+    #[arg(long, help = FOR_TENANT)]
     tenant: Option<TenantId>,
+    /// Those to this webhook, wh_…
     #[arg(long)]
     webhook: Option<String>,
-    /// pending, retrying, delivered, failed, canceled; comma-separated
+    /// Those that are pending, retrying, delivered, failed or canceled; comma-separated
     #[arg(long)]
     status: Option<String>,
+    /// Those of events of this type, such as message.sent
     #[arg(long)]
     event_type: Option<String>,
     /// Status code of the last response: 500, or 5xx
@@ -45,9 +49,10 @@ pub struct List {
     /// Error of the last attempt: timeout, connect, …
     #[arg(long)]
     error: Option<String>,
-    /// RFC 3339 time
+    /// Those created at this RFC 3339 time or later
     #[arg(long)]
     since: Option<String>,
+    /// Those created at this RFC 3339 time or earlier
     #[arg(long)]
     until: Option<String>,
     #[command(flatten)]
@@ -80,15 +85,62 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         }
         Command::Show { tenant, id } => {
             let answer = Client::new(global, tenant)?.get(&path(&id)).await?;
-            output::object(global.output, &answer)?;
+            show(global.output, &answer)?;
         }
         Command::Cancel { tenant, id } => {
             let client = Client::new(global, tenant)?;
-            client
-                .post(&format!("{}/cancel", path(&id)), &Value::Object(Default::default()))
-                .await?;
-            eprintln!("canceled {id}");
+            let answer = client.post(&format!("{}/cancel", path(&id)), &json!({})).await?;
+            tell_canceled(global.output, &answer)?;
         }
     }
     Ok(Exit::Ok)
+}
+
+/// The API accepts a cancel before it is done: an attempt under way may still succeed.
+fn tell_canceled(output: Output, answer: &Answer) -> std::io::Result<()> {
+    if output == Output::Json {
+        return output::json(&answer.body);
+    }
+    let text = |name: &str| answer[name].as_str().unwrap_or("-").to_owned();
+    output::line(&format!("{} {}", text("status"), text("id")))?;
+    if answer["status"] != "canceled" {
+        eprintln!("it is canceled shortly, unless an attempt under way succeeds");
+    }
+    Ok(())
+}
+
+/// The delivery's fields, then a line for each attempt.
+fn show(output: Output, answer: &Answer) -> std::io::Result<()> {
+    let (Output::Text, Some(fields)) = (output, answer.as_object()) else {
+        return output::json(&answer.body);
+    };
+    // The last attempt is the last line.
+    output::fields(
+        fields.iter().filter(|(name, _)| !["attempts", "last_attempt"].contains(&&***name)),
+    )?;
+    let attempts = answer["attempts"].as_array().map_or(&[][..], Vec::as_slice);
+    if attempts.is_empty() {
+        return output::line("no attempts yet");
+    }
+    let rows: Vec<_> = attempts.iter().map(attempt_row).collect();
+    let columns = ["attempt", "at", "latency_ms", "next_attempt_at", "result"];
+    output::line("")?;
+    output::line(&output::table(&columns, &rows))
+}
+
+fn attempt_row(attempt: &Value) -> Value {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let error = &attempt["error"];
+    let result = [
+        attempt["status"].as_u64().map(|status| status.to_string()),
+        text(&error["code"]),
+        text(&error["detail"]).filter(|detail| !detail.is_empty()),
+    ];
+    json!({
+        "attempt": attempt["number"],
+        "at": attempt["at"],
+        "latency_ms": attempt["latency_ms"],
+        "next_attempt_at": attempt["next_attempt_at"],
+        "result": result.into_iter().flatten().collect::<Vec<_>>().join(" "),
+    })
 }

@@ -1,13 +1,11 @@
 //! `health`: is the gateway that this configuration describes ready? For container health checks.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
 use anyhow::Context as _;
 use http::StatusCode;
 
 use super::{
     Exit, Global,
-    client::{BaseUrl, Client, ClientError},
+    client::{BaseUrl, Client, ClientError, reachable},
     output::line,
 };
 
@@ -34,14 +32,4 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// An address to call for one to listen on: every address means this machine as well.
-fn reachable(mut listen: SocketAddr) -> SocketAddr {
-    match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    listen
 }

@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
-//! Commands that talk to a running gateway do so through its API, as anyone would; only `serve`,
-//! `dev`, `check`, `config` and `health` read the configuration. Results go to stdout, everything
+//! Commands that talk to a running gateway do so through its API, as anyone would; where it
+//! is and the operator's key they know from the configuration, unless told. Results go to stdout, everything
 //! else to stderr. Secrets are read from files and the environment, never from arguments, which
 //! other users of the machine can see.
 
@@ -69,6 +69,7 @@ pub struct Cli {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Configuration file
     #[arg(long, global = true, value_name = "FILE", env = "SENDERZ_CONFIG")]
@@ -82,12 +83,13 @@ pub struct Global {
     /// Sets any configuration key; lists are comma-separated
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
-    /// A running gateway's API: http://host:port or unix:/path
-    #[arg(long, global = true, value_name = "URL", env = "SENDERZ_URL", default_value = client::DEFAULT_URL)]
-    pub url: client::BaseUrl,
+    /// A running gateway's API: http://host:port or unix:/path; without it server.listen
+    #[arg(long, global = true, value_name = "URL", env = "SENDERZ_URL")]
+    pub url: Option<client::BaseUrl>,
     /// File with the API key; without it SENDERZ_API_KEY, then <data_dir>/operator.key
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t)]
     pub output: Output,
 }

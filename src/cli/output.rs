@@ -4,9 +4,12 @@ use std::io::{self, Write as _};
 
 use serde_json::Value;
 
+use super::client::Answer;
+
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
+    /// For people.
     #[default]
     Text,
     /// What the API answered, unchanged.
@@ -17,10 +20,18 @@ pub(super) fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
 }
 
+/// The API's answer byte for byte, ended by a line feed: a number written as `1.0` or a name that
+/// stands twice would not survive being read and written again.
+pub(super) fn json(body: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(body)?;
+    if !body.is_empty() && !body.ends_with(b"\n") { out.write_all(b"\n") } else { Ok(()) }
+}
+
 /// A list of the API: `data` as a table of the given fields, and how to get the next page.
-pub(super) fn list(output: Output, answer: &Value, fields: &[&str]) -> io::Result<()> {
+pub(super) fn list(output: Output, answer: &Answer, fields: &[&str]) -> io::Result<()> {
     if output == Output::Json {
-        return line(&answer.to_string());
+        return json(&answer.body);
     }
     let rows = answer["data"].as_array().map_or(&[][..], Vec::as_slice);
     if rows.is_empty() {
@@ -35,19 +46,22 @@ pub(super) fn list(output: Output, answer: &Value, fields: &[&str]) -> io::Resul
 }
 
 /// One object of the API, a line for each field.
-pub(super) fn object(output: Output, answer: &Value) -> io::Result<()> {
-    match answer {
-        Value::Object(fields) if output == Output::Text => {
-            let width = fields.keys().map(String::len).max().unwrap_or(0);
-            fields
-                .iter()
-                .try_for_each(|(name, value)| line(&format!("{name:<width$}  {}", cell(value))))
-        }
-        other => line(&other.to_string()),
+pub(super) fn object(output: Output, answer: &Answer) -> io::Result<()> {
+    match (output, answer.as_object()) {
+        (Output::Text, Some(object)) => fields(object.iter()),
+        _ => json(&answer.body),
     }
 }
 
-fn table(fields: &[&str], rows: &[Value]) -> String {
+/// A line for each field.
+pub(super) fn fields<'a>(
+    mut fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone,
+) -> io::Result<()> {
+    let width = fields.clone().map(|(name, _)| name.len()).max().unwrap_or(0);
+    fields.try_for_each(|(name, value)| line(&format!("{name:<width$}  {}", cell(value))))
+}
+
+pub(super) fn table(fields: &[&str], rows: &[Value]) -> String {
     let mut lines: Vec<Vec<String>> =
         vec![fields.iter().map(|field| field.replace('_', " ").to_uppercase()).collect()];
     lines.extend(rows.iter().map(|row| fields.iter().map(|field| cell(&row[*field])).collect()));

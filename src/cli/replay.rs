@@ -6,12 +6,13 @@ use super::{
     Exit, Global,
     client::{Client, segment},
     output,
+    tenants::FOR_TENANT,
 };
 use crate::tenant::TenantId;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    #[arg(long)]
+    #[arg(long, help = FOR_TENANT)]
     tenant: Option<TenantId>,
     /// The delivery, dlv_…
     id: String,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io::Read as _, time::Duration};
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     Exit, Global, Output,
@@ -25,6 +25,7 @@ pub struct Args {
     /// message.blocked; left out with --payload
     #[arg(value_name = "TYPE", required_unless_present = "payload")]
     event_type: Option<EventType>,
+    /// The tenant whose event it is
     #[arg(long)]
     tenant: TenantId,
     /// A field of the payload's data; again for more
@@ -56,10 +57,10 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let accepted = client.request(Method::POST, &path, Some(payload), key).await?;
     let id = accepted["id"].as_str().context("the answer has no event id")?;
     if global.output == Output::Json {
-        output::line(&accepted.to_string())?;
+        output::json(&accepted.body)?;
     } else {
-        let deliveries = accepted["deliveries"].as_u64().unwrap_or(0);
-        output::line(&format!("accepted {id}, {deliveries} deliveries"))?;
+        let count = accepted["deliveries"].as_u64().unwrap_or(0);
+        output::line(&format!("accepted {id}, {}", deliveries(count)))?;
     }
     if args.wait { wait(&client, id, args.wait_timeout, global.output).await } else { Ok(Exit::Ok) }
 }
@@ -77,35 +78,48 @@ async fn wait(
     let mut all_delivered = true;
     loop {
         let answer = client.get(&path).await?;
-        let deliveries = answer["deliveries"].as_array().context("the answer has no deliveries")?;
-        for delivery in deliveries.iter().filter(|d| is_ended(d)) {
-            if told.insert(delivery["id"].to_string()) {
+        let listed = answer["deliveries"].as_array().context("the answer has no deliveries")?;
+        let as_answered: AsAnswered<'_> = serde_json::from_slice(&answer.body)?;
+        for (delivery, text) in listed.iter().zip(&as_answered.deliveries) {
+            if is_ended(delivery) && told.insert(delivery["id"].to_string()) {
                 all_delivered &= delivery["status"] == "delivered";
-                tell(delivery, output)?;
+                match output {
+                    Output::Json => output::json(text.get().as_bytes())?,
+                    Output::Text => tell(delivery)?,
+                }
             }
         }
-        if told.len() == deliveries.len() {
+        if told.len() == listed.len() {
             return Ok(if all_delivered { Exit::Ok } else { Exit::Failure });
         }
         if started.elapsed() >= limit {
-            let open = deliveries.len() - told.len();
+            let open = listed.len() - told.len();
             anyhow::bail!(
-                "{open} deliveries have not ended within {}",
-                units::format_duration(limit)
+                "not ended within {}: {}",
+                units::format_duration(limit),
+                deliveries(open as u64)
             );
         }
         tokio::time::sleep(POLL_EVERY).await;
     }
 }
 
+/// The deliveries of an answer, each byte for byte.
+#[derive(serde::Deserialize)]
+struct AsAnswered<'a> {
+    #[serde(borrow)]
+    deliveries: Vec<&'a RawValue>,
+}
+
+fn deliveries(count: u64) -> String {
+    if count == 1 { "1 delivery".to_owned() } else { format!("{count} deliveries") }
+}
+
 fn is_ended(delivery: &Value) -> bool {
     delivery["status"].as_str().is_some_and(|status| FINAL.contains(&status))
 }
 
-fn tell(delivery: &Value, output: Output) -> std::io::Result<()> {
-    if output == Output::Json {
-        return output::line(&delivery.to_string());
-    }
+fn tell(delivery: &Value) -> std::io::Result<()> {
     let text = |name: &str| delivery[name].as_str().unwrap_or("-").to_owned();
     let attempts = delivery["attempts_made"].as_u64().unwrap_or(0);
     output::line(&format!(

@@ -12,29 +12,38 @@ use crate::tenant::TenantId;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Create a tenant; its API key and signing secret are shown this once
+    /// Create a tenant; its api_key is shown this once only
     Create {
+        /// Names the tenant from now on, such as acme
         id: TenantId,
         /// For people; the id where left out
         #[arg(long)]
         name: Option<String>,
     },
+    /// List tenants
     List(Page),
+    /// Show one tenant
     Show {
+        /// The tenant
         id: TenantId,
     },
     /// Delete a tenant with its webhooks and keys
     Delete {
+        /// The tenant
         id: TenantId,
     },
 }
 
+/// The help of every `--tenant` that the operator needs and a tenant may leave out.
+pub(super) const FOR_TENANT: &str = "The tenant to act for; with a tenant's own key not needed";
+
 /// Which page of a list.
 #[derive(Debug, clap::Args)]
 pub struct Page {
+    /// The most entries in this page
     #[arg(long)]
     limit: Option<u32>,
-    /// As the page before told it
+    /// Where the page begins, as the page before told it
     #[arg(long)]
     cursor: Option<String>,
 }
@@ -55,7 +64,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             let made = client.post("/v1/tenants", &body).await?;
             output::object(global.output, &made)?;
             if global.output == Output::Text {
-                eprintln!("keep the API key and the signing secret: they are not shown again");
+                eprintln!("keep the api_key: it is shown only now");
             }
         }
         Command::List(page) => {

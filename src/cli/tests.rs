@@ -16,6 +16,26 @@ fn the_definition_of_the_commands_is_sound() {
 }
 
 #[test]
+fn every_command_and_argument_has_a_help_text_and_global_options_stand_apart() {
+    fn check(command: &clap::Command, path: &str) {
+        assert!(command.get_about().is_some_and(|about| !about.to_string().is_empty()), "{path}");
+        for argument in command.get_arguments() {
+            let name = argument.get_id();
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!help.is_empty(), "{path} {name} has no help");
+            let is_apart = argument.get_help_heading() == Some("Global options");
+            assert_eq!(is_apart, argument.is_global_set(), "{path} {name}");
+        }
+        for inner in command.get_subcommands() {
+            check(inner, &format!("{path} {}", inner.get_name()));
+        }
+    }
+    let mut all = Cli::command();
+    all.build();
+    check(&all, "senderz-gateway");
+}
+
+#[test]
 fn every_command_takes_its_documented_arguments_and_refuses_others() {
     let accepted = [
         "",
@@ -110,6 +130,28 @@ fn a_base_url_is_plain_http_or_a_socket() {
     for refused in ["", "127.0.0.1:8080", "https://x", "http://x/v1", "unix:x", "http://u:p@x"] {
         check(refused, None);
     }
+}
+
+#[test]
+fn the_api_is_where_the_configuration_says_unless_a_url_is_given() {
+    let base = |listen: &str| {
+        let cli = parse(&format!("health --listen {listen}")).unwrap();
+        BaseUrl::of(&cli.global.load().unwrap().server)
+    };
+    let check = |listen: &str, expected: &str| {
+        assert_eq!(base(listen).unwrap(), expected.parse().unwrap(), "{listen}");
+    };
+    check("127.0.0.1:18080", "http://127.0.0.1:18080");
+    check("0.0.0.0:81", "http://127.0.0.1:81");
+    check("[::]:81", "http://[::1]:81");
+    check("192.0.2.1:81", "http://192.0.2.1:81");
+    check("unix:/run/x.sock", "unix:/run/x.sock");
+    let error = base("127.0.0.1:0").unwrap_err().to_string();
+    assert!(error.contains("server.listen = 127.0.0.1:0") && error.contains("--url"), "{error}");
+    let mut server = parse("check").unwrap().global.load().unwrap().server;
+    server.tls = Some(("/c".into(), "/k".into()));
+    let error = BaseUrl::of(&server).unwrap_err().to_string();
+    assert!(error.contains("TLS"), "{error}");
 }
 
 #[test]

@@ -13,15 +13,16 @@ const TOLERANCE: Duration = Duration::MAX;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Environment variable that holds the signing secret, whsec_…
+    /// Environment variable that holds the signing secret, whsec_…; names starting with SENDERZ_
+    /// are taken by the configuration
     #[arg(long, value_name = "NAME")]
     secret_env: String,
-    /// X-Senderz-Signature, or with --id and --timestamp webhook-signature
+    /// The header X-Senderz-Signature, or with --id and --timestamp webhook-signature
     signature: String,
-    /// webhook-id
+    /// The header webhook-id
     #[arg(long, requires = "timestamp")]
     id: Option<String>,
-    /// webhook-timestamp
+    /// The header webhook-timestamp
     #[arg(long, requires = "id")]
     timestamp: Option<String>,
 }

@@ -13,7 +13,7 @@ use super::{
     client::{Client, segment, with_query},
     output,
     send::read_input,
-    tenants::Page,
+    tenants::{FOR_TENANT, Page},
 };
 use crate::tenant::TenantId;
 
@@ -21,28 +21,33 @@ use crate::tenant::TenantId;
 pub enum Command {
     /// Register a URL
     Create {
-        #[arg(long)]
+        #[arg(long, help = FOR_TENANT)]
         tenant: Option<TenantId>,
+        /// Where deliveries go
         #[arg(value_name = "URL")]
         target: String,
         #[command(flatten)]
         fields: Fields,
     },
+    /// List webhooks
     List {
-        #[arg(long)]
+        #[arg(long, help = FOR_TENANT)]
         tenant: Option<TenantId>,
         #[command(flatten)]
         page: Page,
     },
+    /// Show one webhook
     Show {
-        #[arg(long)]
+        #[arg(long, help = FOR_TENANT)]
         tenant: Option<TenantId>,
+        /// The webhook, wh_…
         id: String,
     },
     /// Change what the flags name, and nothing else
     Update {
-        #[arg(long)]
+        #[arg(long, help = FOR_TENANT)]
         tenant: Option<TenantId>,
+        /// The webhook, wh_…
         id: String,
         /// Where it is to be delivered to from now on (--url is the gateway's)
         #[arg(long, value_name = "URL")]
@@ -50,9 +55,11 @@ pub enum Command {
         #[command(flatten)]
         fields: Fields,
     },
+    /// Delete a webhook; what waits for it is canceled
     Delete {
-        #[arg(long)]
+        #[arg(long, help = FOR_TENANT)]
         tenant: Option<TenantId>,
+        /// The webhook, wh_…
         id: String,
     },
 }
@@ -63,8 +70,10 @@ pub struct Fields {
     /// Event types, comma-separated; all six where left out
     #[arg(long, value_delimiter = ',')]
     events: Option<Vec<String>>,
+    /// For people
     #[arg(long)]
     description: Option<String>,
+    /// Whether events are delivered to it: true or false
     #[arg(long)]
     enabled: Option<bool>,
     /// Which responses are a success: 200 or 2xx

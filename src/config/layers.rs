@@ -1,7 +1,7 @@
 //! The layers of a configuration, merged key by key: what is written, and where.
 //!
 //! All keys are `key` or `table.key`, so a layer is a flat map. The compiled-in `config.toml` is
-//! the list of the keys that exist; any other key is a problem that names the nearest one.
+//! the list of the keys that exist; any other key is a problem, with the nearest one as a hint.
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
@@ -18,6 +18,8 @@ pub const DEFAULTS: &str = include_str!("../../config.toml");
 
 /// A configuration file is read up to here.
 const MAX_FILE: u64 = 1 << 20;
+/// How much an unknown key must resemble a known one for a hint, 1 being the same.
+const MIN_LIKENESS: f64 = 0.6;
 
 /// Where to look, in rising precedence. Kept by whoever reloads.
 #[derive(Clone, Debug, Default)]
@@ -136,31 +138,32 @@ impl Layers {
             *slot = entry;
             return;
         }
-        let nearest = self.nearest(key);
-        let nearest = match &entry.origin {
-            Origin::Environment(_) => variable_name(nearest),
-            _ => nearest.to_owned(),
+        let hint = match (self.nearest(key), &entry.origin) {
+            (None, _) => String::new(),
+            (Some(near), Origin::Environment(_)) => {
+                format!("; the nearest is {}", variable_name(near))
+            }
+            (Some(near), _) => format!("; the nearest is {near}"),
         };
         problems.push(Problem {
             key: key.to_owned(),
             value: None,
-            rule: format!("there is no such key; the nearest is {nearest}"),
+            rule: format!("there is no such key{hint}"),
             origin: entry.origin,
         });
     }
 
     /// The known key that an unknown one most resembles: by the whole name, and where the last
     /// part is exactly that of a key, by that (`listen` is nearer to `server.listen` than to
-    /// `dns.min_ttl`).
-    fn nearest(&self, key: &str) -> &str {
-        let leaf = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-        self.keys
-            .iter()
-            .min_by_key(|known| {
-                let distance = strsim::damerau_levenshtein(key, known);
-                if leaf(known) == leaf(key) { distance / 2 } else { distance }
-            })
-            .expect("config.toml has keys")
+    /// `dns.min_ttl`). None where even that one is too far to have been meant.
+    fn nearest(&self, key: &str) -> Option<&str> {
+        let same_leaf = |known: &str| known.rsplit('.').next() == key.rsplit('.').next();
+        let nearest = self.keys.iter().min_by_key(|known| {
+            let distance = strsim::damerau_levenshtein(key, known);
+            if same_leaf(known) { distance / 2 } else { distance }
+        })?;
+        let likeness = strsim::normalized_damerau_levenshtein(key, nearest);
+        (same_leaf(nearest) || likeness >= MIN_LIKENESS).then_some(nearest)
     }
 }
 

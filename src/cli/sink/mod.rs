@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use self::receiver::{SinkHandle, SinkOptions, Stats, start};
@@ -37,7 +36,8 @@ pub struct Args {
     /// Decides which attempts fail; the same seed fails the same attempts
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Environment variable that holds the tenant's signing secret; without it nothing is verified
+    /// Environment variable that holds the tenant's signing secret; without it nothing is verified.
+    /// Names starting with SENDERZ_ are taken by the configuration
     #[arg(long, value_name = "NAME")]
     secret_env: Option<String>,
 }
@@ -47,7 +47,7 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
     let secret = args.secret_env.as_deref().map(secret_from).transpose()?;
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     let verifies = secret.is_some();
-    let sink = start(SinkOptions {
+    let started = start(SinkOptions {
         listen,
         latency: args.latency,
         fail_rate: args.fail_rate,
@@ -55,8 +55,15 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
         status: args.status,
         seed: args.seed,
         secret,
-    })
-    .with_context(|| format!("cannot listen on {listen}"))?;
+    });
+    let sink = match started {
+        Ok(sink) => sink,
+        // As for the gateway itself: the port may be free later.
+        Err(error) => {
+            eprintln!("error: cannot listen on {listen}: {error}");
+            return Ok(Exit::Unavailable);
+        }
+    };
     eprintln!("receiving on http://{}/ until interrupted", sink.addr);
     if !verifies {
         eprintln!("signatures are not verified: no --secret-env");
