@@ -166,6 +166,7 @@ impl Ingest {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        request::no_delivery(&head.headers)?;
         let who = self.authenticate(head)?;
         let tenant = self.tenants.number(name).filter(|no| may_send(who, *no));
         let tenant = tenant.ok_or_else(no_such_tenant)?;
@@ -192,6 +193,7 @@ impl Ingest {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        request::no_delivery(&head.headers)?;
         let who = self.authenticate(head)?;
         let wants_ids = request::wants_ids(head.uri.query())?;
         request::check_format(&head.headers, Format::Lines)?;

@@ -18,6 +18,7 @@ pub enum Code {
     InvalidParameter,
     InvalidIdempotencyKey,
     BadRequest,
+    LoopDetected,
     Unauthorized,
     NotFound,
     MethodNotAllowed,
@@ -33,12 +34,13 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 17] = [
+    pub const ALL: [Code; 18] = [
         Self::InvalidPayload,
         Self::InvalidBatch,
         Self::InvalidParameter,
         Self::InvalidIdempotencyKey,
         Self::BadRequest,
+        Self::LoopDetected,
         Self::Unauthorized,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -78,6 +80,9 @@ impl Code {
                 ("invalid_idempotency_key", S::BAD_REQUEST, "The idempotency key is not usable")
             }
             Self::BadRequest => ("bad_request", S::BAD_REQUEST, "The request cannot be understood"),
+            Self::LoopDetected => {
+                ("loop_detected", S::BAD_REQUEST, "A gateway's delivery is not taken as an event")
+            }
             Self::Unauthorized => ("unauthorized", S::UNAUTHORIZED, "A valid API key is needed"),
             Self::NotFound => ("not_found", S::NOT_FOUND, "There is no such object"),
             Self::MethodNotAllowed => (
