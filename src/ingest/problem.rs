@@ -24,6 +24,7 @@ pub enum Code {
     MethodNotAllowed,
     Timeout,
     PayloadTooLarge,
+    TooManyDeliveries,
     UnsupportedMediaType,
     IdempotencyKeyReused,
     RateLimited,
@@ -34,7 +35,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 18] = [
+    pub const ALL: [Code; 19] = [
         Self::InvalidPayload,
         Self::InvalidBatch,
         Self::InvalidParameter,
@@ -46,6 +47,7 @@ impl Code {
         Self::MethodNotAllowed,
         Self::Timeout,
         Self::PayloadTooLarge,
+        Self::TooManyDeliveries,
         Self::UnsupportedMediaType,
         Self::IdempotencyKeyReused,
         Self::RateLimited,
@@ -94,6 +96,11 @@ impl Code {
             Self::PayloadTooLarge => {
                 ("payload_too_large", S::PAYLOAD_TOO_LARGE, "The request is too large")
             }
+            Self::TooManyDeliveries => (
+                "too_many_deliveries",
+                S::PAYLOAD_TOO_LARGE,
+                "The batch would lead to too many deliveries",
+            ),
             Self::UnsupportedMediaType => (
                 "unsupported_media_type",
                 S::UNSUPPORTED_MEDIA_TYPE,
