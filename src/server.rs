@@ -2,8 +2,9 @@
 //! with TLS where a certificate is set.
 //!
 //! Bound early, served late: [`Listener::bind`] makes the address known, and everything that can
-//! be wrong with it an error, before any work; [`Listener::serve`] starts to accept. Connections
-//! beyond `server.max_connections` wait in the kernel's queue.
+//! be wrong with it an error, before any work; [`Listener::serve`] starts to accept. A connection
+//! beyond `server.max_connections` takes the place of the one that has been idle longest; while all
+//! are busy it waits, and those after it in the kernel's queue.
 //!
 //! On the drain signal accepting stops, every connection is asked to end (GOAWAY, or `Connection:
 //! close` on the next answer), and requests in flight get [`DRAIN_LIMIT`] to finish.
@@ -11,6 +12,7 @@
 //! Nothing here knows what a request means; see [`Front`] for who answers it.
 
 mod connection;
+mod crowd;
 mod framing;
 mod front;
 mod tls;
@@ -38,6 +40,7 @@ use crate::{
 };
 
 use connection::Connections;
+use crowd::{Crowd, Member};
 pub use front::Front;
 pub use tls::TlsError;
 
@@ -131,19 +134,30 @@ impl Listener {
     /// cut off with a request in flight.
     pub async fn serve(self, front: Arc<Front>, mut signal: Signal) -> usize {
         let shared = Connections::new(front, self.header_timeout, self.idle_timeout);
+        let crowd = Crowd::new();
         let mut open = JoinSet::new();
+        // Accepted beyond the limit: somebody's place is being made free for it.
+        let mut waiting: Option<Stream> = None;
         let mut is_failing = false;
         loop {
-            let has_room = open.len() < self.max_connections;
+            if open.len() < self.max_connections
+                && let Some(stream) = waiting.take()
+            {
+                crowd.has_place();
+                let (connections, tls) = (Arc::clone(&shared), self.tls.clone());
+                open.spawn(serve_one(stream, tls, connections, crowd.enter(), signal.clone()));
+            }
             tokio::select! {
                 biased;
                 () = signal.fired() => break,
                 Some(_) = open.join_next() => {}
-                accepted = self.socket.accept(), if has_room => match accepted {
+                accepted = self.socket.accept(), if waiting.is_none() => match accepted {
                     Ok(stream) => {
                         is_failing = false;
-                        let connections = Arc::clone(&shared);
-                        open.spawn(serve_one(stream, self.tls.clone(), connections, signal.clone()));
+                        if open.len() >= self.max_connections {
+                            crowd.want_place();
+                        }
+                        waiting = Some(stream);
                     }
                     Err(e) if is_of_one_connection(&e) => {}
                     Err(e) => {
@@ -201,11 +215,12 @@ async fn serve_one(
     stream: Stream,
     tls: Option<TlsAcceptor>,
     connections: Arc<Connections>,
+    member: Member,
     signal: Signal,
 ) {
     match stream {
-        Stream::Tcp(stream) => secure(stream, tls, connections, signal).await,
-        Stream::Unix(stream) => secure(stream, tls, connections, signal).await,
+        Stream::Tcp(stream) => secure(stream, tls, connections, &member, signal).await,
+        Stream::Unix(stream) => secure(stream, tls, connections, &member, signal).await,
     }
 }
 
@@ -215,20 +230,22 @@ async fn secure<S>(
     stream: S,
     tls: Option<TlsAcceptor>,
     connections: Arc<Connections>,
+    member: &Member,
     mut signal: Signal,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let Some(tls) = tls else {
-        return connections.serve(stream, signal).await;
+        return connections.serve(stream, member, signal).await;
     };
     let limit = connections.header_timeout();
     tokio::select! {
         shaken = tokio::time::timeout(limit, tls.accept(stream)) => match shaken {
-            Ok(Ok(stream)) => connections.serve(stream, signal).await,
+            Ok(Ok(stream)) => connections.serve(stream, member, signal).await,
             Ok(Err(e)) => tracing::debug!(error = %e, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         },
+        () = member.asked_to_leave() => {}
         () = signal.fired() => {}
     }
 }

@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 78] = [
+const OTHER_VALUES: [(&str, &str); 79] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -25,6 +25,7 @@ const OTHER_VALUES: [(&str, &str); 78] = [
     ("ingest.max_depth", "7"),
     ("ingest.max_batch_lines", "7"),
     ("ingest.max_batch", "7MiB"),
+    ("ingest.max_batch_deliveries", "7"),
     ("ingest.max_pending", "77MiB"),
     ("ingest.tenant_rate", "7"),
     ("ingest.retry_after", "7s"),

@@ -102,6 +102,7 @@ pub struct Ingest {
     pub max_depth: usize,
     pub max_batch_lines: usize,
     pub max_batch: usize,
+    pub max_batch_deliveries: usize,
     pub max_pending: usize,
     /// Events per second; none means no limit.
     pub tenant_rate: Option<u32>,

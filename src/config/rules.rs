@@ -111,6 +111,7 @@ fn ingest(r: &mut Reader<'_>) -> Ingest {
         max_depth: r.count("ingest.max_depth", 2..=128),
         max_batch_lines: r.count("ingest.max_batch_lines", 1..=1_000_000),
         max_batch: r.size("ingest.max_batch", KIB..=1024 * MIB) as usize,
+        max_batch_deliveries: r.count("ingest.max_batch_deliveries", 1..=100_000_000),
         max_pending: r.size("ingest.max_pending", KIB..=TIB) as usize,
         tenant_rate: (rate > 0).then_some(rate),
         retry_after: r.duration("ingest.retry_after", SECOND..=HOUR),

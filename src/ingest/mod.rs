@@ -166,6 +166,7 @@ impl Ingest {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        request::no_delivery(&head.headers)?;
         let who = self.authenticate(head)?;
         let tenant = self.tenants.number(name).filter(|no| may_send(who, *no));
         let tenant = tenant.ok_or_else(no_such_tenant)?;
@@ -192,6 +193,7 @@ impl Ingest {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        request::no_delivery(&head.headers)?;
         let who = self.authenticate(head)?;
         let wants_ids = request::wants_ids(head.uri.query())?;
         request::check_format(&head.headers, Format::Lines)?;
@@ -201,6 +203,7 @@ impl Ingest {
         }
         let body = self.read(body, self.settings.max_batch, "ingest.max_batch").await?;
         let events = self.parse(&body, who).await?;
+        self.check_fan_out(&events)?;
         let appended = self.append(events, Format::Lines).await?;
         Ok(answer::accepted_many(&appended, wants_ids))
     }
@@ -214,6 +217,21 @@ impl Ingest {
             tokio::task::yield_now().await;
         }
         Ok(parser.finish()?)
+    }
+
+    /// Refuses a batch that would be too much for one commit of the store.
+    fn check_fan_out(&self, events: &[NewEvent]) -> Result<(), Refusal> {
+        let max = self.settings.max_batch_deliveries;
+        let deliveries = fan_out(events);
+        if deliveries <= max {
+            return Ok(());
+        }
+        let detail = format!(
+            "the batch would lead to {deliveries} deliveries; one request may lead to at most \
+             {max} (ingest.max_batch_deliveries); send fewer lines at once"
+        );
+        let problem = Problem::new(Code::TooManyDeliveries, detail);
+        Err(Refusal { problem, events: events.len() })
     }
 
     fn authenticate(&self, head: &http::request::Parts) -> Result<Principal, Problem> {
@@ -352,6 +370,15 @@ fn may_send(who: Principal, tenant: TenantNo) -> bool {
         Principal::Operator | Principal::Producer => true,
         Principal::Tenant(own) => own == tenant,
     }
+}
+
+/// How many deliveries these events lead to. Lines of one tenant and type share their routes, and
+/// mostly follow each other: those are counted once.
+fn fan_out(events: &[NewEvent]) -> usize {
+    let same_routes = events.chunk_by(|a, b| Arc::ptr_eq(&a.routes, &b.routes));
+    let deliveries = same_routes
+        .map(|run| run.len() * run[0].routes.iter().filter(|route| route.enabled).count());
+    deliveries.sum()
 }
 
 /// The same answer for a tenant that is missing and for one that is not the caller's.

@@ -18,11 +18,13 @@ pub enum Code {
     InvalidParameter,
     InvalidIdempotencyKey,
     BadRequest,
+    LoopDetected,
     Unauthorized,
     NotFound,
     MethodNotAllowed,
     Timeout,
     PayloadTooLarge,
+    TooManyDeliveries,
     UnsupportedMediaType,
     IdempotencyKeyReused,
     RateLimited,
@@ -33,17 +35,19 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 17] = [
+    pub const ALL: [Code; 19] = [
         Self::InvalidPayload,
         Self::InvalidBatch,
         Self::InvalidParameter,
         Self::InvalidIdempotencyKey,
         Self::BadRequest,
+        Self::LoopDetected,
         Self::Unauthorized,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Timeout,
         Self::PayloadTooLarge,
+        Self::TooManyDeliveries,
         Self::UnsupportedMediaType,
         Self::IdempotencyKeyReused,
         Self::RateLimited,
@@ -78,6 +82,9 @@ impl Code {
                 ("invalid_idempotency_key", S::BAD_REQUEST, "The idempotency key is not usable")
             }
             Self::BadRequest => ("bad_request", S::BAD_REQUEST, "The request cannot be understood"),
+            Self::LoopDetected => {
+                ("loop_detected", S::BAD_REQUEST, "A gateway's delivery is not taken as an event")
+            }
             Self::Unauthorized => ("unauthorized", S::UNAUTHORIZED, "A valid API key is needed"),
             Self::NotFound => ("not_found", S::NOT_FOUND, "There is no such object"),
             Self::MethodNotAllowed => (
@@ -89,6 +96,11 @@ impl Code {
             Self::PayloadTooLarge => {
                 ("payload_too_large", S::PAYLOAD_TOO_LARGE, "The request is too large")
             }
+            Self::TooManyDeliveries => (
+                "too_many_deliveries",
+                S::PAYLOAD_TOO_LARGE,
+                "The batch would lead to too many deliveries",
+            ),
             Self::UnsupportedMediaType => (
                 "unsupported_media_type",
                 S::UNSUPPORTED_MEDIA_TYPE,

@@ -15,6 +15,9 @@ use crate::{
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// What every delivery of a gateway carries, and nothing else does.
+const DELIVERY: HeaderName = HeaderName::from_static("x-senderz-delivery");
+
 /// Keeps these hashes apart from any other use of SHA-256 over a tenant and a text.
 const KEY_DOMAIN: &[u8] = b"senderz idempotency key v1\0";
 
@@ -52,6 +55,18 @@ pub fn no_key_in_query(query: Option<&str>) -> Result<(), Problem> {
             Code::Unauthorized,
             "an API key is never taken from a URL, where logs keep it; revoke this one and send \
              `Authorization: Bearer szk_…`",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a gateway's delivery. A webhook that points at an ingest URL, perhaps over another
+/// gateway, would otherwise make an event of each of its deliveries, without end.
+pub fn no_delivery(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(DELIVERY) {
+        return Err(Problem::new(
+            Code::LoopDetected,
+            "the request carries `X-Senderz-Delivery`: a webhook points at a gateway's ingest URL",
         ));
     }
     Ok(())

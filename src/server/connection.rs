@@ -1,7 +1,8 @@
 //! One connection, from its first byte to its end.
 //!
 //! A connection ends when the client closes it, when it has been quiet for `server.idle_timeout`,
-//! when a request's head is late, or on shutdown, then after the requests in flight are answered.
+//! when a request's head is late, when it is the longest idle one and another needs its place, or
+//! on shutdown, then after the requests in flight are answered.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -18,7 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     server::{
         Front,
-        watched::{Activity, InFlight, Watched},
+        crowd::{InFlight, Member},
+        watched::Watched,
     },
     shutdown::Signal,
 };
@@ -41,6 +43,10 @@ const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a connection that was asked to end while quiet gets to do so.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What an idle connection that has to make room gets, from its last answer on: that answer may
+/// still be on its way. Who has been idle longer is closed at once.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 /// What all connections of a listener share.
 #[derive(Debug)]
@@ -81,11 +87,11 @@ impl Connections {
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn serve<S>(self: Arc<Self>, stream: S, mut signal: Signal)
+    pub(super) async fn serve<S>(self: Arc<Self>, stream: S, member: &Member, mut signal: Signal)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let activity = Activity::new();
+        let activity = Arc::clone(member);
         let watched = Watched::new(stream, Arc::clone(&activity), self.header_timeout);
         let service = hyper::service::service_fn(|request: Request<Incoming>| {
             let in_flight = activity.begin();
@@ -106,6 +112,16 @@ impl Connections {
                 () = signal.fired(), if !is_ending => {
                     is_ending = true;
                     connection.as_mut().graceful_shutdown();
+                }
+                () = activity.asked_to_leave() => {
+                    is_ending = true;
+                    connection.as_mut().graceful_shutdown();
+                    let rest = ROOM_WAIT.saturating_sub(activity.quiet_for().unwrap_or_default());
+                    let ended = tokio::time::timeout(rest, connection.as_mut()).await;
+                    // A request that came at the last moment is answered before the end.
+                    if ended.is_ok() || activity.quiet_for().is_some() {
+                        return;
+                    }
                 }
                 () = wake.as_mut() => {
                     let wait = match activity.quiet_for() {

@@ -1,14 +1,11 @@
-//! A connection's bytes and requests, watched: its head's deadline, its framing, its idleness.
+//! A connection's bytes, watched: its head's deadline and its framing.
 
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
@@ -18,55 +15,11 @@ use tokio::{
 
 use crate::{
     clock,
-    server::framing::{END_OF_HEAD, Framing},
+    server::{
+        crowd::Activity,
+        framing::{END_OF_HEAD, Framing},
+    },
 };
-
-/// How many requests a connection is busy with, and since when it is quiet. Shared by the
-/// connection and its requests, which on HTTP/2 are tasks of their own.
-#[derive(Debug)]
-pub(super) struct Activity {
-    opened: Instant,
-    in_flight: AtomicUsize,
-    /// Microseconds after `opened` at which the last request ended.
-    quiet_since: AtomicU64,
-}
-
-impl Activity {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            opened: clock::instant(),
-            in_flight: AtomicUsize::new(0),
-            quiet_since: AtomicU64::new(0),
-        })
-    }
-
-    /// Counts a request until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
-    }
-
-    /// How long no request has been in flight; none while one is.
-    pub(super) fn quiet_for(&self) -> Option<Duration> {
-        if self.in_flight.load(Ordering::Acquire) > 0 {
-            return None;
-        }
-        let since = Duration::from_micros(self.quiet_since.load(Ordering::Relaxed));
-        Some(self.opened.elapsed().saturating_sub(since))
-    }
-}
-
-/// A request in flight.
-#[derive(Debug)]
-pub(super) struct InFlight(Arc<Activity>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let now = u64::try_from(self.0.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.0.quiet_since.store(now, Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::Release);
-    }
-}
 
 /// A stream whose reads are followed by [`Framing`] and end with an error when a head takes too
 /// long. The first head's time starts when the connection opens, a later one's with its first

@@ -1,7 +1,7 @@
 //! `POST /v1/events`, without a socket.
 
 use http::HeaderValue;
-use senderz_gateway::{id::TenantNo, ingest::Ingest};
+use senderz_gateway::{config, id::TenantNo, ingest::Ingest};
 
 use crate::fixture::*;
 
@@ -41,16 +41,16 @@ async fn ids_can_be_left_out() {
 }
 
 #[tokio::test]
-async fn replayed_lines_carry_their_first_ids_and_are_not_counted() {
+async fn a_repeated_batch_gets_its_first_answer_and_is_not_stored_again() {
     let (ingest, script) = ingest(ingest_config(), 8);
     let first = send(&ingest, "/", &[line("acme", "a"), line("acme", "b")]).await;
+    assert_eq!((&first.body["accepted"], first.header("idempotent-replayed")), (&2.into(), ""));
     let mixed = send(&ingest, "/", &[line("acme", "c"), line("acme", "b")]).await;
-    assert_eq!(mixed.body["accepted"], 1);
+    assert_eq!(mixed.body["accepted"], 2);
     assert_eq!(mixed.body["ids"][1], first.body["ids"][1]);
     assert_eq!(mixed.header("idempotent-replayed"), "");
     let all = send(&ingest, "/", &[line("acme", "a"), line("acme", "b")]).await;
-    assert_eq!(all.body["accepted"], 0);
-    assert_eq!(all.body["ids"], first.body["ids"]);
+    assert_eq!((all.status, &all.body), (first.status, &first.body));
     assert_eq!(all.header("idempotent-replayed"), "true");
     assert_eq!(script.count(), 3);
 }
@@ -117,4 +117,18 @@ async fn limits_and_formats_of_a_batch() {
     let answer = Answer::of(ingest.batch(keyed).await).await;
     assert_eq!((answer.status, answer.code()), (400, "invalid_idempotency_key"));
     assert_eq!(script.count(), 0);
+}
+
+#[tokio::test]
+async fn a_batch_that_leads_to_too_many_deliveries_is_refused_before_it_is_stored() {
+    let settings = config::Ingest { max_batch_deliveries: 3, ..ingest_config() };
+    let (ingest, script) = ingest(settings, 8);
+    // One delivery each: acme's second webhook is disabled.
+    let lines = [line("acme", ""), line("beta", ""), line("acme", ""), line("acme", "")];
+    let refused = send(&ingest, "/v1/events", &lines).await;
+    assert_eq!((refused.status, refused.code()), (413, "too_many_deliveries"));
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(detail.contains("4 deliveries") && detail.contains("at most 3"), "{detail}");
+    assert_eq!(script.count(), 0);
+    assert_eq!(send(&ingest, "/v1/events", &lines[..3]).await.status, 202);
 }

@@ -176,6 +176,7 @@ pub(crate) fn ingest_config() -> config::Ingest {
         max_depth: 64,
         max_batch_lines: 1_000,
         max_batch: 1024 * 1024,
+        max_batch_deliveries: 100_000,
         max_pending: 4 * 1024 * 1024,
         tenant_rate: None,
         retry_after: Duration::from_secs(3),

@@ -7,6 +7,7 @@ use senderz_gateway::config;
 use crate::fixture::*;
 
 const HEAD: &str = "POST /v1/tenants/acme/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer szk_operator_x\r\nContent-Type: application/json\r\n";
+const BATCH_HEAD: &str = "POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer szk_operator_x\r\nContent-Type: application/x-ndjson\r\n";
 
 async fn start() -> Gateway {
     Gateway::start(ingest_config(), server_config()).await
@@ -151,6 +152,21 @@ async fn too_large_while_it_arrives_is_refused_at_the_limit() {
     assert_eq!(response.status(), "413");
     client.closed().await;
     until(|| gateway.ingest.pending_bytes() == 0).await;
+}
+
+#[tokio::test]
+async fn a_gateways_delivery_is_refused_before_its_body() {
+    let gateway = start().await;
+    for head in [HEAD, BATCH_HEAD] {
+        let mut client = gateway.connect().await;
+        client.send(head).await;
+        // No byte of the announced body is ever sent.
+        client.send("X-Senderz-Delivery: dlv_1\r\nContent-Length: 100\r\n\r\n").await;
+        let response = client.response().await;
+        assert_eq!(response.status(), "400");
+        assert!(response.body.contains(r#""code":"loop_detected""#), "{}", response.body);
+    }
+    assert_eq!(gateway.script.count(), 0);
 }
 
 #[tokio::test]
