@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 79] = [
+const OTHER_VALUES: [(&str, &str); 80] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -19,6 +19,7 @@ const OTHER_VALUES: [(&str, &str); 79] = [
     ("ops.listen", "127.0.0.1:7"),
     ("runtime.shards", "7"),
     ("runtime.payload_memory", "7MiB"),
+    ("runtime.payload_in_flight", "8MiB"),
     ("runtime.max_queued", "7000"),
     ("runtime.drain_timeout", "7s"),
     ("ingest.max_payload", "7KiB"),

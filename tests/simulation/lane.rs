@@ -72,7 +72,7 @@ impl Lane {
             retries: BTreeMap::new(),
             dues: BTreeSet::new(),
             in_flight: 0,
-            breaker: Breaker { state: BreakerState::Closed, cap: 1, streak: 0 },
+            breaker: Breaker { state: BreakerState::Closed, cap: 1, whole: 1, streak: 0 },
             asked: false,
             rate: RateWatch::new(now),
         };
@@ -162,17 +162,20 @@ impl RateWatch {
 }
 
 /// The breaker as published: from the threshold on each timeout in a row halves the cap, at one it
-/// is open; what is answered in time doubles it.
+/// is open; what is answered in time doubles it, and nothing else gives back what timeouts took.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     pub(crate) state: BreakerState,
     pub(crate) cap: u32,
+    whole: u32,
     streak: u32,
 }
 
 impl Breaker {
     pub(crate) fn resize(&mut self, whole: u32) {
-        self.cap = if self.state == BreakerState::Closed { whole } else { self.cap.min(whole) };
+        let untouched = self.state == BreakerState::Closed && self.cap == self.whole;
+        self.cap = if untouched { whole } else { self.cap.min(whole) };
+        self.whole = whole;
     }
 
     /// The new state where it changes.
