@@ -72,7 +72,14 @@ pub(super) struct LastAttemptView {
     at: String,
     status: Option<u16>,
     latency_ms: Millis,
-    error: Option<&'static str>,
+    error: Option<LastErrorView>,
+}
+
+/// As in the attempt itself.
+#[derive(Debug, Serialize)]
+struct LastErrorView {
+    code: &'static str,
+    detail: String,
 }
 
 impl LastAttemptView {
@@ -82,7 +89,10 @@ impl LastAttemptView {
             at: rfc3339(attempt.at),
             status: attempt.status,
             latency_ms: Millis(attempt.latency),
-            error: attempt.error.as_ref().map(|error| error.code.as_str()),
+            error: attempt.error.as_ref().map(|error| LastErrorView {
+                code: error.code.as_str(),
+                detail: error.detail.clone(),
+            }),
         }
     }
 }

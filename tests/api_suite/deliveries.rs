@@ -155,7 +155,7 @@ async fn filters_reach_the_store() {
     let all = [key(second, no_two), key(second, no_one), key(first, no_two), key(first, no_one)];
     let rows = check("", &all).await;
     assert_eq!(rows[1]["reason"], "attempts_exhausted");
-    assert_eq!(rows[1]["last_attempt"]["error"], "timeout");
+    assert_eq!(rows[1]["last_attempt"]["error"]["code"], "timeout");
     assert_eq!(
         (&rows[2]["last_attempt"]["status"], &rows[2]["webhook_id"]),
         (&json!(503), &json!(two))
