@@ -177,3 +177,27 @@ fn a_graceful_stop_loses_and_repeats_nothing() {
     assert_eq!(receiver.count(), 600, "each exactly once");
     assert_eq!(gateway.stop(), 0);
 }
+
+#[test]
+fn the_first_attempt_tells_how_long_it_waited_and_each_delivery_is_counted_once() {
+    let dir = directory();
+    let receiver = Receiver::start(|_| Answer::Status(200));
+    let gateway = Gateway::start(dir.path(), &[]);
+    gateway.tenant("acme");
+    let slow = json!({"url": receiver.url(), "events": ["*"], "rate_limit": 1});
+    gateway.post("/v1/webhooks", Some("acme"), &slow);
+    for n in 0..3 {
+        gateway.event("acme", &payload("message.sent", &format!("msg_{n}")));
+    }
+    let last = eventually("three deliveries", Duration::from_secs(10), || {
+        receiver.requests().into_iter().nth(2)
+    });
+    let path = format!("/v1/deliveries/{}", last.header("x-senderz-delivery"));
+    let delivered = eventually("the last is recorded", Duration::from_secs(5), || {
+        Some(gateway.get(&path, "acme")).filter(|d| d["status"] == "delivered")
+    });
+    let queue = delivered["attempts"][0]["phases"]["queue"].as_f64().expect("milliseconds");
+    assert!((1500.0..5000.0).contains(&queue), "one a second, so the third waited: {queue} ms");
+    assert_eq!(gateway.metric("senderz_deliveries_created_total"), 3.0);
+    assert_eq!(gateway.stop(), 0);
+}

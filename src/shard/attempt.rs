@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 
 use super::{effects::READ_PAUSE, turn::Mailbox};
 use crate::{
-    clock::Millis,
+    clock::{self, Millis},
     delivery::Outcome,
     engine::{Blame, Ticket},
     id::{DeliveryId, DeliveryKey},
@@ -149,6 +149,12 @@ pub(super) async fn make(
     else {
         return promise.keep(Ended::Unreadable);
     };
+    let accepted_at = block.accepted_at;
+    // A first attempt has waited since acceptance; the engine knows that to the second only.
+    let queued = match number {
+        1 => Duration::from_millis(clock::wall_ms().saturating_sub(accepted_at)),
+        _ => queued,
+    };
     let outgoing = Outgoing {
         target,
         event: block.event_id(index),
@@ -158,7 +164,6 @@ pub(super) async fn make(
         payload,
         queued: u32::try_from(queued.as_micros()).unwrap_or(u32::MAX),
     };
-    let accepted_at = block.accepted_at;
     drop(block);
     let attempted = Box::new(sender.attempt(outgoing).await);
     promise.keep(Ended::Attempted { attempted, accepted_at });

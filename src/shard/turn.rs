@@ -29,7 +29,7 @@ const FEED_BATCH: usize = 64;
 /// Entries go to the store when this many wait …
 pub(super) const ENTRIES_BATCH: usize = 256;
 /// … or when the first has waited this long. A part of the commit interval that bounds duplicates
-/// after a crash, so it stays well below `store.entries_max_wait`.
+/// after a crash; `store.entries_max_wait` and the commit itself are the others.
 pub(super) const ENTRIES_WAIT: Duration = Duration::from_millis(4);
 /// With this many entries waiting for room in the store, no step is made.
 const ENTRIES_LIMIT: usize = 16 * 1024;
@@ -298,7 +298,7 @@ impl Shard {
     }
 
     fn block(&mut self, block: Arc<EventBlock>) {
-        let before = self.inputs.len();
+        let mut created = 0;
         for (index, event) in block.events.iter().enumerate() {
             let place = Place::new(block.number, index as u16);
             let routes = &block.routes[event.routes.0 as usize..event.routes.1 as usize];
@@ -307,12 +307,12 @@ impl Shard {
                     self.meet(route.webhook);
                     let key = DeliveryKey { place, webhook: route.webhook };
                     self.inputs.push(Input::Accepted { key, accepted_at: block.accepted_at });
+                    created += 1;
                 }
             }
         }
-        let created = self.inputs.len() - before;
         if created > 0 {
-            self.metrics.created(created as u64);
+            self.metrics.created(created);
             self.payloads.insert(block);
         }
     }
