@@ -103,7 +103,8 @@ mod tests {
             let _vigil = vigil;
             panic!("on purpose");
         });
-        assert_eq!(alarm.raised().await, "panicked");
+        let raised = tokio::time::timeout(std::time::Duration::from_secs(5), alarm.raised());
+        assert_eq!(raised.await, Ok("panicked"));
         assert!(thread.join().is_err());
     }
 }
