@@ -27,6 +27,7 @@ pub mod guard;
 pub mod id;
 pub mod tenant;
 pub mod webhook;
+pub mod wheel;
 
 // Meaning of what the operator wrote.
 pub mod config;

@@ -7,12 +7,11 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::{
-    LaneSettings, Settings, breaker::Breaker, fairness::TenantIndex, rate::Rate, wheel::TimerId,
-};
+use super::{LaneSettings, Settings, breaker::Breaker, fairness::TenantIndex, rate::Rate};
 use crate::{
     clock::Millis,
     id::{Place, WebhookNo},
+    wheel::TimerId,
 };
 
 /// A queue that has been this long gives its memory back when it empties.

@@ -22,7 +22,6 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod told;
-mod wheel;
 
 use std::time::Duration;
 

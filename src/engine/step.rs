@@ -12,12 +12,12 @@ use super::{
     lane::{Due, Lane, Retry, Spill},
     rate::Rate,
     told::Told,
-    wheel::Wheel,
 };
 use crate::{
     clock::Millis,
     delivery::{CancelReason, FailReason, Outcome, Verdict},
     id::{ByNumber, DeliveryKey, Place, WebhookNo},
+    wheel::Wheel,
 };
 
 /// Decisions that one step makes beside sending (expired, canceled), so that a step stays short.

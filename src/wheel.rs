@@ -48,7 +48,7 @@ const FIRST: u32 = 1 << 31;
 /// An entry's index in the slab. It means something until the entry is canceled or polled; after
 /// that the same id may name another entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct TimerId(u32);
+pub struct TimerId(u32);
 
 #[derive(Clone, Copy, Debug)]
 struct Entry<T> {
@@ -61,7 +61,7 @@ struct Entry<T> {
 const _: () = assert!(size_of::<Entry<[u64; 2]>>() <= 32, "a waiting retry costs 32 bytes");
 
 #[derive(Debug)]
-pub(super) struct Wheel<T> {
+pub struct Wheel<T> {
     /// Everything before this was handed out, but for `overdue`. Never goes back.
     elapsed: Millis,
     entries: Vec<Entry<T>>,
@@ -79,7 +79,7 @@ pub(super) struct Wheel<T> {
 }
 
 impl<T: Copy> Wheel<T> {
-    pub(super) fn new(now: Millis) -> Self {
+    pub fn new(now: Millis) -> Self {
         Self {
             elapsed: now,
             entries: Vec::new(),
@@ -92,13 +92,16 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.len
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// A deadline that has passed comes with the next poll.
-    pub(super) fn insert(&mut self, deadline: Millis, item: T) -> TimerId {
+    pub fn insert(&mut self, deadline: Millis, item: T) -> TimerId {
         let entry = Entry { deadline, item, prev: VACANT, next: NONE };
         let index = if self.free == NONE {
             let index = u32::try_from(self.entries.len()).ok().filter(|index| *index < FIRST);
@@ -117,13 +120,13 @@ impl<T: Copy> Wheel<T> {
 
     /// Takes an entry out. The caller vouches that `id` was not polled or canceled before: a free
     /// id gives none, but one in use again gives the other entry.
-    pub(super) fn cancel(&mut self, id: TimerId) -> Option<T> {
+    pub fn cancel(&mut self, id: TimerId) -> Option<T> {
         let item = *self.get(id)?;
         self.remove(id.0);
         Some(item)
     }
 
-    pub(super) fn get(&self, id: TimerId) -> Option<&T> {
+    pub fn get(&self, id: TimerId) -> Option<&T> {
         let entry = self.entries.get(id.0 as usize)?;
         (entry.prev != VACANT).then_some(&entry.item)
     }
@@ -131,7 +134,7 @@ impl<T: Copy> Wheel<T> {
     /// Appends up to `limit` entries with deadlines up to and including `now`, earliest first. True
     /// where more may be due: poll again with the same `now`, even if nothing was appended. A `now`
     /// before `elapsed` counts as `elapsed`.
-    pub(super) fn poll(&mut self, now: Millis, limit: usize, due: &mut Vec<(Millis, T)>) -> bool {
+    pub fn poll(&mut self, now: Millis, limit: usize, due: &mut Vec<(Millis, T)>) -> bool {
         let mut room = limit;
         let mut moves = SPREAD_PER_POLL;
         while let Some((_, index)) = self.overdue.first().copied() {
@@ -170,13 +173,13 @@ impl<T: Copy> Wheel<T> {
 
     /// When to poll next, never later than the earliest deadline; earlier where a slot of a higher
     /// level must be spread first. None where nothing waits.
-    pub(super) fn next(&self) -> Option<Millis> {
+    pub fn next(&self) -> Option<Millis> {
         let overdue = self.overdue.first().map(|(deadline, _)| *deadline);
         overdue.or_else(|| self.first_slot().map(|(_, start)| start))
     }
 
     /// Every entry in no particular order, for the rare search by content.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (TimerId, Millis, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (TimerId, Millis, &T)> {
         (0..)
             .zip(&self.entries)
             .filter(|(_, entry)| entry.prev != VACANT)
