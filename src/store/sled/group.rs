@@ -10,6 +10,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+use super::pace::Load;
 use crate::{
     clock::instant,
     delivery::Entry,
@@ -49,6 +50,10 @@ impl Group {
             Write::Rows { rows, reply } => self.rows.push((rows, reply)),
             Write::Close { reply } => self.close = Some(reply),
         }
+    }
+
+    pub(super) fn load(&self) -> Load {
+        Load { batches: self.appends.len(), events: self.events }
     }
 
     /// Whether somebody waits for it.
@@ -98,10 +103,6 @@ impl Inbox {
 
     pub(super) fn try_next(&mut self) -> Option<Write> {
         self.early.pop_front().or_else(|| self.writes.try_recv().ok())
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.early.is_empty() && self.writes.is_empty()
     }
 }
 

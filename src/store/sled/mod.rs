@@ -27,6 +27,7 @@ mod flusher;
 mod group;
 mod meta;
 mod metrics;
+mod pace;
 mod reader;
 mod recovery;
 mod retention;

@@ -1,9 +1,8 @@
 //! The thread that owns everything that changes.
 //!
 //! It takes one message, drains what waits behind it, writes one commit, syncs once, feeds the
-//! committed blocks, and answers all. An idle store commits at once. A busy one, which found
-//! messages waiting when its last commit ended, lets the next commit grow while more keep coming,
-//! up to `commit_max_wait`: the size of a commit decides what an event costs.
+//! committed blocks, and answers all. An idle store commits at once. A busy one lets the next
+//! commit grow for a moment (`pace`): the size of a commit decides what an event costs.
 //!
 //! Entries nobody waits for ride on the next append, and wait for one no longer than
 //! `entries_max_wait`.
@@ -27,6 +26,7 @@ use super::{
     group::{Answer, AppendReply, Group, Inbox, Next, POISONED, answer_all, refuse},
     meta::Meta,
     metrics::StoreMetrics,
+    pace::{self, Pace},
     recovery::{self, Start},
     retention::Retention,
     rows::Directory,
@@ -43,9 +43,6 @@ use crate::{
     },
 };
 
-/// How long a growing commit waits for one more message before it takes none for an end.
-const GROW_STEP: Duration = Duration::from_micros(200);
-
 /// How often disk space, the flusher and the meta row are looked after.
 const TICK: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 
@@ -57,6 +54,9 @@ const RETENTION_PAUSE: Duration = Duration::from_millis(20);
 
 /// A commit with more payload than this looks at the disk's free space itself.
 const LARGE_COMMIT: usize = 1 << 20;
+
+/// Room for so many entries stays with the writer between commits.
+const ENTRIES_KEPT: usize = 4096;
 
 /// What sled writes for each byte of payload while it splits its pages, at most.
 const WRITE_AMPLIFICATION: u64 = 4;
@@ -191,27 +191,37 @@ impl Writer {
 
     fn serve(&mut self, inbox: &mut Inbox) {
         let mut group = Group::default();
+        let mut pace = Pace::new(self.settings.commit_max_wait, instant());
         let mut ticked = instant();
-        let mut is_busy = false;
         loop {
             let (mut closed, mut is_idle) = (false, false);
-            if !is_busy || inbox.is_empty() {
-                is_busy = false;
+            if !group.is_urgent() && !group.is_large(&self.settings) {
                 match inbox.wait(self.patience(&group, ticked)) {
                     Next::Write(write) => group.add(write),
                     Next::Due => is_idle = true,
                     Next::Closed => closed = true,
                 }
             }
-            self.fill(&mut group, inbox, is_busy);
+            self.drain(&mut group, inbox);
+            while !group.appends.is_empty()
+                && !group.is_large(&self.settings)
+                && pace.may_grow(group.load(), instant())
+            {
+                std::thread::sleep(pace::STEP);
+                self.drain(&mut group, inbox);
+            }
             let is_due = group
                 .entries_since
                 .is_some_and(|since| since.elapsed() >= self.settings.entries_max_wait);
             let closing = closed || group.close.is_some();
             if closing || is_due || group.is_urgent() || group.is_large(&self.settings) {
-                self.commit(mem::take(&mut group));
+                let answered = group.load();
+                // The next commit takes its entries in the same memory: it may be a megabyte, and
+                // to map and clear that afresh costs more than to write it.
+                group.entries = self.commit(mem::take(&mut group));
                 self.commits += 1;
-                is_busy = !inbox.is_empty();
+                self.drain(&mut group, inbox);
+                pace.committed(answered, group.load(), instant());
             }
             if closing {
                 return;
@@ -237,30 +247,19 @@ impl Writer {
         until_tick.min(until_retention).min(until_entries)
     }
 
-    /// Takes what waits; a busy store also what comes while the commit may grow.
-    fn fill(&self, group: &mut Group, inbox: &mut Inbox, is_busy: bool) {
-        let began = instant();
+    /// Takes what waits, as far as it fits into one commit.
+    fn drain(&self, group: &mut Group, inbox: &mut Inbox) {
         while !group.is_large(&self.settings) {
-            if let Some(write) = inbox.try_next() {
-                group.add(write);
-                continue;
-            }
-            let may_grow = is_busy
-                && !group.appends.is_empty()
-                && began.elapsed() < self.settings.commit_max_wait;
-            if !may_grow {
-                return;
-            }
-            std::thread::sleep(GROW_STEP);
-            if inbox.is_empty() {
-                return;
-            }
+            let Some(write) = inbox.try_next() else { return };
+            group.add(write);
         }
     }
 
-    fn commit(&mut self, group: Group) {
+    /// Makes the group durable and answers it; gives back its emptied vector of entries.
+    fn commit(&mut self, group: Group) -> Vec<Entry> {
         if self.poisoned {
-            return refuse(group);
+            refuse(group);
+            return Vec::new();
         }
         let began = instant();
         if group.bytes > LARGE_COMMIT {
@@ -293,7 +292,7 @@ impl Writer {
                 answer_all(group.entry_replies, &POISONED);
                 answer_all(row_replies, &POISONED);
                 answer_all(group.close, &POISONED);
-                return;
+                return Vec::new();
             }
             self.metrics.commit.record(began.elapsed().as_secs_f64());
             self.publish(&draft);
@@ -302,6 +301,10 @@ impl Writer {
         answer_all(group.entry_replies, &Ok(()));
         answer_all(row_replies, &Ok(()));
         answer_all(group.close, &Ok(()));
+        let mut entries = group.entries;
+        entries.clear();
+        entries.shrink_to(ENTRIES_KEPT);
+        entries
     }
 
     /// Puts each batch into the commit, or decides why not.
