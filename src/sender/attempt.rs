@@ -11,6 +11,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 
 use super::{
     Attempted, Outgoing, Sender,
+    deadline::Late,
     failure::{Failure, Stage, is_refused_unprocessed},
     outcome::{self, Ending, Judgement, Now},
     pool::Connection,
@@ -68,10 +70,14 @@ impl Sender {
             body_complete: false,
         };
         let limit = out.target.timeout;
-        let failure = match timeout(limit, self.exchange(&out, at, &mut progress)).await {
+        let ended = {
+            let exchange = pin!(self.exchange(&out, at, &mut progress));
+            self.deadlines.within(limit, exchange).await
+        };
+        let failure = match ended {
             Ok(Ok(())) => None,
             Ok(Err(failure)) => Some(failure),
-            Err(_) => Some(Failure::timeout(progress.stage, limit)),
+            Err(Late) => Some(Failure::timeout(progress.stage, limit)),
         };
         self.conclude(&out, at, progress, failure)
     }
@@ -83,7 +89,7 @@ impl Sender {
         progress: &mut Progress,
     ) -> Result<(), Failure> {
         let target = &*out.target;
-        let (connection, response) = self.answer(out, at, progress).await?;
+        let (mut connection, response) = self.answer(out, at, progress).await?;
         let (head, mut body) = response.into_parts();
         let head = Head::read(head.status, head.version, &head.headers);
         let usable = head.defect().is_none();
@@ -92,7 +98,12 @@ impl Sender {
             progress.stage = Stage::Body;
             progress.body_started = Some(clock::instant());
             let (max, keep) = (self.max_response, self.keep_response);
-            match read_body(&mut body, &mut progress.body, max, keep).await {
+            let reading = read_body(&mut body, &mut progress.body, max, keep);
+            let end = match &mut connection {
+                Connection::Http1(http1) => http1.drive(pin!(reading)).await,
+                Connection::Http2(_) => reading.await,
+            };
+            match end {
                 BodyEnd::Complete => {}
                 // Dropping connection and body is what stops the rest of it.
                 BodyEnd::TooLong => return Ok(()),
@@ -134,7 +145,10 @@ impl Sender {
             let request = target.request(out, at, progress.protocol);
             let sent = clock::instant();
             let answer = match &mut connection {
-                Connection::Http1(http1) => http1.sender.try_send_request(request).await,
+                Connection::Http1(http1) => {
+                    let answer = pin!(http1.send(request));
+                    http1.drive(answer).await
+                }
                 Connection::Http2(stream) => {
                     let mut sender = stream.connection.sender.clone();
                     sender.try_send_request(request).await

@@ -1,9 +1,13 @@
-//! An open connection: a handle that sends, and a task that drives it.
+//! Open connections.
 //!
-//! Each connection has one task, spawned on the shard's own thread. The handle owns the
-//! connection's life: when it is dropped (idle for too long, evicted, its attempt given up), the
-//! task gets [`LINGER`] to say goodbye, and then the socket is shut down under it. A peer that
-//! neither reads nor closes can therefore not keep a descriptor.
+//! An HTTP/1.1 connection has no task: the attempt that holds it moves its bytes. A request then
+//! costs no hand-over between two tasks and no wake-up beyond the socket's own. While it rests in
+//! the pool nobody listens to it; [`Http1::look`] catches up with what came meanwhile.
+//!
+//! An HTTP/2 connection is shared, so a task on the shard's own thread drives it. The handle owns
+//! the connection's life: when it is dropped (idle for too long, too old, evicted), the task gets
+//! [`LINGER`] to say goodbye, and then the socket is shut down under it. A peer that neither reads
+//! nor closes can therefore not keep a descriptor.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,20 +18,25 @@ use std::{
     os::fd::AsFd as _,
     pin::{Pin, pin},
     rc::{Rc, Weak},
-    task::{Context, Poll},
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use http::{Request, Response};
 use http_body_util::Full;
-use hyper::client::conn::{http1, http2};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::oneshot,
-    task::spawn_local,
+    task::{spawn_local, unconstrained},
     time::timeout,
 };
 
@@ -108,7 +117,6 @@ pub(super) struct Link {
     pub(super) opened: Instant,
     socket: Weak<RefCell<TcpStream>>,
     _permit: Permit,
-    _released: oneshot::Sender<Infallible>,
 }
 
 impl Link {
@@ -123,10 +131,11 @@ impl Link {
     }
 }
 
-/// An HTTP/1.1 connection; whoever holds it has it alone.
-#[derive(Debug)]
+/// An HTTP/1.1 connection; whoever holds it has it alone, and drives it.
 pub(super) struct Http1 {
-    pub(super) sender: http1::SendRequest<Full<Bytes>>,
+    /// None only while it is being dropped.
+    sender: Option<http1::SendRequest<Full<Bytes>>>,
+    driver: Driver,
     pub(super) link: Link,
 }
 
@@ -140,13 +149,115 @@ impl Http1 {
             .max_buf_size(HTTP1_BUFFER)
             .handshake(TokioIo::new(io))
             .await?;
-        Ok(Self { sender, link: socket.drive(connection) })
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&bell));
+        let driver = Driver { connection: Some(Box::pin(connection)), bell, waker };
+        Ok(Self { sender: Some(sender), driver, link: socket.into_link() })
+    }
+
+    /// Takes a request. Its answer comes only to one who drives the connection meanwhile; who
+    /// stops half-way must drop the connection, too.
+    pub(super) fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>> + use<>
+    {
+        self.sender.as_mut().expect("only a drop takes it").try_send_request(request)
+    }
+
+    /// Moves the connection's bytes while `work` waits for some of them, and for nothing else.
+    pub(super) async fn drive<W: Future>(&mut self, work: Pin<&mut W>) -> W::Output {
+        // Only the driver can move `work` on, and it has just been polled: no waker is needed,
+        // and no budget of the runtime may send it away.
+        let mut work = unconstrained(work);
+        let mut unheard = Context::from_waker(Waker::noop());
+        let done = poll_fn(|cx| {
+            self.driver.bell.give(Some(cx.waker()));
+            self.driver.poll();
+            Pin::new(&mut work).poll(&mut unheard)
+        })
+        .await;
+        self.driver.bell.give(None);
+        done
     }
 
     /// Whether it can take a request now. A connection that is still writing the last request
     /// (the response came early) is not worth waiting for.
     pub(super) fn is_ready(&self) -> bool {
-        self.sender.is_ready() && !self.sender.is_closed()
+        self.driver.connection.is_some()
+            && self.sender.as_ref().is_some_and(http1::SendRequest::is_ready)
+    }
+
+    /// Takes notice of what the peer did while the connection was at rest, as far as the runtime
+    /// has heard of it. Costs no system call where there was nothing.
+    pub(super) fn look(&mut self) {
+        self.driver.poll();
+    }
+}
+
+impl Drop for Http1 {
+    /// Without its handle, a connection at rest has one thing left to do: to say goodbye, which
+    /// matters over TLS. The socket takes that at once, or it is of no use.
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        self.look();
+    }
+}
+
+impl std::fmt::Debug for Http1 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http1").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+/// What moves an HTTP/1.1 connection's bytes when it is polled.
+struct Driver {
+    /// None once it has ended. Dropping it is what tells a request that it never took.
+    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>,
+    bell: Arc<Bell>,
+    /// Rings the bell. Everything below keeps it from one poll to the next and need not change it.
+    waker: Waker,
+}
+
+/// Wakes whoever drives a connection now. While nobody does, it is silent: hyper wakes the last
+/// one who polled when it is given a request, and by then that one is busy elsewhere.
+#[derive(Debug, Default)]
+struct Bell(Mutex<Option<Waker>>);
+
+impl Bell {
+    fn give(&self, waker: Option<&Waker>) {
+        let mut held = self.0.lock().expect("wakers do not panic");
+        match (&mut *held, waker) {
+            (Some(held), Some(waker)) => held.clone_from(waker),
+            (held, waker) => *held = waker.cloned(),
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(waker) = &*self.0.lock().expect("wakers do not panic") {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Driver {
+    fn poll(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        let mut cx = Context::from_waker(&self.waker);
+        if let Poll::Ready(ended) = connection.as_mut().poll(&mut cx) {
+            self.connection = None;
+            if let Err(error) = ended {
+                // The attempt that it hit, if there was one, is told by hyper; this is for the
+                // rest.
+                tracing::trace!(%error, "connection ended");
+            }
+        }
     }
 }
 
@@ -160,6 +271,7 @@ pub(super) struct Http2 {
     pub(super) idle_since: Cell<Instant>,
     /// The server's own limit of open streams, as last heard.
     allowed: Rc<Cell<usize>>,
+    _released: oneshot::Sender<Infallible>,
 }
 
 impl Http2 {
@@ -179,7 +291,7 @@ impl Http2 {
         let allowed = Rc::new(Cell::new(connection.current_max_send_streams()));
         let heard = Rc::clone(&allowed);
         let idle_since = Cell::new(socket.at);
-        let link = socket.drive(async move {
+        let (link, released) = socket.drive(async move {
             let mut connection = pin!(connection);
             poll_fn(|cx| {
                 let ended = connection.as_mut().poll(cx);
@@ -188,7 +300,8 @@ impl Http2 {
             })
             .await
         });
-        Ok(Self { sender, link, streams: Cell::new(0), idle_since, allowed })
+        let streams = Cell::new(0);
+        Ok(Self { sender, link, streams, idle_since, allowed, _released: released })
     }
 
     /// Whether it can take one more request, of at most `limit`.
@@ -211,19 +324,27 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Spawns the task that moves the connection's bytes.
-    fn drive(self, connection: impl Future<Output = hyper::Result<()>> + 'static) -> Link {
-        let (released, mut handle) = oneshot::channel::<Infallible>();
+    fn into_link(self) -> Link {
         let socket = Rc::downgrade(&self.socket.0);
-        let under = Weak::clone(&socket);
+        Link { peer: self.peer, opened: self.at, socket, _permit: self.permit }
+    }
+
+    /// Spawns the task that moves the connection's bytes until what comes back is dropped.
+    fn drive(
+        self,
+        connection: impl Future<Output = hyper::Result<()>> + 'static,
+    ) -> (Link, oneshot::Sender<Infallible>) {
+        let (released, mut handle) = oneshot::channel::<Infallible>();
+        let link = self.into_link();
+        let under = Weak::clone(&link.socket);
         spawn_local(async move {
             if let Err(error) = finish(connection, &mut handle).await {
-                // The attempt that it hit, if there was one, has been told; this is for the rest.
+                // The attempts that it hit, if there were any, have been told.
                 tracing::trace!(%error, "connection ended");
             }
             close(under).await;
         });
-        Link { peer: self.peer, opened: self.at, socket, _permit: self.permit, _released: released }
+        (link, released)
     }
 }
 

@@ -13,6 +13,7 @@
 mod attempt;
 mod connect;
 mod connection;
+mod deadline;
 mod dns;
 mod failure;
 mod outcome;
@@ -27,6 +28,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, rc::Rc, sync::Arc, time::Duration
 use bytes::Bytes;
 
 use connect::Connector;
+use deadline::Deadlines;
 use pool::Pool;
 
 use crate::{
@@ -87,6 +89,7 @@ pub enum SenderError {
 pub struct Sender {
     pool: Rc<Pool>,
     connector: Connector,
+    deadlines: Rc<Deadlines>,
     clock: Clock,
     max_response: usize,
     keep_response: usize,
@@ -98,6 +101,7 @@ impl Sender {
         Ok(Self {
             pool: Pool::new(&settings),
             connector: Connector::new(&settings)?,
+            deadlines: Deadlines::new(settings.clock),
             clock: settings.clock,
             max_response: settings.max_response,
             keep_response: settings.keep_response,

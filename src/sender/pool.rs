@@ -89,7 +89,10 @@ impl Pool {
     }
 
     /// Takes an HTTP/1.1 connection back after its response has been read to the end.
-    pub(super) fn park(&self, key: &OriginKey, connection: Http1, now: Instant) {
+    pub(super) fn park(&self, key: &OriginKey, mut connection: Http1, now: Instant) {
+        if !connection.is_ready() {
+            connection.look();
+        }
         if !connection.is_ready() {
             return;
         }
@@ -328,7 +331,8 @@ impl Origin {
     fn sweep(&self, limits: &Limits, now: Instant) {
         let expired = |since: Instant| now.saturating_duration_since(since) >= limits.idle_timeout;
         let aged = |link: &Link| now.saturating_duration_since(link.opened) >= limits.max_age;
-        self.idle.borrow_mut().retain(|idle| {
+        self.idle.borrow_mut().retain_mut(|idle| {
+            idle.connection.look();
             idle.connection.is_ready() && !expired(idle.since) && !aged(&idle.connection.link)
         });
         self.shared.borrow_mut().retain(|shared| {

@@ -1,4 +1,4 @@
-//! One attempt as a task of its shard: find the payload, send, leave the result in the mailbox.
+//! One attempt in its shard: find the payload, send, leave the result in the mailbox.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -60,21 +60,21 @@ impl Ended {
 
 /// Leaves a result behind even where the task panics or is dropped: a ticket that never came back
 /// would hold its slot for ever.
-struct Promise {
+struct Promise<'m> {
     ticket: Ticket,
     number: u16,
-    mailbox: Rc<Mailbox>,
+    mailbox: &'m Mailbox,
     kept: bool,
 }
 
-impl Promise {
+impl Promise<'_> {
     fn keep(mut self, ended: Ended) {
         self.kept = true;
         self.mailbox.finish(Finished { ticket: self.ticket, ended });
     }
 }
 
-impl Drop for Promise {
+impl Drop for Promise<'_> {
     fn drop(&mut self) {
         if !self.kept {
             tracing::error!("an attempt's task did not come to its end");
@@ -113,14 +113,17 @@ impl Held {
     }
 }
 
-pub(super) async fn make(
-    making: Making,
-    sender: Rc<Sender>,
-    store: Rc<Store>,
-    held: Rc<Held>,
-    mailbox: Rc<Mailbox>,
-) {
+/// What every attempt of a shard works with.
+pub(super) struct Means {
+    pub(super) sender: Rc<Sender>,
+    pub(super) store: Rc<Store>,
+    pub(super) held: Held,
+    pub(super) mailbox: Rc<Mailbox>,
+}
+
+pub(super) async fn make(making: Making, means: &Means) {
     let Making { ticket, key, number, queued, target, block } = making;
+    let Means { sender, store, held, mailbox } = means;
     let promise = Promise { ticket, number, mailbox, kept: false };
     let index = key.place.index();
     let at_hand = block.and_then(|block| {

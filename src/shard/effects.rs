@@ -67,13 +67,7 @@ impl Shard {
             target: Arc::clone(target),
             block: self.payloads.get(key.place.block()).cloned(),
         };
-        tokio::task::spawn_local(attempt::make(
-            making,
-            Rc::clone(&self.sender),
-            Rc::clone(&self.store),
-            Rc::clone(&self.held),
-            Rc::clone(&self.mailbox),
-        ));
+        self.workers.start(making);
     }
 
     fn record(
@@ -149,8 +143,7 @@ impl Shard {
         }
         match self.store.writes.try_reserve() {
             Ok(permit) => {
-                let entries = std::mem::take(&mut self.entries);
-                permit.send(Write::Entries { entries, reply: None });
+                permit.send(message(&mut self.entries));
                 self.entries_due = None;
             }
             // Full: asked again shortly. Closed: the store is poisoned and the process is ending.
@@ -180,6 +173,14 @@ impl Shard {
         self.metrics.gauges(self.engine.gauges(now));
         self.metrics.flush();
     }
+}
+
+/// The waiting entries, for the store. The next ones get their room at once: they would grow into
+/// it in steps, and each step would copy them.
+pub(super) fn message(entries: &mut Vec<Entry>) -> Write {
+    let room = entries.len().min(2 * ENTRIES_BATCH);
+    let entries = std::mem::replace(entries, Vec::with_capacity(room));
+    Write::Entries { entries, reply: None }
 }
 
 /// The record of an attempt whose task panicked.

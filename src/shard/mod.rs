@@ -15,6 +15,7 @@ mod attempt;
 mod effects;
 mod payloads;
 mod turn;
+mod workers;
 
 use std::{rc::Rc, thread::JoinHandle, time::Duration};
 

@@ -9,8 +9,10 @@ use tokio::{
 
 use super::{
     Inlets, Report, Settings,
-    attempt::{Ended, Finished, Held},
+    attempt::{Ended, Finished, Held, Means},
+    effects::message,
     payloads::Payloads,
+    workers::Workers,
 };
 use crate::{
     clock::{Clock, Millis},
@@ -21,7 +23,7 @@ use crate::{
     id::{ByNumber, DeliveryKey, Place, WebhookNo},
     metrics::ShardMetrics,
     sender::{Sender, target::Target},
-    store::{EventBlock, Feed, Recovered, RecoveredState, Store, Write},
+    store::{EventBlock, Feed, Recovered, RecoveredState, Store},
 };
 
 /// How many feed messages are taken before a step: bounds the time between two steps.
@@ -49,14 +51,13 @@ pub(super) struct Shard {
     pub(super) store: Rc<Store>,
     pub(super) directory: Directory,
     pub(super) clock: Clock,
-    pub(super) sender: Rc<Sender>,
     pub(super) engine: Engine,
     pub(super) inlets: Inlets,
     /// None after it was told.
     pub(super) recovered: Option<oneshot::Sender<()>>,
     pub(super) targets: HashMap<WebhookNo, Arc<Target>, ByNumber>,
     pub(super) payloads: Payloads,
-    pub(super) held: Rc<Held>,
+    pub(super) workers: Workers,
     pub(super) metrics: ShardMetrics,
 
     pub(super) inputs: Vec<Input>,
@@ -108,16 +109,21 @@ impl Shard {
     ) -> Self {
         let now = clock.now();
         let recovered = Some(std::mem::replace(&mut inlets.recovered, oneshot::channel().0));
+        let (store, mailbox) = (Rc::new(store), Rc::new(Mailbox::default()));
         Self {
             engine: Engine::new(settings.engine.clone(), now ^ settings.index as u64),
             payloads: Payloads::new(settings.payload_memory),
-            held: Rc::new(Held::new(settings.payload_in_flight)),
+            workers: Workers::new(Means {
+                sender,
+                store: Rc::clone(&store),
+                held: Held::new(settings.payload_in_flight),
+                mailbox: Rc::clone(&mailbox),
+            }),
             metrics: ShardMetrics::new(),
             settings,
-            store: Rc::new(store),
+            store,
             directory,
             clock,
-            sender,
             inlets,
             recovered,
             targets: HashMap::default(),
@@ -126,7 +132,7 @@ impl Shard {
             feed: Vec::with_capacity(FEED_BATCH),
             commands: Vec::new(),
             feed_open: true,
-            mailbox: Rc::default(),
+            mailbox,
             ended: Vec::new(),
             entries: Vec::new(),
             entries_due: None,
@@ -198,8 +204,7 @@ impl Shard {
             () = self.mailbox.notify.notified() => Woke::Other,
             () = inlets.drain.fired(), if !self.draining => Woke::Drain,
             Ok(permit) = self.store.writes.reserve(), if offering => {
-                let entries = std::mem::take(&mut self.entries);
-                permit.send(Write::Entries { entries, reply: None });
+                permit.send(message(&mut self.entries));
                 self.entries_due = None;
                 Woke::Other
             }
@@ -268,7 +273,7 @@ impl Shard {
 
     fn reload(&mut self, settings: Settings) {
         self.inputs.push(Input::SettingsChanged(Box::new(settings.engine.clone())));
-        self.sender.set_policy(Arc::clone(&settings.sender.policy));
+        self.workers.sender().set_policy(Arc::clone(&settings.sender.policy));
         self.settings = settings;
     }
 
