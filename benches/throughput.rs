@@ -1,13 +1,15 @@
 //! CPU per delivery of the whole path, beside a bare hyper client loop in the same run.
 //!
 //! Three processes, two cores: the gateway (the real binary, one shard) alone on the first, a
-//! minimal receiver and the producer on the second. Then a bare hyper loop of as many connections
-//! takes the gateway's place. The figure to read is the ratio; absolute times are the machine's.
+//! minimal receiver and the producer on the second. In turns with it, a bare hyper loop of as many
+//! connections takes the gateway's place, so that a machine that changes its speed meanwhile
+//! changes it for both. The figure to read is the ratio of the medians over all rounds; absolute
+//! times are the machine's.
 //!
 //! ```text
 //! cargo bench --bench throughput                 # the default cell
 //! cargo bench --bench throughput -- --quick      # few deliveries: does it still run?
-//! cargo bench --bench throughput -- --deliveries 500000 --body 4096 --connections 256
+//! cargo bench --bench throughput -- --rounds 9 --deliveries 500000 --body 4096 --connections 256
 //! ```
 
 mod roles;
@@ -15,7 +17,6 @@ mod roles;
 use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
-    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
@@ -29,6 +30,8 @@ use roles::client::Client;
 /// One cell of the table.
 #[derive(Clone, Debug)]
 struct Cell {
+    rounds: usize,
+    /// In each round, and as many requests of the bare loop.
     deliveries: u64,
     body: usize,
     connections: usize,
@@ -54,54 +57,77 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn read_cell(arguments: &[String]) -> anyhow::Result<Cell> {
-    let mut cell =
-        Cell { deliveries: 200_000, body: 512, connections: 64, batch: 100, producers: 8 };
+    let mut cell = Cell {
+        rounds: 5,
+        deliveries: 150_000,
+        body: 512,
+        connections: 64,
+        batch: 100,
+        producers: 8,
+    };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if word == "--quick" {
-            cell.deliveries = 20_000;
+            (cell.rounds, cell.deliveries) = (1, 20_000);
             continue;
         }
         let value = words.next().with_context(|| format!("{word} takes a number"))?;
         let number: u64 = value.parse().with_context(|| format!("{word} {value}"))?;
         match word.as_str() {
+            "--rounds" => cell.rounds = number as usize,
             "--deliveries" => cell.deliveries = number,
             "--body" => cell.body = number as usize,
             "--connections" => cell.connections = number as usize,
             "--batch" => cell.batch = number as usize,
             "--producers" => cell.producers = number as usize,
             other => bail!(
-                "unknown option {other}; there are --quick, --deliveries, --body, --connections, --batch, --producers"
+                "unknown option {other}; there are --quick, --rounds, --deliveries, --body, --connections, --batch, --producers"
             ),
         }
     }
+    ensure!(cell.rounds > 0 && cell.deliveries > 0, "--rounds and --deliveries are at least 1");
     ensure!(cell.body >= 200, "--body is at least 200 bytes: the required fields need them");
     Ok(cell)
 }
 
 fn run(cell: &Cell) -> anyhow::Result<()> {
     let mut receiver = Receiver::start()?;
-    // Before and after, so that a machine that changes its speed meanwhile shows.
-    let before = bare(cell, receiver.addr)?;
-    let gateway = whole_path(cell, &mut receiver)?;
-    let after = bare(cell, receiver.addr)?;
-    let bare_us = (before + after) / 2.0;
+    let mut path = Path::start(cell, &receiver)?;
+    // Connections, caches and the store's first segments.
+    path.round(cell, &mut receiver, (cell.deliveries / 5).max(cell.batch as u64))?;
+    let (mut bares, mut rounds) = (Vec::new(), Vec::new());
+    for _ in 0..cell.rounds {
+        bares.push(bare(cell, receiver.addr)?);
+        rounds.push(path.round(cell, &mut receiver, cell.deliveries)?);
+    }
+    let column = |figure: fn(&Figures) -> f64| rounds.iter().map(figure).collect::<Vec<_>>();
+    let (gateway_us, bare_us) = (median(&column(|r| r.cpu_us)), median(&bares));
+    let ratios: Vec<f64> = rounds.iter().zip(&bares).map(|(r, bare)| r.cpu_us / bare).collect();
     println!(
         "{}",
         json!({
             "cell": {"protocol": "http1", "body": cell.body, "connections": cell.connections,
-                     "batch": cell.batch, "producers": cell.producers,
+                     "batch": cell.batch, "producers": cell.producers, "rounds": cell.rounds,
                      "deliveries": cell.deliveries},
-            "deliveries_per_second": gateway.rate.round(),
-            "gateway_cpu_us_per_delivery": round2(gateway.cpu_us),
-            "gateway_user_us": round2(gateway.user_us),
-            "gateway_system_us": round2(gateway.cpu_us - gateway.user_us),
+            "deliveries_per_second": median(&column(|r| r.rate)).round(),
+            "gateway_cpu_us_per_delivery": round2(gateway_us),
+            "gateway_user_us": round2(median(&column(|r| r.user_us))),
+            "gateway_system_us": round2(median(&column(|r| r.cpu_us - r.user_us))),
+            "gateway_us_by_round": column(|r| round2(r.cpu_us)),
             "bare_cpu_us_per_request": round2(bare_us),
-            "bare_before_after_us": [round2(before), round2(after)],
-            "ratio": round2(gateway.cpu_us / bare_us),
+            "bare_us_by_round": bares.iter().copied().map(round2).collect::<Vec<_>>(),
+            "ratio": round2(gateway_us / bare_us),
+            "ratio_by_round": ratios.into_iter().map(round2).collect::<Vec<_>>(),
         })
     );
     Ok(())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
 }
 
 fn round2(value: f64) -> f64 {
@@ -125,34 +151,47 @@ struct Figures {
     user_us: f64,
 }
 
-fn whole_path(cell: &Cell, receiver: &mut Receiver) -> anyhow::Result<Figures> {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let gateway = Gateway::start(dir.path(), cell.connections)?;
-    pin(LOAD_CPU)?;
-    let mut client = Client::open(gateway.api)?;
-    client.post_json("/v1/tenants", None, &json!({"id": "bench", "name": "bench"}))?;
-    let url = format!("http://{}/hook", receiver.addr);
-    let webhook = json!({"url": url, "events": ["*"], "max_in_flight": cell.connections});
-    client.post_json("/v1/webhooks", Some("bench"), &webhook)?;
+/// The gateway with one webhook, ready for events.
+struct Path {
+    gateway: Gateway,
+    batch: Vec<u8>,
+    _dir: tempfile::TempDir,
+}
 
-    let batch = batch(cell);
-    let start = receiver.count()?;
-    // Connections, caches and the store's first segments.
-    let warm_up = (cell.deliveries / 10).max(cell.batch as u64);
-    feed(gateway.api, &batch, cell, receiver, start, warm_up)?;
-    let from = receiver.count()?;
-    let cpu = cpu_ticks(gateway.child.id())?;
-    let clock = now();
-    feed(gateway.api, &batch, cell, receiver, from, cell.deliveries)?;
-    let elapsed = clock.elapsed();
-    let spent = cpu_ticks(gateway.child.id())?;
-    let made = (receiver.count()? - from) as f64;
-    let per = |ticks: u64| ticks as f64 * 1e6 / roles::TICKS_PER_SECOND / made;
-    Ok(Figures {
-        rate: made / elapsed.as_secs_f64(),
-        cpu_us: per(spent.0 + spent.1 - cpu.0 - cpu.1),
-        user_us: per(spent.0 - cpu.0),
-    })
+impl Path {
+    fn start(cell: &Cell, receiver: &Receiver) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let gateway = Gateway::start(dir.path(), cell.connections)?;
+        pin(LOAD_CPU)?;
+        let mut client = Client::open(gateway.api)?;
+        client.post_json("/v1/tenants", None, &json!({"id": "bench", "name": "bench"}))?;
+        let url = format!("http://{}/hook", receiver.addr);
+        let webhook = json!({"url": url, "events": ["*"], "max_in_flight": cell.connections});
+        client.post_json("/v1/webhooks", Some("bench"), &webhook)?;
+        Ok(Self { gateway, batch: batch(cell), _dir: dir })
+    }
+
+    /// The whole path for `count` events.
+    fn round(
+        &mut self,
+        cell: &Cell,
+        receiver: &mut Receiver,
+        count: u64,
+    ) -> anyhow::Result<Figures> {
+        let from = receiver.count()?;
+        let before = cpu_ticks(self.gateway.child.id())?;
+        let clock = now();
+        feed(self.gateway.api, &self.batch, cell, receiver, from, count)?;
+        let elapsed = clock.elapsed();
+        let after = cpu_ticks(self.gateway.child.id())?;
+        let made = (receiver.count()? - from) as f64;
+        let per = |ticks: u64| ticks as f64 * 1e6 / roles::TICKS_PER_SECOND / made;
+        Ok(Figures {
+            rate: made / elapsed.as_secs_f64(),
+            cpu_us: per(after.0 + after.1 - before.0 - before.1),
+            user_us: per(after.0 - before.0),
+        })
+    }
 }
 
 /// Offers `count` events in batches from several producers, together at most [`AHEAD`] before the
@@ -223,7 +262,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn start(data_dir: &Path, connections: usize) -> anyhow::Result<Self> {
+    fn start(data_dir: &std::path::Path, connections: usize) -> anyhow::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_senderz-gateway"));
         command
             .arg("serve")
