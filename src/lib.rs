@@ -36,6 +36,7 @@ pub mod engine;
 
 // Edges: they touch the outside and never each other.
 pub mod metrics;
+pub mod quota;
 pub mod sender;
 pub mod shutdown;
 pub mod store;

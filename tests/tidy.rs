@@ -13,7 +13,7 @@ const MAX_LINES: usize = 500;
 const LAYERS: [&[&str]; 9] = [
     &["clock", "delivery", "event", "guard", "id", "tenant", "webhook"],
     &["config", "engine"],
-    &["metrics", "shutdown"],
+    &["metrics", "quota", "shutdown"],
     &["sender", "store"],
     &["command", "directory"],
     &["api", "ingest", "ops", "shard"],
