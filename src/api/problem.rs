@@ -3,13 +3,16 @@
 //! Ingest has the same shape and the same codes over its own server. Nothing in a problem comes
 //! from the inside: no store error's text, no address, no key.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use crate::{command::Stopped, directory::ChangeError, store::StoreError};
+
+/// What `Retry-After` says while the gateway cannot do something.
+const UNAVAILABLE_FOR: Duration = Duration::from_secs(1);
 
 /// The closed list of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +34,7 @@ pub enum Code {
     WebhookDisabled,
     PayloadTooLarge,
     UnsupportedMediaType,
+    RateLimited,
     Internal,
     Unavailable,
     StorageFull,
@@ -84,6 +88,9 @@ impl Code {
                 S::UNSUPPORTED_MEDIA_TYPE,
                 "The request's format is not taken here",
             ),
+            Self::RateLimited => {
+                ("rate_limited", S::TOO_MANY_REQUESTS, "More comes than the limit allows")
+            }
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "The gateway could not do it"),
             Self::Unavailable => {
                 ("unavailable", S::SERVICE_UNAVAILABLE, "The gateway cannot do it now")
@@ -112,11 +119,19 @@ pub struct Problem {
     pub code: Code,
     pub detail: Cow<'static, str>,
     pub errors: Vec<FieldError>,
+    /// After which it may go better.
+    pub retry_after: Option<Duration>,
 }
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new() }
+        let retry_after = (code == Code::Unavailable).then_some(UNAVAILABLE_FOR);
+        Self { code, detail: detail.into(), errors: Vec::new(), retry_after }
+    }
+
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// The one answer for what is missing and for what is another tenant's.
@@ -142,7 +157,7 @@ impl Problem {
         if errors.len() > 1 {
             detail.push_str(&format!(" (and {} more)", errors.len() - 1));
         }
-        Self { code, detail: detail.into(), errors }
+        Self { errors, ..Self::new(code, detail) }
     }
 }
 
@@ -166,10 +181,12 @@ impl IntoResponse for Problem {
                 let scheme = HeaderValue::from_static(r#"Bearer realm="senderz-gateway""#);
                 headers.insert(header::WWW_AUTHENTICATE, scheme);
             }
-            Code::Unavailable => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
             _ => {}
+        }
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, and never 0, which would mean at once.
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds as u64));
         }
         response
     }

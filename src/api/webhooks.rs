@@ -11,11 +11,10 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
-    ApiState, Code, Problem, Settings,
+    ApiState, Problem, Settings,
     access::{Id, Scope},
     body::{Fields, Given, pointer_to},
     cursor::List,
-    example,
     page::{Page, created, json},
     params::Params,
 };
@@ -23,10 +22,9 @@ use crate::{
     clock::rfc3339,
     config::units::format_duration,
     directory::WebhookPatch,
-    event::{EventType, EventTypes},
+    event::EventTypes,
     guard::WebhookUrl,
-    id::{DeliveryId, DeliveryKey, WebhookNo},
-    store::{NewEvent, Route},
+    id::WebhookNo,
     webhook::{
         CustomHeaders, HeaderLimits, SuccessRule, Webhook, event_filter_names, parse_event_filter,
     },
@@ -156,46 +154,7 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Serialize)]
-struct TestView {
-    event_id: String,
-    delivery_id: String,
-}
-
-/// Sends an example event to this webhook only, whatever its filter says.
-pub(super) async fn test(
-    State(api): State<ApiState>,
-    scope: Scope,
-    id: Id,
-    mut fields: Fields,
-) -> Result<Response, Problem> {
-    let webhook = find(&api, &scope, &id)?;
-    let event_type = fields.string("type");
-    let event_type = fields.checked("type", event_type, |text| {
-        text.parse::<EventType>().map_err(|error| error.to_string())
-    });
-    let event_type = fields.required("type", event_type);
-    fields.finish()?;
-    if !webhook.enabled {
-        return Err(Problem::new(Code::WebhookDisabled, "enable the webhook first"));
-    }
-    let event_type = event_type.expect("a missing type was refused");
-    let event = NewEvent {
-        tenant: scope.no(),
-        event_type,
-        payload: example::payload(event_type),
-        key: None,
-        routes: Arc::new([Route { webhook: webhook.no, enabled: true }]),
-    };
-    let appended = api.store.append(vec![event]).await.map_err(example::refused)?;
-    let event = appended.first().expect("one answer for each event").id;
-    let key = DeliveryKey { place: event.place, webhook: webhook.no };
-    let delivery = DeliveryId { node: event.node, key };
-    let view = TestView { event_id: event.to_string(), delivery_id: delivery.to_string() };
-    Ok(json(StatusCode::ACCEPTED, &view))
-}
-
-fn find(api: &ApiState, scope: &Scope, id: &Id) -> Result<Arc<Webhook>, Problem> {
+pub(super) fn find(api: &ApiState, scope: &Scope, id: &Id) -> Result<Arc<Webhook>, Problem> {
     api.directory.webhook(scope.no(), id.parse()?).ok_or_else(Problem::not_found)
 }
 

@@ -17,7 +17,7 @@ mod rules;
 pub mod units;
 mod value;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use ipnet::{IpNet, Ipv6Net};
 
@@ -203,6 +203,10 @@ pub struct Limits {
     pub description: usize,
     pub url: usize,
     pub page: usize,
+    /// Test events of one webhook in a minute.
+    pub webhook_tests: NonZeroU32,
+    /// Test events of one tenant in a minute.
+    pub tenant_tests: NonZeroU32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

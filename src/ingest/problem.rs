@@ -112,7 +112,7 @@ impl Code {
                 "The idempotency key came with another payload before",
             ),
             Self::RateLimited => {
-                ("rate_limited", S::TOO_MANY_REQUESTS, "The tenant sends events too fast")
+                ("rate_limited", S::TOO_MANY_REQUESTS, "More comes than the limit allows")
             }
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "The gateway made a mistake"),
             Self::Overloaded => {
@@ -254,7 +254,7 @@ mod tests {
             document,
             serde_json::json!({
                 "type": "/problems/rate_limited",
-                "title": "The tenant sends events too fast",
+                "title": "More comes than the limit allows",
                 "status": 429,
                 "detail": "slower",
                 "code": "rate_limited",

@@ -211,3 +211,44 @@ async fn a_test_goes_to_the_one_webhook_whatever_its_filter() {
     let disabled = world.post(&acme.key, &path, json!({"type": "message.sent"})).await.expect(409);
     assert_eq!(disabled.problem(), "webhook_disabled");
 }
+
+#[tokio::test]
+async fn tests_are_limited_for_a_webhook_and_for_its_tenant() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let path = |id: &str| format!("/v1/webhooks/{id}/test");
+    let (first, second) = (world.webhook(&acme).await, world.webhook(&acme).await);
+    let test = json!({"type": "message.sent"});
+    let refused = async |id: &str, limit: &str, waits: std::ops::RangeInclusive<u64>| {
+        let refused = world.post(&acme.key, &path(id), test.clone()).await.expect(429);
+        assert_eq!(refused.problem(), "rate_limited");
+        let detail = refused.json()["detail"].as_str().expect("text").to_owned();
+        assert!(detail.contains(limit), "{detail}");
+        let wait = refused.headers["retry-after"].to_str().expect("ASCII").parse().expect("number");
+        assert!(waits.contains(&wait), "{wait} of {waits:?}");
+    };
+    let send = async |key: &str, id: &str, times: usize| {
+        for _ in 0..times {
+            world.post(key, &path(id), test.clone()).await.expect(202);
+        }
+    };
+    // What is not sent does not count.
+    for _ in 0..20 {
+        world.post(&acme.key, &path(&first), json!({"type": "message.lost"})).await.expect(400);
+    }
+    send(&acme.key, &first, 6).await;
+    refused(&first, "a webhook may have 6 test events in a minute", 1..=10).await;
+    // The other has a bucket of its own, until the tenant's is empty too.
+    send(&acme.key, &second, 4).await;
+    refused(&second, "a tenant may have 10 test events in a minute", 1..=6).await;
+    // An operator who acts for the tenant is no way round it, and another tenant is not held up.
+    let as_operator = http::Request::post(path(&second))
+        .header("authorization", format!("Bearer {}", world.operator))
+        .header("senderz-tenant", "acme")
+        .header("content-type", "application/json")
+        .body(test.to_string().into());
+    world.send(as_operator.expect("a valid request")).await.expect(429);
+    let other = world.tenant("other").await;
+    let third = world.webhook(&other).await;
+    send(&other.key, &third, 6).await;
+}
