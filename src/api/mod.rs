@@ -28,6 +28,7 @@ mod keys;
 mod page;
 mod params;
 mod problem;
+mod query;
 pub mod routes;
 mod signing_secret;
 mod tenants;

@@ -139,12 +139,6 @@ impl Problem {
         Self::new(Code::NotFound, "there is no such object")
     }
 
-    /// What is wrong with the URL's parameter `name`.
-    pub fn parameter(name: &str, detail: impl Into<String>) -> Self {
-        let error = FieldError { pointer: format!("?{name}"), detail: detail.into(), code: None };
-        Self::fields(Code::InvalidParameter, vec![error])
-    }
-
     /// All that is wrong; the detail is the first and how many more there are.
     pub(super) fn fields(code: Code, errors: Vec<FieldError>) -> Self {
         let first = errors.first().map_or("", |error| error.detail.as_str());

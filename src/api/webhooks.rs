@@ -105,8 +105,10 @@ pub(super) async fn list(
     params: Params,
 ) -> Result<Response, Problem> {
     let list = List { name: "webhooks", tenant: Some(scope.no()), params: &params };
-    let limit = params.limit(api.settings().limits.page)?;
-    let before = list.position()?.map(|no| WebhookNo(u32::from_be_bytes(no)));
+    let mut query = params.read();
+    let limit = query.limit(api.settings().limits.page);
+    let before = query.position(&list).map(|no| WebhookNo(u32::from_be_bytes(no)));
+    query.finish()?;
     let webhooks = api.directory.webhooks(scope.no(), before, limit + 1);
     let cursor = |webhook: &&Webhook| list.cursor(webhook.no.0.to_be_bytes());
     let webhooks: Vec<&Webhook> = webhooks.iter().map(|webhook| &**webhook).collect();
