@@ -226,6 +226,14 @@ impl From<ChangeError> for Problem {
                 Self::not_found()
             }
             ChangeError::Limit { .. } => Self::new(Code::LimitReached, error.to_string()),
+            ChangeError::Headers(error) => {
+                let error = FieldError {
+                    pointer: "/headers".to_owned(),
+                    detail: error.to_string(),
+                    code: None,
+                };
+                Self::fields(Code::InvalidBody, vec![error])
+            }
             ChangeError::Store(error) => error.into(),
             ChangeError::Interrupted => {
                 Self::new(Code::Internal, "whether it was changed is not known; read it again")

@@ -26,7 +26,7 @@ use crate::{
     guard::WebhookUrl,
     id::WebhookNo,
     webhook::{
-        CustomHeaders, HeaderLimits, SuccessRule, Webhook, event_filter_names, parse_event_filter,
+        CustomHeaders, HeadersPatch, SuccessRule, Webhook, event_filter_names, parse_event_filter,
     },
 };
 
@@ -91,7 +91,7 @@ pub(super) async fn create(
     let url = fields.required("url", url);
     let events = read_events(&mut fields);
     let events = fields.required("events", events);
-    let rest = read_rest(&mut fields, &settings);
+    let rest = read_rest(&mut fields, &settings, false);
     fields.finish()?;
     let (url, events) = url.zip(events).expect("what is missing was refused");
     let webhook = api.directory.create_webhook(scope.no(), url, events, rest).await?;
@@ -123,8 +123,8 @@ pub(super) async fn show(
     Ok(json(StatusCode::OK, &WebhookView::of(&*find(&api, &scope, &id)?)))
 }
 
-/// A merge-patch (RFC 7396): what is left out stays, null resets to the default. `headers` and
-/// `events` are replaced whole.
+/// A merge-patch (RFC 7396), inside `headers` too: what is left out stays, null resets to the
+/// default and removes a header. `events`, a list, is replaced whole.
 pub(super) async fn update(
     State(api): State<ApiState>,
     scope: Scope,
@@ -137,7 +137,7 @@ pub(super) async fn update(
     let url = fields.not_null("url", url);
     let events = read_events(&mut fields);
     let events = fields.not_null("events", events);
-    let rest = read_rest(&mut fields, &settings);
+    let rest = read_rest(&mut fields, &settings, true);
     fields.finish()?;
     let patch = WebhookPatch { url, events, ..rest };
     let webhook = api.directory.update_webhook(scope.no(), webhook.no, patch).await?;
@@ -205,8 +205,9 @@ fn names_without_value<T, U>(given: Given<T>) -> Given<U> {
     }
 }
 
-/// Everything but `url` and `events`; null resets each to its default.
-fn read_rest(fields: &mut Fields, settings: &Settings) -> WebhookPatch {
+/// Everything but `url` and `events`; null resets each to its default. `may_remove`: whether there
+/// can be headers to take away.
+fn read_rest(fields: &mut Fields, settings: &Settings, may_remove: bool) -> WebhookPatch {
     let longest = settings.limits.description;
     let description = fields.string("description");
     let description = fields.checked("description", description, |text| {
@@ -223,7 +224,7 @@ fn read_rest(fields: &mut Fields, settings: &Settings) -> WebhookPatch {
         url: None,
         events: None,
         description: description.or_reset(String::new()),
-        headers: read_headers(fields, settings).or_reset(CustomHeaders::default()),
+        headers: read_headers(fields, settings, may_remove),
         enabled: fields.boolean("enabled").or_reset(true),
         success: success.or_none(),
         timeout: fields.duration("timeout", MIN_TIMEOUT..=settings.max_timeout).or_none(),
@@ -232,35 +233,39 @@ fn read_rest(fields: &mut Fields, settings: &Settings) -> WebhookPatch {
     }
 }
 
-fn read_headers(fields: &mut Fields, settings: &Settings) -> Given<CustomHeaders> {
+/// Headers to set and, where the webhook is there already, names to remove (null).
+fn read_headers(
+    fields: &mut Fields,
+    settings: &Settings,
+    may_remove: bool,
+) -> Option<HeadersPatch> {
     let given = fields.take("headers", |value| match value {
         Value::Object(headers) => Ok(headers),
         _ => Err("it has to be an object of header names and values"),
     });
-    let Given::Value(headers) = given else { return names_without_value(given) };
+    let headers = match given {
+        Given::Absent | Given::Wrong => return None,
+        Given::Null => return Some(HeadersPatch::Clear),
+        Given::Value(headers) => headers,
+    };
     let mut pairs = Vec::with_capacity(headers.len());
-    let mut whole = true;
     for (name, value) in &headers {
         match value {
-            Value::String(value) => pairs.push((name.as_str(), value.as_str())),
+            Value::String(value) => pairs.push((name.as_str(), Some(value.as_str()))),
+            Value::Null if may_remove => pairs.push((name.as_str(), None)),
             _ => {
-                whole = false;
                 fields.refuse(format!("/headers{}", pointer_to(name)), "it has to be a string");
             }
         }
     }
-    if !whole {
-        return Given::Wrong;
+    if pairs.len() < headers.len() {
+        return None;
     }
-    let limits = HeaderLimits {
-        max_count: settings.limits.custom_headers,
-        max_bytes: settings.limits.custom_headers_size,
-    };
-    match CustomHeaders::parse(pairs, limits) {
-        Ok(headers) => Given::Value(headers),
+    match HeadersPatch::parse(&pairs, settings.limits.headers()) {
+        Ok(patch) => Some(patch),
         Err(error) => {
             fields.refuse("/headers", error.to_string());
-            Given::Wrong
+            None
         }
     }
 }

@@ -61,7 +61,41 @@ async fn a_patch_changes_what_it_names_and_null_resets() {
     };
     check(json!({}), &[]).await;
     check(json!({"enabled": false}), &[("enabled", json!(false))]).await;
-    check(json!({"headers": {"X-C": "3"}}), &[("headers", json!({"x-c": "3"}))]).await;
+    // A merge inside headers too: what is not named stays, null removes.
+    let headers = |headers: Value| [("headers", headers)];
+    check(json!({"headers": {}}), &[]).await;
+    check(
+        json!({"headers": {"X-C": "3", "X-A": "9"}}),
+        &headers(json!({"x-a": "9", "x-b": "2", "x-c": "3"})),
+    )
+    .await;
+    check(
+        json!({"headers": {"X-B": null, "x-none": null}}),
+        &headers(json!({"x-a": "9", "x-c": "3"})),
+    )
+    .await;
+    check(
+        json!({"headers": {"x-a": null, "x-d": "4", "x-e": "5"}}),
+        &headers(json!({"x-c": "3", "x-d": "4", "x-e": "5"})),
+    )
+    .await;
+    // The limit of 3 is on what there would be in all; of what is refused nothing happens.
+    for (patch, says) in [
+        (json!({"headers": {"x-f": "6"}, "description": "new"}), "3 custom headers"),
+        (json!({"headers": {"x-c": "v".repeat(190)}, "description": "new"}), "200 bytes"),
+        (json!({"headers": {"x-c": null, "X-C": "1"}}), "twice"),
+        (json!({"headers": {"x c": null}}), "not valid"),
+    ] {
+        let before = world.get(&acme.key, &path).await.json();
+        let refused = world.patch(&acme.key, &path, patch).await.expect(400);
+        assert_eq!(
+            (refused.problem().as_str(), refused.pointers()),
+            ("invalid_body", vec!["/headers".to_owned()])
+        );
+        let detail = refused.json()["errors"][0]["detail"].as_str().expect("text").to_owned();
+        assert!(detail.contains(says), "{detail}");
+        assert_eq!(world.get(&acme.key, &path).await.json(), before);
+    }
     check(
         json!({"events": ["*"], "url": "https://b.example.com/x"}),
         &[("events", json!(["*"])), ("url", json!("https://b.example.com/x"))],
