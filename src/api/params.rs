@@ -72,8 +72,7 @@ impl Errors {
     /// Notes what is wrong with the parameter `name`.
     pub(super) fn note(&mut self, name: &str, detail: impl Into<String>) {
         if self.0.len() < MAX_ERRORS {
-            let pointer = format!("?{name}");
-            self.0.push(FieldError { pointer, detail: detail.into(), code: None });
+            self.0.push(FieldError::new(format!("?{name}"), detail));
         }
     }
 

@@ -394,21 +394,17 @@ fn no_such_tenant() -> Problem {
 }
 
 fn bad_payload(e: PayloadError) -> Problem {
-    let errors = e.problems.into_iter().map(|p| FieldError {
-        pointer: p.pointer.to_owned(),
-        detail: p.detail.into_owned(),
-        line: None,
-    });
+    let errors = e.problems.into_iter().map(|p| FieldError::new(p.pointer, p.detail));
     let detail = "the payload is not an event; nothing was accepted";
     Problem::new(Code::InvalidPayload, detail).with_errors(errors.collect())
 }
 
 /// The lines (from 1) of events (from 0) whose idempotency keys were used before.
 fn named(indices: &[usize]) -> Vec<FieldError> {
-    let named = indices.iter().take(batch::MAX_NAMED_LINES).map(|index| FieldError {
-        pointer: format!("/lines/{}/idempotency_key", index + 1),
-        detail: "came with another payload before".into(),
-        line: Some(index + 1),
+    let named = indices.iter().take(batch::MAX_NAMED_LINES).map(|index| {
+        let pointer = format!("/lines/{}/idempotency_key", index + 1);
+        let error = FieldError::new(pointer, "came with another payload before");
+        FieldError { line: Some(index + 1), ..error }
     });
     named.collect()
 }
