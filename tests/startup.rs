@@ -220,6 +220,22 @@ fn a_second_signal_forces_the_stop_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_damaged_data_directory_is_refused_with_what_to_do_and_no_backtrace() {
+    let dir = directory();
+    assert_eq!(Gateway::start(dir.path(), &[]).stop(), 0);
+    std::fs::write(dir.path().join("store/conf"), "garbage that is long enough").expect("ours");
+    let (code, text) = refused(dir.path(), &[("RUST_BACKTRACE", "1")]);
+    assert_eq!(code, 1, "{text}");
+    assert!(
+        text.contains("is damaged: its files are not as they were written; restore it"),
+        "{text}"
+    );
+    for noise in ["backtrace", "panicked"] {
+        assert!(!text.contains(noise), "{noise} in {text}");
+    }
+}
+
+#[test]
 fn a_log_that_cannot_be_read_ends_the_start_with_an_error() {
     let dir = directory();
     let receiver = Receiver::start(|_| Answer::Status(500));

@@ -93,7 +93,7 @@ fn is_new(data_dir: &Path) -> Result<bool, OpenError> {
         }
         Err(error) => {
             let reason = format!("its file `format` cannot be read: {error}");
-            return Err(OpenError::Broken { path: path(), reason });
+            return Err(OpenError::Damaged { path: path(), reason });
         }
     };
     match text.trim().parse::<u32>() {
@@ -103,7 +103,7 @@ fn is_new(data_dir: &Path) -> Result<bool, OpenError> {
         }
         _ => {
             let reason = "its file `format` holds no version".to_owned();
-            Err(OpenError::Broken { path: path(), reason })
+            Err(OpenError::Damaged { path: path(), reason })
         }
     }
 }

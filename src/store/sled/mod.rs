@@ -28,6 +28,7 @@ mod flusher;
 mod group;
 mod meta;
 mod metrics;
+mod quiet;
 mod reader;
 mod recovery;
 mod retention;
@@ -37,7 +38,7 @@ mod tests;
 mod writer;
 
 use std::{
-    panic::{self, AssertUnwindSafe},
+    path::PathBuf,
     sync::{Arc, RwLock},
     thread,
     time::Duration,
@@ -48,9 +49,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::data_dir::check;
 pub(crate) use self::disk::Os;
 use self::{
-    disk::{Disk, View},
+    disk::{Disk, View, in_words},
     flusher::Flusher,
     metrics::StoreMetrics,
+    recovery::RecoveryError,
     writer::Writer,
 };
 use crate::{
@@ -87,7 +89,12 @@ pub(crate) fn open_with(settings: Settings, os: Os) -> Result<Opened, OpenError>
         reason: error.to_string(),
     };
 
-    let start = recovery::inspect(&disk, &settings).map_err(|error| broken(&error))?;
+    let start = match quiet::catch(|| recovery::inspect(&disk, &settings)) {
+        Ok(Ok(start)) => start,
+        Ok(Err(error @ RecoveryError::Write(_))) => return Err(broken(&error)),
+        Ok(Err(error)) => return Err(damaged(path(), error.to_string())),
+        Err(panic) => return Err(senseless(path(), &panic)),
+    };
     let node = start.meta.node;
     let rows = start.directory.rows();
     let view = disk.view().clone();
@@ -123,15 +130,17 @@ fn open_disk(settings: &Settings, os: Os) -> Result<Disk, OpenError> {
         .path(&store_dir)
         .cache_capacity(settings.cache)
         .flush_every_ms(Some(FLUSH_EVERY_MS));
-    // sled asserts what it expects of its files; a damaged one must end in a sentence.
-    let open = || panic::catch_unwind(AssertUnwindSafe(|| open_patiently(&config)));
-    let (opened, flusher) = Flusher::find(open);
-    let broken = |reason: String| OpenError::Broken { path: data_dir.clone(), reason };
+    let (opened, flusher) = Flusher::find(|| quiet::catch(|| open_patiently(&config)));
     let db = match opened {
         Ok(Ok(db)) => db,
         Ok(Err(error)) if is_locked(&error) => return Err(OpenError::InUse(data_dir.clone())),
-        Ok(Err(error)) => return Err(broken(error.to_string())),
-        Err(_) => return Err(broken("sled could not make sense of its files".to_owned())),
+        Ok(Err(error @ sled::Error::Corruption { .. })) => {
+            return Err(damaged(data_dir.clone(), in_words(&error)));
+        }
+        Ok(Err(error)) => {
+            return Err(OpenError::Broken { path: data_dir.clone(), reason: in_words(&error) });
+        }
+        Err(panic) => return Err(senseless(data_dir.clone(), &panic)),
     };
     let synced = [&store_dir.join("blobs"), &store_dir, data_dir]
         .into_iter()
@@ -139,6 +148,16 @@ fn open_disk(settings: &Settings, os: Os) -> Result<Disk, OpenError> {
     synced.map_err(unusable)?;
     let view = View::new(db, lock);
     Disk::new(view, flusher, data_dir.clone(), &store_dir, os).map_err(unusable)
+}
+
+fn damaged(path: PathBuf, reason: String) -> OpenError {
+    OpenError::Damaged { path, reason }
+}
+
+/// sled asserted something that its files do not hold.
+fn senseless(path: PathBuf, panic: &str) -> OpenError {
+    tracing::debug!(panic, "sled gave up on its files");
+    damaged(path, "its files do not fit together".to_owned())
 }
 
 /// Our own lock is free, so whoever holds sled's is a store of this process that was closed just
