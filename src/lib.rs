@@ -25,6 +25,7 @@ pub mod delivery;
 pub mod event;
 pub mod guard;
 pub mod id;
+pub mod problem;
 pub mod tenant;
 pub mod webhook;
 pub mod wheel;
@@ -37,6 +38,7 @@ pub mod engine;
 
 // Edges: they touch the outside and never each other.
 pub mod metrics;
+pub mod quota;
 pub mod sender;
 pub mod shutdown;
 pub mod store;

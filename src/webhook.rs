@@ -187,6 +187,36 @@ impl CustomHeaders {
         Ok(Self(headers))
     }
 
+    /// Makes a change, or none of it. A header that is replaced keeps its place. Where something is
+    /// set, the whole has to keep the limits; taking headers away is always allowed, even where the
+    /// limits were lowered since.
+    pub fn merge(&mut self, patch: HeadersPatch, limits: HeaderLimits) -> Result<(), HeaderError> {
+        let (set, removed) = match patch {
+            HeadersPatch::Clear => (Self::default(), None),
+            HeadersPatch::Merge { set, removed } => (set, Some(removed)),
+        };
+        let keeps = |name: &HeaderName| removed.as_ref().is_some_and(|gone| !gone.contains(name));
+        let mut merged = self.0.clone();
+        merged.retain(|(name, _)| keeps(name));
+        let sets = !set.is_empty();
+        for (name, value) in set.0 {
+            match merged.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, old)) => *old = value,
+                None => merged.push((name, value)),
+            }
+        }
+        let bytes: usize =
+            merged.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if sets && merged.len() > limits.max_count {
+            return Err(HeaderError::TooMany { limit: limits.max_count });
+        }
+        if sets && bytes > limits.max_bytes {
+            return Err(HeaderError::TooLarge { limit: limits.max_bytes });
+        }
+        self.0 = merged;
+        Ok(())
+    }
+
     /// In the order written.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, &HeaderValue)> {
         self.0.iter().map(|(name, value)| (name, value))
@@ -198,6 +228,36 @@ impl CustomHeaders {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// A change of custom headers: a JSON merge patch (RFC 7396).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadersPatch {
+    /// None are left.
+    Clear,
+    /// The others stay as they are. One that is to go need not be there.
+    Merge { set: CustomHeaders, removed: Vec<HeaderName> },
+}
+
+impl HeadersPatch {
+    /// Reads what the tenant wrote: a value for each header to set, none for each to remove.
+    pub fn parse(
+        pairs: &[(&str, Option<&str>)],
+        limits: HeaderLimits,
+    ) -> Result<Self, HeaderError> {
+        let set = pairs.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
+        let set = CustomHeaders::parse(set, limits)?;
+        let mut removed = Vec::new();
+        for (index, (name, _)) in pairs.iter().enumerate().filter(|(_, pair)| pair.1.is_none()) {
+            let name =
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::Name { index })?;
+            if removed.contains(&name) || set.iter().any(|(other, _)| *other == name) {
+                return Err(HeaderError::Duplicate(name));
+            }
+            removed.push(name);
+        }
+        Ok(Self::Merge { set, removed })
     }
 }
 

@@ -153,7 +153,7 @@ fn check_says_which_files_cannot_be_used() {
         "tls.ca_file=/nowhere/ca.pem",
     ]));
     assert_eq!(bad.code, Some(78));
-    for part in ["is not a directory", "/nowhere/ca.pem", "/nowhere/at/all.sock"] {
+    for part in ["cannot be used: Not a directory", "/nowhere/ca.pem", "/nowhere/at/all.sock"] {
         assert!(bad.stderr.contains(part), "{part:?} is missing in:\n{}", bad.stderr);
     }
     assert_eq!(bad.stderr.lines().count(), 3, "{}", bad.stderr);

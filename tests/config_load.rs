@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 80] = [
+const OTHER_VALUES: [(&str, &str); 82] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -86,6 +86,8 @@ const OTHER_VALUES: [(&str, &str); 80] = [
     ("limits.description", "7"),
     ("limits.url", "777"),
     ("limits.page", "7"),
+    ("limits.webhook_tests", "7"),
+    ("limits.tenant_tests", "7"),
     ("log.level", "info,senderz_gateway::sender=debug"),
     ("log.format", "json"),
 ];

@@ -44,16 +44,6 @@ fn a_data_directory_in_use_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn a_data_directory_of_a_newer_version_is_refused_with_a_sentence() {
-    let dir = directory();
-    assert_eq!(Gateway::start(dir.path(), &[]).stop(), 0);
-    std::fs::write(dir.path().join("format"), "999\n").expect("ours");
-    let (code, text) = refused(dir.path(), &[]);
-    assert_eq!(code, 1, "{text}");
-    assert!(text.contains("written by a newer version (format 999"), "{text}");
-}
-
-#[test]
 fn a_read_only_data_directory_is_refused_with_a_sentence() {
     // Where nobody may look, too: root may write anywhere, so the gateway runs as another user.
     let scratch = tempfile::tempdir().expect("a directory");
@@ -66,18 +56,68 @@ fn a_read_only_data_directory_is_refused_with_a_sentence() {
     let closed = std::fs::Permissions::from_mode(0o555);
     std::fs::set_permissions(&data_dir, closed).expect("ours");
 
-    let template = Gateway::command(&data_dir, &[]);
-    let mut command = std::process::Command::new(&binary);
-    command.arg("serve").stdin(Stdio::null());
-    for (name, value) in template.get_envs() {
-        command.env(name, value.expect("only set, never removed"));
+    // It is there, and it would have to be made.
+    for data_dir in [data_dir.clone(), data_dir.join("a/b")] {
+        let template = Gateway::command(&data_dir, &[]);
+        let told = ["serve", "check"].map(|word| {
+            let mut command = std::process::Command::new(&binary);
+            command.arg(word).stdin(Stdio::null());
+            for (name, value) in template.get_envs() {
+                command.env(name, value.expect("only set, never removed"));
+            }
+            if rustix::process::geteuid().is_root() {
+                command.uid(65534).gid(65534);
+            }
+            said(command.output().expect("the copy runs"))
+        });
+        agree(&told, 78, "cannot be used: Permission denied (os error 13); check that");
     }
-    if rustix::process::geteuid().is_root() {
-        command.uid(65534).gid(65534);
+}
+
+#[test]
+fn check_says_of_a_data_directory_what_serve_says() {
+    let dir = directory();
+    let data_dir = dir.path().join("data");
+    let say = |word: &str, data_dir: &Path| {
+        let template = Gateway::command(data_dir, &[]);
+        let mut command = std::process::Command::new(template.get_program());
+        command.arg(word).stdin(Stdio::null());
+        command.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        said(command.output().expect("the binary was built with the tests"))
+    };
+    let told = |data_dir: &Path| ["serve", "check"].map(|word| say(word, data_dir));
+    let gateway = Gateway::start(&data_dir, &[]);
+    agree(&told(&data_dir), 69, "is in use by another process");
+    assert_eq!(gateway.stop(), 0);
+
+    assert_eq!(say("check", &data_dir), (0, String::new()), "a used one that is free again");
+    assert_eq!(Gateway::start(&data_dir, &[]).stop(), 0, "check held nothing");
+
+    std::fs::write(data_dir.join("format"), "999\n").expect("ours");
+    agree(&told(&data_dir), 78, "written by a newer version (format 999, this one writes 1)");
+    std::fs::write(data_dir.join("format"), "one\n").expect("ours");
+    agree(&told(&data_dir), 1, "its file `format` holds no version");
+    std::fs::remove_file(data_dir.join("format")).expect("ours");
+    agree(&told(&data_dir), 1, "its file `format` cannot be read");
+
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").expect("ours");
+    agree(&told(&file), 78, "cannot be used: Not a directory (os error 20)");
+    agree(&told(&file.join("data")), 78, "cannot be used: Not a directory (os error 20)");
+}
+
+/// Both refused, with the same code and the same sentence.
+#[track_caller]
+fn agree(told: &[(i32, String); 2], code: i32, sentence: &str) {
+    for (exit, text) in told {
+        assert!(text.contains(sentence), "{sentence:?} in: {text}");
+        assert_eq!(*exit, code, "{text}");
     }
-    let (code, text) = said(command.output().expect("the copy runs"));
-    assert_eq!(code, 1, "{text}");
-    assert!(text.contains("writable by this user"), "{text}");
+    let whole = |text: &str| {
+        let at = text.find("the data directory").expect("the sentence");
+        text[at..].trim_end().to_owned()
+    };
+    assert_eq!(whole(&told[0].1), whole(&told[1].1));
 }
 
 #[test]
@@ -177,6 +217,22 @@ fn a_second_signal_forces_the_stop_and_nothing_is_lost() {
     });
     assert_eq!(again.header("webhook-id"), event);
     gateway.kill();
+}
+
+#[test]
+fn a_damaged_data_directory_is_refused_with_what_to_do_and_no_backtrace() {
+    let dir = directory();
+    assert_eq!(Gateway::start(dir.path(), &[]).stop(), 0);
+    std::fs::write(dir.path().join("store/conf"), "garbage that is long enough").expect("ours");
+    let (code, text) = refused(dir.path(), &[("RUST_BACKTRACE", "1")]);
+    assert_eq!(code, 1, "{text}");
+    assert!(
+        text.contains("is damaged: its files are not as they were written; restore it"),
+        "{text}"
+    );
+    for noise in ["backtrace", "panicked"] {
+        assert!(!text.contains(noise), "{noise} in {text}");
+    }
 }
 
 #[test]

@@ -11,9 +11,9 @@ const MAX_LINES: usize = 500;
 /// The modules by layer, lowest first: a module names only modules of lower layers, and itself.
 /// Modules of the first layer (the words) may name each other.
 const LAYERS: [&[&str]; 9] = [
-    &["clock", "delivery", "event", "guard", "id", "tenant", "webhook", "wheel"],
+    &["clock", "delivery", "event", "guard", "id", "problem", "tenant", "webhook", "wheel"],
     &["config", "engine"],
-    &["metrics", "shutdown"],
+    &["metrics", "quota", "shutdown"],
     &["sender", "store"],
     &["command", "directory"],
     &["api", "ingest", "ops", "shard"],

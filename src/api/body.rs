@@ -58,8 +58,7 @@ impl Fields {
     fn parse(body: &[u8]) -> Result<Self, Problem> {
         let Object(given) = serde_json::from_slice(body).map_err(|error| {
             let detail = format!("the body is not a JSON object as it should be: {error}");
-            let error = FieldError { pointer: String::new(), detail, code: None };
-            Problem::fields(Code::InvalidBody, vec![error])
+            Problem::fields(Code::InvalidBody, vec![FieldError::new("", detail)])
         })?;
         Ok(Self { given, known: Vec::new(), errors: Vec::new() })
     }
@@ -163,13 +162,11 @@ impl Fields {
     }
 
     pub(super) fn refuse(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        let (pointer, detail) = (pointer.into(), detail.into());
-        self.errors.push(FieldError { pointer, detail, code: None });
+        self.errors.push(FieldError::new(pointer, detail));
     }
 
     pub(super) fn refuse_as(&mut self, pointer: &str, code: &'static str, detail: String) {
-        let error = FieldError { pointer: pointer.to_owned(), detail, code: Some(code) };
-        self.errors.push(error);
+        self.errors.push(FieldError { code: Some(code), ..FieldError::new(pointer, detail) });
     }
 
     /// Everything that was wrong, fields that nobody took included.
@@ -180,7 +177,7 @@ impl Fields {
                 None if self.known.is_empty() => "there are no fields here".to_owned(),
                 None => format!("there is no such field; there are {}", self.known.join(", ")),
             };
-            self.errors.push(FieldError { pointer: pointer_to(name), detail, code: None });
+            self.errors.push(FieldError::new(pointer_to(name), detail));
         }
         if self.errors.is_empty() {
             return Ok(());

@@ -7,7 +7,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
-use super::{Code, Problem, params::Params};
+use super::params::Params;
 use crate::id::TenantNo;
 
 const VERSION: u8 = 1;
@@ -22,6 +22,15 @@ pub(super) struct List<'a> {
     pub(super) params: &'a Params,
 }
 
+/// Why a cursor is none of this list's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It was never a cursor.
+    Malformed,
+    /// It comes from another list or other filters, or was tampered with.
+    Foreign,
+}
+
 impl List<'_> {
     pub(super) fn cursor<const N: usize>(&self, position: [u8; N]) -> String {
         let mut bytes = Vec::with_capacity(1 + N + TAG);
@@ -31,26 +40,19 @@ impl List<'_> {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Where the request's cursor says to go on; none where it has no cursor.
-    pub(super) fn position<const N: usize>(&self) -> Result<Option<[u8; N]>, Problem> {
-        let Some(text) = self.params.cursor() else { return Ok(None) };
-        let refuse = || {
-            Problem::new(
-                Code::InvalidCursor,
-                "pass `next_cursor` unchanged, with the same filters, or start without a cursor",
-            )
-        };
+    /// Where a cursor says to go on.
+    pub(super) fn position<const N: usize>(&self, text: &str) -> Result<[u8; N], Refused> {
         // Longer than any cursor: not worth decoding.
         if text.len() > 2 * (1 + N + TAG) {
-            return Err(refuse());
+            return Err(Refused::Malformed);
         }
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| refuse())?;
-        let (version, rest) = bytes.split_first().ok_or_else(refuse)?;
-        let (position, tag) = rest.split_at_checked(N).ok_or_else(refuse)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| Refused::Malformed)?;
+        let (version, rest) = bytes.split_first().ok_or(Refused::Malformed)?;
+        let (position, tag) = rest.split_at_checked(N).ok_or(Refused::Malformed)?;
         if *version != VERSION || tag != self.tag(position) {
-            return Err(refuse());
+            return Err(Refused::Foreign);
         }
-        Ok(Some(position.try_into().expect("split at N")))
+        Ok(position.try_into().expect("split at N"))
     }
 
     fn tag(&self, position: &[u8]) -> [u8; TAG] {

@@ -35,24 +35,27 @@ pub(super) async fn list(
     params: Params,
 ) -> Result<Response, Problem> {
     let list = List { name: "deliveries", tenant: Some(scope.no()), params: &params };
-    let (since, until) = params.period()?;
-    let webhook = match params.webhook()? {
+    let mut query = params.read();
+    let webhook = query.webhook();
+    let (since, until) = query.period();
+    let wanted = DeliveryQuery {
+        tenant: scope.no(),
+        webhook: None,
+        states: query.states(),
+        event_types: query.event_types(),
+        status: query.code(),
+        error: query.error(),
+        since,
+        until,
+        before: query.position(&list).map(from_position),
+        limit: query.limit(api.settings().limits.page),
+    };
+    query.finish()?;
+    let webhook = match webhook {
         Some(id) => Some(api.directory.webhook_no(scope.no(), id).ok_or_else(Problem::not_found)?),
         None => None,
     };
-    let query = DeliveryQuery {
-        tenant: scope.no(),
-        webhook,
-        states: params.states()?,
-        event_types: params.event_types()?,
-        status: params.code()?,
-        error: params.error()?,
-        since,
-        until,
-        before: list.position()?.map(from_position),
-        limit: params.limit(api.settings().limits.page)?,
-    };
-    let page = api.store.deliveries(query).await?;
+    let page = api.store.deliveries(DeliveryQuery { webhook, ..wanted }).await?;
     Ok(Page {
         data: page.rows.iter().map(|row| DeliveryView::of_row(&api, row)).collect(),
         next_cursor: page.next.map(|key| list.cursor(to_position(key))),

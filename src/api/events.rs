@@ -77,16 +77,18 @@ pub(super) async fn list(
     params: Params,
 ) -> Result<Response, Problem> {
     let list = List { name: "events", tenant: Some(scope.no()), params: &params };
-    let (since, until) = params.period()?;
-    let query = EventQuery {
+    let mut query = params.read();
+    let (since, until) = query.period();
+    let wanted = EventQuery {
         tenant: scope.no(),
-        event_types: params.event_types()?,
+        event_types: query.event_types(),
         since,
         until,
-        before: list.position()?.map(|place| Place::from_u64(u64::from_be_bytes(place))),
-        limit: params.limit(api.settings().limits.page)?,
+        before: query.position(&list).map(|place| Place::from_u64(u64::from_be_bytes(place))),
+        limit: query.limit(api.settings().limits.page),
     };
-    let page = api.store.events(query).await?;
+    query.finish()?;
+    let page = api.store.events(wanted).await?;
     Ok(Page {
         data: page.events.iter().map(EventView::of).collect(),
         next_cursor: page.next.map(|place| list.cursor(place.as_u64().to_be_bytes())),

@@ -1,15 +1,115 @@
-//! Example events: what `POST /v1/webhooks/{id}/test` sends. Each is valid under the published
-//! contract, and says of itself that it is a test.
+//! Example events: `POST /v1/webhooks/{id}/test` and what it sends. Each is valid under the
+//! published contract, and says of itself that it is a test.
+//!
+//! A test is an event like any other: the guard judges where it goes, the answer says no more than
+//! that it was accepted, and its attempts show what everyone's attempts show. How many a webhook
+//! and a tenant may have in a minute is limited, so that nobody tries hosts and ports with it.
 
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{extract::State, response::Response};
 use bytes::Bytes;
+use http::StatusCode;
 use serde::Serialize;
 
-use super::{Code, Problem};
-use crate::{
-    clock::{rfc3339, wall_ms},
-    event::EventType,
-    store::AppendError,
+use super::{
+    ApiState, Code, Problem,
+    access::{Id, Scope},
+    body::Fields,
+    page::json,
+    webhooks,
 };
+use crate::{
+    clock::{self, rfc3339, wall_ms},
+    config::Limits,
+    event::EventType,
+    id::{DeliveryId, DeliveryKey, TenantNo, WebhookNo},
+    quota::{Quotas, Take},
+    store::{AppendError, NewEvent, Route},
+};
+
+/// What `limits.webhook_tests` and `limits.tenant_tests` count in.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The tests of the last minute, by webhook and by tenant.
+#[derive(Debug)]
+pub(super) struct Tests {
+    quotas: Quotas<Tested>,
+    started: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Tested {
+    Webhook(WebhookNo),
+    Tenant(TenantNo),
+}
+
+impl Tests {
+    pub(super) fn new() -> Self {
+        Self { quotas: Quotas::new(MINUTE), started: clock::instant() }
+    }
+
+    /// Counts one test, or says how long to wait for it.
+    fn take(&self, limits: &Limits, tenant: TenantNo, webhook: WebhookNo) -> Result<(), Problem> {
+        let now = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let take = |owner, of| Take { owner, count: 1, of };
+        let takes = [
+            take(Tested::Webhook(webhook), limits.webhook_tests),
+            take(Tested::Tenant(tenant), limits.tenant_tests),
+        ];
+        self.quotas.take(now, takes).map_err(|too_fast| {
+            let (who, of, key) = match too_fast.owner {
+                Tested::Webhook(_) => ("webhook", limits.webhook_tests, "limits.webhook_tests"),
+                Tested::Tenant(_) => ("tenant", limits.tenant_tests, "limits.tenant_tests"),
+            };
+            let detail = format!("a {who} may have {of} test events in a minute ({key})");
+            Problem::new(Code::RateLimited, detail).retry_after(too_fast.wait)
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct TestView {
+    event_id: String,
+    delivery_id: String,
+}
+
+/// Sends an example event to this webhook only, whatever its filter says.
+pub(super) async fn test(
+    State(api): State<ApiState>,
+    scope: Scope,
+    id: Id,
+    mut fields: Fields,
+) -> Result<Response, Problem> {
+    let webhook = webhooks::find(&api, &scope, &id)?;
+    let event_type = fields.string("type");
+    let event_type = fields.checked("type", event_type, |text| {
+        text.parse::<EventType>().map_err(|error| error.to_string())
+    });
+    let event_type = fields.required("type", event_type);
+    fields.finish()?;
+    if !webhook.enabled {
+        return Err(Problem::new(Code::WebhookDisabled, "enable the webhook first"));
+    }
+    let event_type = event_type.expect("a missing type was refused");
+    api.tests.take(&api.settings().limits, scope.no(), webhook.no)?;
+    let event = NewEvent {
+        tenant: scope.no(),
+        event_type,
+        payload: payload(event_type),
+        key: None,
+        routes: Arc::new([Route { webhook: webhook.no, enabled: true }]),
+    };
+    let appended = api.store.append(vec![event]).await.map_err(not_appended)?;
+    let event = appended.first().expect("one answer for each event").id;
+    let key = DeliveryKey { place: event.place, webhook: webhook.no };
+    let delivery = DeliveryId { node: event.node, key };
+    let view = TestView { event_id: event.to_string(), delivery_id: delivery.to_string() };
+    Ok(json(StatusCode::ACCEPTED, &view))
+}
 
 #[derive(Serialize)]
 struct Example {
@@ -29,7 +129,7 @@ struct ExampleData {
     test: bool,
 }
 
-pub(super) fn payload(event_type: EventType) -> Bytes {
+fn payload(event_type: EventType) -> Bytes {
     let status_reason = match event_type {
         EventType::Failed => Some("carrier_rejected"),
         EventType::Blocked => Some("recipient_opted_out"),
@@ -50,7 +150,7 @@ pub(super) fn payload(event_type: EventType) -> Bytes {
 }
 
 /// Why the example was not accepted.
-pub(super) fn refused(error: AppendError) -> Problem {
+fn not_appended(error: AppendError) -> Problem {
     match error {
         AppendError::Full => Problem::new(Code::StorageFull, "there is no room for more events"),
         AppendError::Poisoned => {

@@ -117,8 +117,10 @@ pub(super) async fn list(
     params: Params,
 ) -> Result<Response, Problem> {
     let list = List { name: "keys", tenant: caller.tenant_no(), params: &params };
-    let limit = params.limit(api.settings().limits.page)?;
-    let before = list.position()?.map(u32::from_be_bytes);
+    let mut query = params.read();
+    let limit = query.limit(api.settings().limits.page);
+    let before = query.position(&list).map(u32::from_be_bytes);
+    query.finish()?;
     let keys = api.directory.keys(caller.tenant_no(), before, limit + 1);
     let cursor = |key: &std::sync::Arc<ApiKey>| list.cursor(key.no.to_be_bytes());
     Ok(Page::cut(keys, limit, cursor, |key| KeyView::of(&api, key)).into_response())

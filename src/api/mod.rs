@@ -28,6 +28,7 @@ mod keys;
 mod page;
 mod params;
 mod problem;
+mod query;
 pub mod routes;
 mod signing_secret;
 mod tenants;
@@ -75,6 +76,7 @@ pub struct ApiState {
     pub store: Store,
     pub commands: Shards,
     settings: Arc<ArcSwap<Settings>>,
+    tests: Arc<example::Tests>,
     /// Deliveries that are being reopened right now: two replays at once would make two sends.
     /// Bounded by the requests under way.
     reopening: Arc<Mutex<HashSet<DeliveryKey>>>,
@@ -83,7 +85,8 @@ pub struct ApiState {
 impl ApiState {
     pub fn new(directory: Directory, store: Store, commands: Shards, settings: Settings) -> Self {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        Self { directory, store, commands, settings, reopening: Arc::default() }
+        let tests = Arc::new(example::Tests::new());
+        Self { directory, store, commands, settings, tests, reopening: Arc::default() }
     }
 
     /// New settings, for requests from now on. The directory's limits are set on the directory.

@@ -1,15 +1,25 @@
-//! Every refusal as an RFC 9457 problem document, with a stable code for machines.
+//! The API's refusals, each with a stable code for machines; [`crate::problem`] is their shape.
 //!
-//! Ingest has the same shape and the same codes over its own server. Nothing in a problem comes
-//! from the inside: no store error's text, no address, no key.
+//! Nothing in a problem comes from the inside: no store error's text, no address, no key.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
-use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
 
-use crate::{command::Stopped, directory::ChangeError, store::StoreError};
+pub use crate::problem::FieldError;
+use crate::{
+    command::Stopped,
+    directory::ChangeError,
+    problem::{self, Kind, kind},
+    store::StoreError,
+};
+
+/// What `Retry-After` says while the gateway cannot do something.
+const UNAVAILABLE_FOR: Duration = Duration::from_secs(1);
 
 /// The closed list of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +41,7 @@ pub enum Code {
     WebhookDisabled,
     PayloadTooLarge,
     UnsupportedMediaType,
+    RateLimited,
     Internal,
     Unavailable,
     StorageFull,
@@ -39,71 +50,47 @@ pub enum Code {
 impl Code {
     /// The name in `code` and in `type`.
     pub const fn as_str(self) -> &'static str {
-        self.facts().0
+        self.kind().code
     }
 
     pub const fn status(self) -> StatusCode {
-        self.facts().1
+        self.kind().status
     }
 
-    const fn facts(self) -> (&'static str, StatusCode, &'static str) {
+    const fn kind(self) -> Kind {
         use StatusCode as S;
         match self {
-            Self::InvalidBody => ("invalid_body", S::BAD_REQUEST, "The body is not valid"),
-            Self::InvalidParameter => {
-                ("invalid_parameter", S::BAD_REQUEST, "A parameter is unknown or wrong")
-            }
+            Self::InvalidBody => kind("invalid_body", S::BAD_REQUEST, "The body is not valid"),
+            Self::InvalidParameter => problem::INVALID_PARAMETER,
             Self::InvalidCursor => {
-                ("invalid_cursor", S::BAD_REQUEST, "The cursor does not belong to this list")
+                kind("invalid_cursor", S::BAD_REQUEST, "The cursor does not belong to this list")
             }
-            Self::KeyInUrl => ("key_in_url", S::BAD_REQUEST, "A key must not be in the URL"),
+            Self::KeyInUrl => kind("key_in_url", S::BAD_REQUEST, "A key must not be in the URL"),
             Self::TenantRequired => {
-                ("tenant_required", S::BAD_REQUEST, "The request does not say for which tenant")
+                kind("tenant_required", S::BAD_REQUEST, "The request does not say for which tenant")
             }
-            Self::Unauthorized => ("unauthorized", S::UNAUTHORIZED, "A valid API key is needed"),
-            Self::Forbidden => ("forbidden", S::FORBIDDEN, "This key may not do that"),
-            Self::NotFound => ("not_found", S::NOT_FOUND, "There is no such object"),
-            Self::MethodNotAllowed => (
-                "method_not_allowed",
-                S::METHOD_NOT_ALLOWED,
-                "This resource does not have that method",
-            ),
-            Self::TenantExists => ("tenant_exists", S::CONFLICT, "The tenant's id is taken"),
-            Self::LimitReached => ("limit_reached", S::CONFLICT, "A limit is reached"),
+            Self::Unauthorized => problem::UNAUTHORIZED,
+            Self::Forbidden => kind("forbidden", S::FORBIDDEN, "This key may not do that"),
+            Self::NotFound => problem::NOT_FOUND,
+            Self::MethodNotAllowed => problem::METHOD_NOT_ALLOWED,
+            Self::TenantExists => kind("tenant_exists", S::CONFLICT, "The tenant's id is taken"),
+            Self::LimitReached => kind("limit_reached", S::CONFLICT, "A limit is reached"),
             Self::DeliveryNotEnded => {
-                ("delivery_not_ended", S::CONFLICT, "The delivery has not ended")
+                kind("delivery_not_ended", S::CONFLICT, "The delivery has not ended")
             }
-            Self::DeliveryEnded => ("delivery_ended", S::CONFLICT, "The delivery has ended"),
-            Self::WebhookDeleted => ("webhook_deleted", S::CONFLICT, "The webhook was deleted"),
-            Self::WebhookDisabled => ("webhook_disabled", S::CONFLICT, "The webhook is disabled"),
-            Self::PayloadTooLarge => {
-                ("payload_too_large", S::PAYLOAD_TOO_LARGE, "The request is too large")
+            Self::DeliveryEnded => kind("delivery_ended", S::CONFLICT, "The delivery has ended"),
+            Self::WebhookDeleted => kind("webhook_deleted", S::CONFLICT, "The webhook was deleted"),
+            Self::WebhookDisabled => {
+                kind("webhook_disabled", S::CONFLICT, "The webhook is disabled")
             }
-            Self::UnsupportedMediaType => (
-                "unsupported_media_type",
-                S::UNSUPPORTED_MEDIA_TYPE,
-                "The request's format is not taken here",
-            ),
-            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "The gateway could not do it"),
-            Self::Unavailable => {
-                ("unavailable", S::SERVICE_UNAVAILABLE, "The gateway cannot do it now")
-            }
-            Self::StorageFull => {
-                ("storage_full", S::INSUFFICIENT_STORAGE, "The gateway's disk is full")
-            }
+            Self::PayloadTooLarge => problem::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => problem::UNSUPPORTED_MEDIA_TYPE,
+            Self::RateLimited => problem::RATE_LIMITED,
+            Self::Internal => problem::INTERNAL,
+            Self::Unavailable => problem::UNAVAILABLE,
+            Self::StorageFull => problem::STORAGE_FULL,
         }
     }
-}
-
-/// One wrong thing in the request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FieldError {
-    /// A JSON pointer into the body; for a parameter of the URL, `?` and its name.
-    pub pointer: String,
-    pub detail: String,
-    /// A finer code, where there is one (what is wrong with a URL).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<&'static str>,
 }
 
 /// Why a request was refused.
@@ -112,22 +99,24 @@ pub struct Problem {
     pub code: Code,
     pub detail: Cow<'static, str>,
     pub errors: Vec<FieldError>,
+    /// After which it may go better.
+    pub retry_after: Option<Duration>,
 }
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new() }
+        let retry_after = (code == Code::Unavailable).then_some(UNAVAILABLE_FOR);
+        Self { code, detail: detail.into(), errors: Vec::new(), retry_after }
+    }
+
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// The one answer for what is missing and for what is another tenant's.
     pub fn not_found() -> Self {
         Self::new(Code::NotFound, "there is no such object")
-    }
-
-    /// What is wrong with the URL's parameter `name`.
-    pub fn parameter(name: &str, detail: impl Into<String>) -> Self {
-        let error = FieldError { pointer: format!("?{name}"), detail: detail.into(), code: None };
-        Self::fields(Code::InvalidParameter, vec![error])
     }
 
     /// All that is wrong; the detail is the first and how many more there are.
@@ -142,48 +131,15 @@ impl Problem {
         if errors.len() > 1 {
             detail.push_str(&format!(" (and {} more)", errors.len() - 1));
         }
-        Self { code, detail: detail.into(), errors }
+        Self { errors, ..Self::new(code, detail) }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (code, status, title) = self.code.facts();
-        let document = Document {
-            r#type: format!("/problems/{code}"),
-            title,
-            status: status.as_u16(),
-            detail: &self.detail,
-            code,
-            errors: &self.errors,
-        };
-        let body = serde_json::to_vec(&document).expect("strings and numbers always serialize");
-        let mut response = (status, body).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match self.code {
-            Code::Unauthorized => {
-                let scheme = HeaderValue::from_static(r#"Bearer realm="senderz-gateway""#);
-                headers.insert(header::WWW_AUTHENTICATE, scheme);
-            }
-            Code::Unavailable => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
-        }
-        response
+        problem::response(self.code.kind(), &self.detail, &self.errors, self.retry_after)
+            .map(Body::from)
     }
-}
-
-#[derive(Serialize)]
-struct Document<'a> {
-    r#type: String,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    code: &'static str,
-    #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
-    errors: &'a [FieldError],
 }
 
 impl From<StoreError> for Problem {
@@ -215,6 +171,10 @@ impl From<ChangeError> for Problem {
                 Self::not_found()
             }
             ChangeError::Limit { .. } => Self::new(Code::LimitReached, error.to_string()),
+            ChangeError::Headers(error) => {
+                let error = FieldError::new("/headers", error.to_string());
+                Self::fields(Code::InvalidBody, vec![error])
+            }
             ChangeError::Store(error) => error.into(),
             ChangeError::Interrupted => {
                 Self::new(Code::Internal, "whether it was changed is not known; read it again")

@@ -3,7 +3,7 @@
 use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::Method;
 
-use super::{ApiState, deliveries, events, keys, signing_secret, tenants, webhooks};
+use super::{ApiState, deliveries, events, example, keys, signing_secret, tenants, webhooks};
 
 /// Who may call a route. A producer's key may call none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +51,7 @@ pub fn all() -> Vec<Route> {
         route(Method::GET, "/v1/webhooks/{id}", Tenant, NONE, || get(webhooks::show)),
         route(Method::PATCH, "/v1/webhooks/{id}", Tenant, NONE, || patch(webhooks::update)),
         route(Method::DELETE, "/v1/webhooks/{id}", Tenant, NONE, || delete(webhooks::remove)),
-        route(Method::POST, "/v1/webhooks/{id}/test", Tenant, NONE, || post(webhooks::test)),
+        route(Method::POST, "/v1/webhooks/{id}/test", Tenant, NONE, || post(example::test)),
         route(Method::GET, "/v1/events", Tenant, events::PARAMS, || get(events::list)),
         route(Method::GET, "/v1/events/{id}", Tenant, NONE, || get(events::show)),
         route(Method::GET, "/v1/deliveries", Tenant, deliveries::PARAMS, || get(deliveries::list)),

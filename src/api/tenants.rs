@@ -81,8 +81,10 @@ pub(super) async fn create(
 
 pub(super) async fn list(State(api): State<ApiState>, params: Params) -> Result<Response, Problem> {
     let list = List { name: "tenants", tenant: None, params: &params };
-    let limit = params.limit(api.settings().limits.page)?;
-    let before = list.position()?.map(|no| TenantNo(u32::from_be_bytes(no)));
+    let mut query = params.read();
+    let limit = query.limit(api.settings().limits.page);
+    let before = query.position(&list).map(|no| TenantNo(u32::from_be_bytes(no)));
+    query.finish()?;
     let tenants = api.directory.tenants(before, limit + 1);
     let cursor = |tenant: &&Tenant| list.cursor(tenant.no.0.to_be_bytes());
     let tenants: Vec<&Tenant> = tenants.iter().map(|tenant| &**tenant).collect();

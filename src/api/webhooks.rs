@@ -11,11 +11,10 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
-    ApiState, Code, Problem, Settings,
+    ApiState, Problem, Settings,
     access::{Id, Scope},
     body::{Fields, Given, pointer_to},
     cursor::List,
-    example,
     page::{Page, created, json},
     params::Params,
 };
@@ -23,12 +22,11 @@ use crate::{
     clock::rfc3339,
     config::units::format_duration,
     directory::WebhookPatch,
-    event::{EventType, EventTypes},
+    event::EventTypes,
     guard::WebhookUrl,
-    id::{DeliveryId, DeliveryKey, WebhookNo},
-    store::{NewEvent, Route},
+    id::WebhookNo,
     webhook::{
-        CustomHeaders, HeaderLimits, SuccessRule, Webhook, event_filter_names, parse_event_filter,
+        CustomHeaders, HeadersPatch, SuccessRule, Webhook, event_filter_names, parse_event_filter,
     },
 };
 
@@ -93,7 +91,7 @@ pub(super) async fn create(
     let url = fields.required("url", url);
     let events = read_events(&mut fields);
     let events = fields.required("events", events);
-    let rest = read_rest(&mut fields, &settings);
+    let rest = read_rest(&mut fields, &settings, false);
     fields.finish()?;
     let (url, events) = url.zip(events).expect("what is missing was refused");
     let webhook = api.directory.create_webhook(scope.no(), url, events, rest).await?;
@@ -107,8 +105,10 @@ pub(super) async fn list(
     params: Params,
 ) -> Result<Response, Problem> {
     let list = List { name: "webhooks", tenant: Some(scope.no()), params: &params };
-    let limit = params.limit(api.settings().limits.page)?;
-    let before = list.position()?.map(|no| WebhookNo(u32::from_be_bytes(no)));
+    let mut query = params.read();
+    let limit = query.limit(api.settings().limits.page);
+    let before = query.position(&list).map(|no| WebhookNo(u32::from_be_bytes(no)));
+    query.finish()?;
     let webhooks = api.directory.webhooks(scope.no(), before, limit + 1);
     let cursor = |webhook: &&Webhook| list.cursor(webhook.no.0.to_be_bytes());
     let webhooks: Vec<&Webhook> = webhooks.iter().map(|webhook| &**webhook).collect();
@@ -123,8 +123,8 @@ pub(super) async fn show(
     Ok(json(StatusCode::OK, &WebhookView::of(&*find(&api, &scope, &id)?)))
 }
 
-/// A merge-patch (RFC 7396): what is left out stays, null resets to the default. `headers` and
-/// `events` are replaced whole.
+/// A merge-patch (RFC 7396), inside `headers` too: what is left out stays, null resets to the
+/// default and removes a header. `events`, a list, is replaced whole.
 pub(super) async fn update(
     State(api): State<ApiState>,
     scope: Scope,
@@ -137,7 +137,7 @@ pub(super) async fn update(
     let url = fields.not_null("url", url);
     let events = read_events(&mut fields);
     let events = fields.not_null("events", events);
-    let rest = read_rest(&mut fields, &settings);
+    let rest = read_rest(&mut fields, &settings, true);
     fields.finish()?;
     let patch = WebhookPatch { url, events, ..rest };
     let webhook = api.directory.update_webhook(scope.no(), webhook.no, patch).await?;
@@ -156,46 +156,7 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Serialize)]
-struct TestView {
-    event_id: String,
-    delivery_id: String,
-}
-
-/// Sends an example event to this webhook only, whatever its filter says.
-pub(super) async fn test(
-    State(api): State<ApiState>,
-    scope: Scope,
-    id: Id,
-    mut fields: Fields,
-) -> Result<Response, Problem> {
-    let webhook = find(&api, &scope, &id)?;
-    let event_type = fields.string("type");
-    let event_type = fields.checked("type", event_type, |text| {
-        text.parse::<EventType>().map_err(|error| error.to_string())
-    });
-    let event_type = fields.required("type", event_type);
-    fields.finish()?;
-    if !webhook.enabled {
-        return Err(Problem::new(Code::WebhookDisabled, "enable the webhook first"));
-    }
-    let event_type = event_type.expect("a missing type was refused");
-    let event = NewEvent {
-        tenant: scope.no(),
-        event_type,
-        payload: example::payload(event_type),
-        key: None,
-        routes: Arc::new([Route { webhook: webhook.no, enabled: true }]),
-    };
-    let appended = api.store.append(vec![event]).await.map_err(example::refused)?;
-    let event = appended.first().expect("one answer for each event").id;
-    let key = DeliveryKey { place: event.place, webhook: webhook.no };
-    let delivery = DeliveryId { node: event.node, key };
-    let view = TestView { event_id: event.to_string(), delivery_id: delivery.to_string() };
-    Ok(json(StatusCode::ACCEPTED, &view))
-}
-
-fn find(api: &ApiState, scope: &Scope, id: &Id) -> Result<Arc<Webhook>, Problem> {
+pub(super) fn find(api: &ApiState, scope: &Scope, id: &Id) -> Result<Arc<Webhook>, Problem> {
     api.directory.webhook(scope.no(), id.parse()?).ok_or_else(Problem::not_found)
 }
 
@@ -244,8 +205,9 @@ fn names_without_value<T, U>(given: Given<T>) -> Given<U> {
     }
 }
 
-/// Everything but `url` and `events`; null resets each to its default.
-fn read_rest(fields: &mut Fields, settings: &Settings) -> WebhookPatch {
+/// Everything but `url` and `events`; null resets each to its default. `may_remove`: whether there
+/// can be headers to take away.
+fn read_rest(fields: &mut Fields, settings: &Settings, may_remove: bool) -> WebhookPatch {
     let longest = settings.limits.description;
     let description = fields.string("description");
     let description = fields.checked("description", description, |text| {
@@ -262,7 +224,7 @@ fn read_rest(fields: &mut Fields, settings: &Settings) -> WebhookPatch {
         url: None,
         events: None,
         description: description.or_reset(String::new()),
-        headers: read_headers(fields, settings).or_reset(CustomHeaders::default()),
+        headers: read_headers(fields, settings, may_remove),
         enabled: fields.boolean("enabled").or_reset(true),
         success: success.or_none(),
         timeout: fields.duration("timeout", MIN_TIMEOUT..=settings.max_timeout).or_none(),
@@ -271,35 +233,39 @@ fn read_rest(fields: &mut Fields, settings: &Settings) -> WebhookPatch {
     }
 }
 
-fn read_headers(fields: &mut Fields, settings: &Settings) -> Given<CustomHeaders> {
+/// Headers to set and, where the webhook is there already, names to remove (null).
+fn read_headers(
+    fields: &mut Fields,
+    settings: &Settings,
+    may_remove: bool,
+) -> Option<HeadersPatch> {
     let given = fields.take("headers", |value| match value {
         Value::Object(headers) => Ok(headers),
         _ => Err("it has to be an object of header names and values"),
     });
-    let Given::Value(headers) = given else { return names_without_value(given) };
+    let headers = match given {
+        Given::Absent | Given::Wrong => return None,
+        Given::Null => return Some(HeadersPatch::Clear),
+        Given::Value(headers) => headers,
+    };
     let mut pairs = Vec::with_capacity(headers.len());
-    let mut whole = true;
     for (name, value) in &headers {
         match value {
-            Value::String(value) => pairs.push((name.as_str(), value.as_str())),
+            Value::String(value) => pairs.push((name.as_str(), Some(value.as_str()))),
+            Value::Null if may_remove => pairs.push((name.as_str(), None)),
             _ => {
-                whole = false;
                 fields.refuse(format!("/headers{}", pointer_to(name)), "it has to be a string");
             }
         }
     }
-    if !whole {
-        return Given::Wrong;
+    if pairs.len() < headers.len() {
+        return None;
     }
-    let limits = HeaderLimits {
-        max_count: settings.limits.custom_headers,
-        max_bytes: settings.limits.custom_headers_size,
-    };
-    match CustomHeaders::parse(pairs, limits) {
-        Ok(headers) => Given::Value(headers),
+    match HeadersPatch::parse(&pairs, settings.limits.headers()) {
+        Ok(patch) => Some(patch),
         Err(error) => {
             fields.refuse("/headers", error.to_string());
-            Given::Wrong
+            None
         }
     }
 }

@@ -1,18 +1,24 @@
 //! `check`: would this configuration serve?
 //!
-//! All that can be said without starting: the values, and whether the files they name can be read.
-//! It opens no store and binds no port, so it may run beside a gateway that uses both.
+//! All that can be said without starting: the values, whether the files they name can be read, and
+//! whether the data directory can be used, in the words of `serve` and with its exit codes. It
+//! makes nothing, opens no store and binds no port. Beside a gateway that runs on the same
+//! directory it says that this is in use (69), and everything else that it finds (78).
 
 use std::{fs::File, path::Path};
 
-use super::{Exit, Global, output::line};
-use crate::config::{Config, Listen};
+use super::{Exit, Global, output::line, serve::exit_of};
+use crate::{
+    config::{Config, Listen},
+    store,
+};
 
 pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
     // Returned as it is: the caller prints all of its problems and exits 78.
     let config = global.load()?;
     let problems = unusable_files(&config);
-    if problems.is_empty() {
+    let data_dir = store::sled::check(&config.data_dir);
+    if problems.is_empty() && data_dir.is_ok() {
         let listen = match &config.server.listen {
             Listen::Tcp(address) => address.to_string(),
             Listen::Unix(path) => format!("unix:{}", path.display()),
@@ -20,10 +26,17 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
         line(&format!("ok: {} would serve on {listen}", config.data_dir.display()))?;
         return Ok(Exit::Ok);
     }
-    for problem in problems {
+    for problem in &problems {
         eprintln!("error: {problem}");
     }
-    Ok(Exit::BadConfig)
+    let mut exit = Exit::BadConfig;
+    if let Err(error) = data_dir {
+        eprintln!("error: {error}");
+        if problems.is_empty() {
+            exit = exit_of(&error.into());
+        }
+    }
+    Ok(exit)
 }
 
 fn unusable_files(config: &Config) -> Vec<String> {
@@ -33,11 +46,8 @@ fn unusable_files(config: &Config) -> Vec<String> {
         ("server.tls_key", key),
         ("tls.ca_file", config.tls.ca_file.clone()),
     ];
-    let mut problems: Vec<_> = files
-        .into_iter()
-        .filter_map(|(key, path)| unreadable(key, &path?))
-        .chain(unusable_data_dir(&config.data_dir))
-        .collect();
+    let mut problems: Vec<_> =
+        files.into_iter().filter_map(|(key, path)| unreadable(key, &path?)).collect();
     if let Listen::Unix(path) = &config.server.listen
         && !path.parent().is_some_and(Path::is_dir)
     {
@@ -56,19 +66,4 @@ fn unreadable(key: &str, path: &Path) -> Option<String> {
         Err(error) => error.to_string(),
     };
     Some(format!("{key} = {}: {reason}", path.display()))
-}
-
-/// A data directory that is missing is made at the first start; then its parent must allow that.
-fn unusable_data_dir(path: &Path) -> Option<String> {
-    let told = |reason: String| Some(format!("data_dir = {}: {reason}", path.display()));
-    let existing = path.ancestors().find(|ancestor| ancestor.exists());
-    let existing = existing.unwrap_or(Path::new("."));
-    if !existing.is_dir() {
-        return told(format!("{} is not a directory", existing.display()));
-    }
-    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    match rustix::fs::access(existing, access) {
-        Ok(()) => None,
-        Err(error) => told(format!("{} cannot be written to: {error}", existing.display())),
-    }
 }

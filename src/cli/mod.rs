@@ -60,7 +60,8 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "senderz-gateway", version, disable_help_subcommand = true)]
 #[command(after_help = "Without a command it serves. Exit codes: 0 ok, 1 failure, 2 usage, \
-                        3 forced, 69 cannot bind or lock, 78 bad configuration.")]
+                        3 forced, 69 cannot bind or lock, 78 bad configuration or \
+                        unusable data directory.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -100,7 +101,7 @@ pub enum Command {
     Serve,
     /// Run the gateway with a built-in receiver and example events
     Dev(dev::Args),
-    /// Validate the configuration and the files it names
+    /// Validate the configuration, the files it names and the data directory
     Check,
     /// Print the effective configuration and where each value comes from
     Config,

@@ -40,7 +40,9 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
 pub(super) fn exit_of(error: &StartError) -> Exit {
     match error {
         StartError::Bind(_) | StartError::Store(OpenError::InUse(_)) => Exit::Unavailable,
-        StartError::Store(_)
+        // Another data_dir, or other rights on this one: nothing that a restart changes.
+        StartError::Store(OpenError::Unusable { .. } | OpenError::Newer { .. }) => Exit::BadConfig,
+        StartError::Store(OpenError::Broken { .. } | OpenError::Damaged { .. })
         | StartError::Directory(_)
         | StartError::OperatorKey(_)
         | StartError::Shard(_)

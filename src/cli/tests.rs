@@ -108,7 +108,11 @@ fn the_exit_code_says_whether_trying_again_can_help() {
     check(StartError::Bind("taken".to_owned()), Exit::Unavailable);
     check(StartError::Store(OpenError::InUse("/data".into())), Exit::Unavailable);
     let newer = OpenError::Newer { path: "/data".into(), found: 2, supported: 1 };
-    check(StartError::Store(newer), Exit::Failure);
+    check(StartError::Store(newer), Exit::BadConfig);
+    let unusable = OpenError::Unusable { path: "/data".into(), reason: "read-only".to_owned() };
+    check(StartError::Store(unusable), Exit::BadConfig);
+    let damaged = OpenError::Damaged { path: "/data".into(), reason: "damaged".to_owned() };
+    check(StartError::Store(damaged), Exit::Failure);
     let codes =
         [Exit::Ok, Exit::Failure, Exit::Usage, Exit::Forced, Exit::Unavailable, Exit::BadConfig];
     assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3, 69, 78]);

@@ -17,7 +17,7 @@ mod rules;
 pub mod units;
 mod value;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use ipnet::{IpNet, Ipv6Net};
 
@@ -26,7 +26,7 @@ pub use self::{
     errors::{ConfigErrors, Origin, Problem},
     layers::{DEFAULTS, FlagSetting, Sources},
 };
-use crate::webhook::SuccessRule;
+use crate::webhook::{HeaderLimits, SuccessRule};
 
 /// The whole configuration, or everything that is wrong with it.
 pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
@@ -203,6 +203,17 @@ pub struct Limits {
     pub description: usize,
     pub url: usize,
     pub page: usize,
+    /// Test events of one webhook in a minute.
+    pub webhook_tests: NonZeroU32,
+    /// Test events of one tenant in a minute.
+    pub tenant_tests: NonZeroU32,
+}
+
+impl Limits {
+    /// Of one webhook's custom headers.
+    pub fn headers(&self) -> HeaderLimits {
+        HeaderLimits { max_count: self.custom_headers, max_bytes: self.custom_headers_size }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 //! After a problem reading goes on with the key's default, so that one mistake does not hide the
 //! next. Nothing of the result is used then: the caller refuses the whole configuration.
 
-use std::{collections::BTreeSet, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet, num::NonZeroU32, ops::RangeInclusive, path::PathBuf, time::Duration,
+};
 
 use super::{
     errors::Problem,
@@ -77,6 +79,12 @@ impl<'a> Reader<'a> {
             Some(number) if range.contains(&number) => Ok(number as usize),
             _ => Err(format!("must be a whole number from {} to {}", range.start(), range.end())),
         })
+    }
+
+    /// A number that is never zero.
+    pub(super) fn some(&mut self, key: &'static str, most: u32) -> NonZeroU32 {
+        let number = self.count(key, 1..=u64::from(most));
+        u32::try_from(number).ok().and_then(NonZeroU32::new).expect("the range was checked")
     }
 
     pub(super) fn share(&mut self, key: &'static str, range: RangeInclusive<f64>) -> f64 {

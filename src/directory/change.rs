@@ -15,7 +15,7 @@ use crate::{
     id::{KeyId, TenantNo, WebhookId, WebhookNo, random_u128},
     store::StoreError,
     tenant::{SigningSecret, SigningSecrets, Tenant, TenantId},
-    webhook::{CustomHeaders, SuccessRule, Webhook},
+    webhook::{CustomHeaders, HeaderError, HeadersPatch, SuccessRule, Webhook},
 };
 
 /// Operator and producer keys together; they belong to no tenant whose limit could hold them.
@@ -37,6 +37,9 @@ pub enum ChangeError {
     Limit { name: &'static str, limit: usize },
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A webhook's headers, together with those that it has.
+    #[error(transparent)]
+    Headers(#[from] HeaderError),
     /// The task that carried the change panicked or was stopped with the process.
     #[error("the change was interrupted")]
     Interrupted,
@@ -57,7 +60,7 @@ pub struct WebhookPatch {
     pub url: Option<WebhookUrl>,
     pub events: Option<EventTypes>,
     pub description: Option<String>,
-    pub headers: Option<CustomHeaders>,
+    pub headers: Option<HeadersPatch>,
     pub enabled: Option<bool>,
     pub success: Option<Option<SuccessRule>>,
     pub timeout: Option<Option<Duration>>,
@@ -66,21 +69,25 @@ pub struct WebhookPatch {
 }
 
 impl WebhookPatch {
-    fn apply(self, webhook: &mut Webhook) {
+    /// All of it, or nothing where the headers would be too many.
+    fn apply(self, webhook: &mut Webhook, limits: &Limits) -> Result<(), ChangeError> {
         fn set<T>(field: &mut T, value: Option<T>) {
             if let Some(value) = value {
                 *field = value;
             }
         }
+        if let Some(headers) = self.headers {
+            webhook.headers.merge(headers, limits.headers())?;
+        }
         set(&mut webhook.url, self.url);
         set(&mut webhook.events, self.events);
         set(&mut webhook.description, self.description);
-        set(&mut webhook.headers, self.headers);
         set(&mut webhook.enabled, self.enabled);
         set(&mut webhook.success, self.success);
         set(&mut webhook.timeout, self.timeout);
         set(&mut webhook.max_in_flight, self.max_in_flight);
         set(&mut webhook.rate_limit, self.rate_limit);
+        Ok(())
     }
 }
 
@@ -212,7 +219,7 @@ impl Directory {
                 created_at: now,
                 updated_at: now,
             };
-            settings.apply(&mut webhook);
+            settings.apply(&mut webhook, limits)?;
             let webhook = Arc::new(webhook);
             let edits = vec![Edit::Counters(counters), Edit::WebhookSet(Arc::clone(&webhook))];
             Ok((edits, webhook))
@@ -228,9 +235,9 @@ impl Directory {
         no: WebhookNo,
         patch: WebhookPatch,
     ) -> Result<Arc<Webhook>, ChangeError> {
-        self.change(move |state, _| {
+        self.change(move |state, limits| {
             let mut webhook = Webhook::clone(owned(state, tenant, no)?);
-            patch.apply(&mut webhook);
+            patch.apply(&mut webhook, limits)?;
             webhook.updated_at = wall_ms();
             let webhook = Arc::new(webhook);
             Ok((vec![Edit::WebhookSet(Arc::clone(&webhook))], webhook))

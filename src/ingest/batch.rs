@@ -174,10 +174,9 @@ impl<'b> BatchParser<'b> {
             return;
         }
         let line = self.lines;
-        self.errors.extend(problems.into_iter().map(|wrong| FieldError {
-            pointer: format!("/lines/{line}{}", wrong.pointer),
-            detail: wrong.detail.into_owned(),
-            line: Some(line),
+        self.errors.extend(problems.into_iter().map(|wrong| {
+            let pointer = format!("/lines/{line}{}", wrong.pointer);
+            FieldError { line: Some(line), ..FieldError::new(pointer, wrong.detail) }
         }));
     }
 }

@@ -17,7 +17,6 @@ mod answer;
 pub mod batch;
 pub mod body;
 pub mod problem;
-pub mod rate;
 pub mod request;
 
 use std::{
@@ -41,16 +40,19 @@ use crate::{
         batch::{BadBatch, BatchLimits, BatchParser},
         body::{BodyError, Budget},
         problem::{Code, FieldError, Problem},
-        rate::TenantRates,
         request::Format,
     },
     metrics::{EVENTS_ACCEPTED, EVENTS_REJECTED},
+    quota::{Quotas, Take},
     store::{AppendError, Appended, NewEvent, Route, Store, Write},
 };
 
 /// How long a request may wait for a place in the store's queue. A queue that has been full for
 /// this long is overload, not a burst.
 const QUEUE_WAIT: Duration = Duration::from_millis(100);
+
+/// What `ingest.tenant_rate` counts in.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Lines of a batch that are parsed before other tasks of the thread get a turn (about 1 ms).
 const LINES_PER_TURN: usize = 500;
@@ -88,7 +90,8 @@ pub struct Ingest {
     tenants: Arc<dyn Tenants>,
     store: Store,
     pending: Arc<Budget>,
-    rates: Option<TenantRates>,
+    /// What a tenant may send in a second, and what each has sent.
+    rate: Option<(NonZeroU32, Quotas<TenantNo>)>,
     started: Instant,
     counters: Arc<Counters>,
 }
@@ -121,7 +124,10 @@ impl Ingest {
             tenants,
             store,
             pending: Budget::new(settings.max_pending),
-            rates: settings.tenant_rate.and_then(NonZeroU32::new).map(TenantRates::new),
+            rate: settings
+                .tenant_rate
+                .and_then(NonZeroU32::new)
+                .map(|of| (of, Quotas::new(SECOND))),
             started: clock::instant(),
             counters: Arc::new(Counters::new()),
             settings,
@@ -284,9 +290,10 @@ impl Ingest {
             .await
             .map_err(|_| refused(self.later("the store's queue is full")))?
             .map_err(|_| refused(self.unavailable()))?;
-        if let Some(rates) = &self.rates {
+        if let Some((of, quotas)) = &self.rate {
             let now = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            rates.take(now, events.iter().map(|event| event.tenant)).map_err(|e| {
+            let take = |event: &NewEvent| Take { owner: event.tenant, count: 1, of: *of };
+            quotas.take(now, events.iter().map(take)).map_err(|e| {
                 let wait = e.wait.max(self.settings.retry_after);
                 let detail = "the tenant's events come faster than ingest.tenant_rate";
                 refused(Problem::new(Code::RateLimited, detail).retry_after(wait))
@@ -387,21 +394,17 @@ fn no_such_tenant() -> Problem {
 }
 
 fn bad_payload(e: PayloadError) -> Problem {
-    let errors = e.problems.into_iter().map(|p| FieldError {
-        pointer: p.pointer.to_owned(),
-        detail: p.detail.into_owned(),
-        line: None,
-    });
+    let errors = e.problems.into_iter().map(|p| FieldError::new(p.pointer, p.detail));
     let detail = "the payload is not an event; nothing was accepted";
     Problem::new(Code::InvalidPayload, detail).with_errors(errors.collect())
 }
 
 /// The lines (from 1) of events (from 0) whose idempotency keys were used before.
 fn named(indices: &[usize]) -> Vec<FieldError> {
-    let named = indices.iter().take(batch::MAX_NAMED_LINES).map(|index| FieldError {
-        pointer: format!("/lines/{}/idempotency_key", index + 1),
-        detail: "came with another payload before".into(),
-        line: Some(index + 1),
+    let named = indices.iter().take(batch::MAX_NAMED_LINES).map(|index| {
+        let pointer = format!("/lines/{}/idempotency_key", index + 1);
+        let error = FieldError::new(pointer, "came with another payload before");
+        FieldError { line: Some(index + 1), ..error }
     });
     named.collect()
 }

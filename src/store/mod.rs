@@ -371,6 +371,10 @@ pub enum OpenError {
     )]
     Newer { path: PathBuf, found: u32, supported: u32 },
     #[error(
+        "the data directory {path} is damaged: {reason}; restore it from a backup, or move it aside and start with an empty one, without the events and settings that it held"
+    )]
+    Damaged { path: PathBuf, reason: String },
+    #[error(
         "the data directory {path} could not be opened: {reason}; keep a copy of it and report this"
     )]
     Broken { path: PathBuf, reason: String },

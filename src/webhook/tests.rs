@@ -132,6 +132,50 @@ fn limits_hold_to_the_byte_and_say_their_number() {
 }
 
 #[test]
+fn a_merge_sets_replaces_in_place_and_removes() {
+    type Patch<'a> = &'a [(&'a str, Option<&'a str>)];
+    let check = |patch: Patch<'_>, expected: Result<&[(&str, &str)], HeaderError>| {
+        let standing = [("x-a", "1"), ("x-b", "2")];
+        let mut headers = CustomHeaders::parse(standing, LIMITS).expect("valid");
+        let merged = HeadersPatch::parse(patch, LIMITS)
+            .and_then(|patch| headers.merge(patch, LIMITS))
+            .map(|()| headers.iter().map(|(n, v)| (n.as_str(), v.to_str().expect("ASCII"))));
+        match (merged, expected) {
+            (Ok(headers), Ok(expected)) => assert!(headers.eq(expected.iter().copied())),
+            (merged, expected) => {
+                assert_eq!(merged.map(|_| ()).err(), expected.err(), "{patch:?}");
+                assert_eq!(headers.len(), 2, "all of it or none of it");
+            }
+        }
+    };
+    check(&[], Ok(&[("x-a", "1"), ("x-b", "2")]));
+    check(&[("X-A", Some("9"))], Ok(&[("x-a", "9"), ("x-b", "2")]));
+    check(&[("X-A", None), ("x-none", None)], Ok(&[("x-b", "2")]));
+    check(&[("x-a", None), ("x-c", Some("3"))], Ok(&[("x-b", "2"), ("x-c", "3")]));
+    check(&[("x-c", Some("3")), ("x-d", Some("4"))], Err(HeaderError::TooMany { limit: 3 }));
+    let long = "v".repeat(92);
+    check(&[("x-c", Some(&long))], Err(HeaderError::TooLarge { limit: 100 }));
+    check(&[("x-c", None), ("X-C", Some("3"))], Err(HeaderError::Duplicate(name("x-c"))));
+    check(&[("x-c", None), ("X-C", None)], Err(HeaderError::Duplicate(name("x-c"))));
+    check(&[("x-b", None), ("x c", None)], Err(HeaderError::Name { index: 1 }));
+    check(&[("host", Some("x"))], Err(HeaderError::Reserved(name("host"))));
+}
+
+#[test]
+fn headers_can_be_taken_away_under_limits_that_were_lowered() {
+    let standing = [("x-a", "1"), ("x-b", "2"), ("x-c", "3")];
+    let mut headers = CustomHeaders::parse(standing, LIMITS).expect("valid");
+    let lower = HeaderLimits { max_count: 1, max_bytes: 4 };
+    let patch = |pairs: &[(&str, Option<&str>)]| HeadersPatch::parse(pairs, lower).expect("valid");
+    assert_eq!(headers.merge(patch(&[("x-a", None)]), lower), Ok(()));
+    assert_eq!(headers.len(), 2);
+    let set = headers.merge(patch(&[("x-b", Some("9"))]), lower);
+    assert_eq!(set, Err(HeaderError::TooMany { limit: 1 }));
+    assert_eq!(headers.merge(HeadersPatch::Clear, lower), Ok(()));
+    assert!(headers.is_empty());
+}
+
+#[test]
 fn neither_debug_nor_an_error_shows_a_value() {
     let headers = CustomHeaders::parse([("authorization", "hunter2")], LIMITS).expect("valid");
     assert_eq!(format!("{headers:?}"), r#"["authorization"]"#);

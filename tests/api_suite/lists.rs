@@ -1,6 +1,6 @@
 //! Lists: pages that add up, cursors that cannot be bent, parameters that mean one thing.
 
-use senderz_gateway::event::EventType;
+use senderz_gateway::{api::routes, event::EventType};
 use serde_json::{Value, json};
 
 use crate::support::{TestTenant, World};
@@ -155,4 +155,58 @@ async fn parameters_are_refused_with_what_they_should_be() {
         .expect(200)
         .json();
     assert_eq!(empty["data"], json!([]));
+}
+
+#[tokio::test]
+async fn everything_wrong_with_the_parameters_is_said_at_once() {
+    let world = World::start().await;
+    let acme = filled(&world).await;
+    let check = async |path: &str, pointers: &[&str]| {
+        let refused = world.get(&acme.key, path).await.expect(400);
+        assert_eq!(refused.problem(), "invalid_parameter", "{path}");
+        assert_eq!(refused.pointers(), pointers, "{path}");
+    };
+    check(
+        "/v1/deliveries?stauts=failed&limit=0&code=x&error=x&status=x&event_type=x&webhook=x\
+         &since=x&until=x&cursor=%00",
+        &[
+            "?stauts",
+            "?webhook",
+            "?since",
+            "?until",
+            "?status",
+            "?event_type",
+            "?code",
+            "?error",
+            "?limit",
+            "?cursor",
+        ],
+    )
+    .await;
+    check("/v1/events?limit=0&limit=0&limit=0&x=&since=y", &["?limit", "?x", "?since", "?limit"])
+        .await;
+    check("/v1/webhooks?limit=x&status=x", &["?status", "?limit"]).await;
+    check("/v1/signing-secret?a=1&b=2", &["?a", "?b"]).await;
+    // A mistyped filter makes a good cursor look foreign: the one mistake is told, not a second.
+    let page = world.get(&acme.key, "/v1/events?limit=1&event_type=message.sent").await.json();
+    let cursor = page["next_cursor"].as_str().expect("there is more");
+    check(&format!("/v1/events?event_typ=message.sent&cursor={cursor}"), &["?event_typ"]).await;
+    // However many there are, the answer stays short.
+    let many: String = (0..1000).map(|n| format!("&p{n}=1")).collect();
+    let refused = world.get(&acme.key, &format!("/v1/keys?limit=0{many}")).await.expect(400);
+    assert_eq!(refused.pointers().len(), 20);
+}
+
+#[tokio::test]
+async fn no_route_takes_a_parameter_that_it_does_not_know() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    for route in routes::all() {
+        let key =
+            if route.access == routes::Access::Operator { &world.operator } else { &acme.key };
+        let path = format!("{}?nonsense=1", route.path.replace("{id}", "x"));
+        let refused = world.call(key, route.method.clone(), &path, None).await;
+        assert_eq!(refused.status, 400, "{} {path}", route.method);
+        assert_eq!(refused.pointers(), ["?nonsense"], "{} {path}", route.method);
+    }
 }

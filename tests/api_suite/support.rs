@@ -53,6 +53,8 @@ pub(crate) fn limits() -> Limits {
         description: 50,
         url: 2048,
         page: 20,
+        webhook_tests: 6.try_into().expect("not zero"),
+        tenant_tests: 10.try_into().expect("not zero"),
     }
 }
 

@@ -61,7 +61,41 @@ async fn a_patch_changes_what_it_names_and_null_resets() {
     };
     check(json!({}), &[]).await;
     check(json!({"enabled": false}), &[("enabled", json!(false))]).await;
-    check(json!({"headers": {"X-C": "3"}}), &[("headers", json!({"x-c": "3"}))]).await;
+    // A merge inside headers too: what is not named stays, null removes.
+    let headers = |headers: Value| [("headers", headers)];
+    check(json!({"headers": {}}), &[]).await;
+    check(
+        json!({"headers": {"X-C": "3", "X-A": "9"}}),
+        &headers(json!({"x-a": "9", "x-b": "2", "x-c": "3"})),
+    )
+    .await;
+    check(
+        json!({"headers": {"X-B": null, "x-none": null}}),
+        &headers(json!({"x-a": "9", "x-c": "3"})),
+    )
+    .await;
+    check(
+        json!({"headers": {"x-a": null, "x-d": "4", "x-e": "5"}}),
+        &headers(json!({"x-c": "3", "x-d": "4", "x-e": "5"})),
+    )
+    .await;
+    // The limit of 3 is on what there would be in all; of what is refused nothing happens.
+    for (patch, says) in [
+        (json!({"headers": {"x-f": "6"}, "description": "new"}), "3 custom headers"),
+        (json!({"headers": {"x-c": "v".repeat(190)}, "description": "new"}), "200 bytes"),
+        (json!({"headers": {"x-c": null, "X-C": "1"}}), "twice"),
+        (json!({"headers": {"x c": null}}), "not valid"),
+    ] {
+        let before = world.get(&acme.key, &path).await.json();
+        let refused = world.patch(&acme.key, &path, patch).await.expect(400);
+        assert_eq!(
+            (refused.problem().as_str(), refused.pointers()),
+            ("invalid_body", vec!["/headers".to_owned()])
+        );
+        let detail = refused.json()["errors"][0]["detail"].as_str().expect("text").to_owned();
+        assert!(detail.contains(says), "{detail}");
+        assert_eq!(world.get(&acme.key, &path).await.json(), before);
+    }
     check(
         json!({"events": ["*"], "url": "https://b.example.com/x"}),
         &[("events", json!(["*"])), ("url", json!("https://b.example.com/x"))],
@@ -210,4 +244,45 @@ async fn a_test_goes_to_the_one_webhook_whatever_its_filter() {
         .expect(200);
     let disabled = world.post(&acme.key, &path, json!({"type": "message.sent"})).await.expect(409);
     assert_eq!(disabled.problem(), "webhook_disabled");
+}
+
+#[tokio::test]
+async fn tests_are_limited_for_a_webhook_and_for_its_tenant() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let path = |id: &str| format!("/v1/webhooks/{id}/test");
+    let (first, second) = (world.webhook(&acme).await, world.webhook(&acme).await);
+    let test = json!({"type": "message.sent"});
+    let refused = async |id: &str, limit: &str, waits: std::ops::RangeInclusive<u64>| {
+        let refused = world.post(&acme.key, &path(id), test.clone()).await.expect(429);
+        assert_eq!(refused.problem(), "rate_limited");
+        let detail = refused.json()["detail"].as_str().expect("text").to_owned();
+        assert!(detail.contains(limit), "{detail}");
+        let wait = refused.headers["retry-after"].to_str().expect("ASCII").parse().expect("number");
+        assert!(waits.contains(&wait), "{wait} of {waits:?}");
+    };
+    let send = async |key: &str, id: &str, times: usize| {
+        for _ in 0..times {
+            world.post(key, &path(id), test.clone()).await.expect(202);
+        }
+    };
+    // What is not sent does not count.
+    for _ in 0..20 {
+        world.post(&acme.key, &path(&first), json!({"type": "message.lost"})).await.expect(400);
+    }
+    send(&acme.key, &first, 6).await;
+    refused(&first, "a webhook may have 6 test events in a minute", 1..=10).await;
+    // The other has a bucket of its own, until the tenant's is empty too.
+    send(&acme.key, &second, 4).await;
+    refused(&second, "a tenant may have 10 test events in a minute", 1..=6).await;
+    // An operator who acts for the tenant is no way round it, and another tenant is not held up.
+    let as_operator = http::Request::post(path(&second))
+        .header("authorization", format!("Bearer {}", world.operator))
+        .header("senderz-tenant", "acme")
+        .header("content-type", "application/json")
+        .body(test.to_string().into());
+    world.send(as_operator.expect("a valid request")).await.expect(429);
+    let other = world.tenant("other").await;
+    let third = world.webhook(&other).await;
+    send(&other.key, &third, 6).await;
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     tenant::SigningSecret,
-    webhook::{CustomHeaders, HeaderLimits, SuccessRule},
+    webhook::{CustomHeaders, HeaderLimits, HeadersPatch, SuccessRule},
 };
 
 /// What somebody might do; indices wrap around what there is.
@@ -74,7 +74,7 @@ async fn act(directory: &Directory, step: Step) -> Vec<(char, u32)> {
             if let Some(webhook) = pick(&webhooks, at) {
                 let patch = WebhookPatch {
                     description: Some(format!("line\n{at}")),
-                    headers: Some(headers),
+                    headers: Some(HeadersPatch::Merge { set: headers, removed: Vec::new() }),
                     enabled: Some(at % 2 == 0),
                     success: Some((at % 3 == 0).then_some(SuccessRule::Any2xx)),
                     timeout: Some(Some(std::time::Duration::from_millis(u64::from(at) + 100))),

@@ -6,6 +6,7 @@ mod order;
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU32,
     sync::{Arc, Mutex},
 };
 
@@ -75,6 +76,8 @@ fn limits() -> Limits {
         description: 1000,
         url: 2048,
         page: 100,
+        webhook_tests: NonZeroU32::MIN,
+        tenant_tests: NonZeroU32::MIN,
     }
 }
 

@@ -66,13 +66,28 @@ fn free_bytes(path: &Path) -> io::Result<u64> {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error("sled failed to write: {0}")]
-    Write(#[from] sled::Error),
+    Write(String),
     #[error("the log could not be synced: {0}")]
     Sync(#[source] io::Error),
     #[error("sled wrote {0} side files, which are not durable")]
     SideFiles(usize),
     #[error("sled's flusher thread has ended")]
     Flusher,
+}
+
+impl From<sled::Error> for Fault {
+    fn from(error: sled::Error) -> Self {
+        Self::Write(in_words(&error))
+    }
+}
+
+/// What sled's own words for it hide between a backtrace and an advice to report it.
+pub(super) fn in_words(error: &sled::Error) -> String {
+    match error {
+        sled::Error::Corruption { .. } => "its files are not as they were written".to_owned(),
+        sled::Error::Io(error) => error.to_string(),
+        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+    }
 }
 
 /// The writer's side.
@@ -277,7 +292,7 @@ fn touch(db: &Db, key: &[u8]) -> Result<(), StoreError> {
 }
 
 pub(super) fn read_failed(error: sled::Error) -> StoreError {
-    StoreError::Io(error.to_string())
+    StoreError::Io(in_words(&error))
 }
 
 /// Puts a block's parts together again. They must be all of it, in order.

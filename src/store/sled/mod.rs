@@ -21,6 +21,7 @@
 //! shards wait for and `store-page` what people look at (`reader`). `disk` alone knows sled's
 //! ways, and why records are small, why we sync ourselves and why removals go one by one.
 
+mod data_dir;
 mod disk;
 mod draft;
 mod flusher;
@@ -28,6 +29,7 @@ mod group;
 mod meta;
 mod metrics;
 mod pace;
+mod quiet;
 mod reader;
 mod recovery;
 mod retention;
@@ -37,11 +39,7 @@ mod tests;
 mod writer;
 
 use std::{
-    fs::{self, DirBuilder, File, TryLockError},
-    io::{self, Write as _},
-    os::unix::fs::DirBuilderExt,
-    panic::{self, AssertUnwindSafe},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, RwLock},
     thread,
     time::Duration,
@@ -49,11 +47,13 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::data_dir::check;
 pub(crate) use self::disk::Os;
 use self::{
-    disk::{Disk, View},
+    disk::{Disk, View, in_words},
     flusher::Flusher,
     metrics::StoreMetrics,
+    recovery::RecoveryError,
     writer::Writer,
 };
 use crate::{
@@ -90,7 +90,12 @@ pub(crate) fn open_with(settings: Settings, os: Os) -> Result<Opened, OpenError>
         reason: error.to_string(),
     };
 
-    let start = recovery::inspect(&disk, &settings).map_err(|error| broken(&error))?;
+    let start = match quiet::catch(|| recovery::inspect(&disk, &settings)) {
+        Ok(Ok(start)) => start,
+        Ok(Err(error @ RecoveryError::Write(_))) => return Err(broken(&error)),
+        Ok(Err(error)) => return Err(damaged(path(), error.to_string())),
+        Err(panic) => return Err(senseless(path(), &panic)),
+    };
     let node = start.meta.node;
     let rows = start.directory.rows();
     let view = disk.view().clone();
@@ -118,36 +123,42 @@ pub(crate) fn open_with(settings: Settings, os: Os) -> Result<Opened, OpenError>
 
 fn open_disk(settings: &Settings, os: Os) -> Result<Disk, OpenError> {
     let data_dir = &settings.data_dir;
-    let unusable = |error: io::Error| OpenError::Unusable {
-        path: data_dir.clone(),
-        reason: error.to_string(),
-    };
-    let store_dir = data_dir.join("store");
-    make_dir(data_dir).map_err(unusable)?;
-    let lock = take_lock(data_dir)?;
-    check_format(data_dir, &store_dir)?;
-    make_dir(&store_dir).map_err(unusable)?;
-    set_aside_torn_snapshots(data_dir, &store_dir).map_err(unusable)?;
+    let unusable = |error| data_dir::unusable(data_dir, error);
+    let store_dir = data_dir.join(data_dir::STORE);
+    let lock = data_dir::prepare(data_dir)?;
 
     let config = sled::Config::new()
         .path(&store_dir)
         .cache_capacity(settings.cache)
         .flush_every_ms(Some(FLUSH_EVERY_MS));
-    // sled asserts what it expects of its files; a damaged one must end in a sentence.
-    let open = || panic::catch_unwind(AssertUnwindSafe(|| open_patiently(&config)));
-    let (opened, flusher) = Flusher::find(open);
-    let broken = |reason: String| OpenError::Broken { path: data_dir.clone(), reason };
+    let (opened, flusher) = Flusher::find(|| quiet::catch(|| open_patiently(&config)));
     let db = match opened {
         Ok(Ok(db)) => db,
         Ok(Err(error)) if is_locked(&error) => return Err(OpenError::InUse(data_dir.clone())),
-        Ok(Err(error)) => return Err(broken(error.to_string())),
-        Err(_) => return Err(broken("sled could not make sense of its files".to_owned())),
+        Ok(Err(error @ sled::Error::Corruption { .. })) => {
+            return Err(damaged(data_dir.clone(), in_words(&error)));
+        }
+        Ok(Err(error)) => {
+            return Err(OpenError::Broken { path: data_dir.clone(), reason: in_words(&error) });
+        }
+        Err(panic) => return Err(senseless(data_dir.clone(), &panic)),
     };
-    let synced =
-        [&store_dir.join("blobs"), &store_dir, data_dir].into_iter().try_for_each(sync_dir);
+    let synced = [&store_dir.join("blobs"), &store_dir, data_dir]
+        .into_iter()
+        .try_for_each(data_dir::sync_dir);
     synced.map_err(unusable)?;
     let view = View::new(db, lock);
     Disk::new(view, flusher, data_dir.clone(), &store_dir, os).map_err(unusable)
+}
+
+fn damaged(path: PathBuf, reason: String) -> OpenError {
+    OpenError::Damaged { path, reason }
+}
+
+/// sled asserted something that its files do not hold.
+fn senseless(path: PathBuf, panic: &str) -> OpenError {
+    tracing::debug!(panic, "sled gave up on its files");
+    damaged(path, "its files do not fit together".to_owned())
 }
 
 /// Our own lock is free, so whoever holds sled's is a store of this process that was closed just
@@ -167,98 +178,4 @@ fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
 
 fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().contains("acquire lock"))
-}
-
-/// Makes a directory that only we may enter, and makes its name durable.
-fn make_dir(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync_dir(parent.unwrap_or(Path::new(".")))
-}
-
-fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// The kernel gives it up when the process dies, however it dies.
-fn take_lock(data_dir: &Path) -> Result<File, OpenError> {
-    let unusable = |error: io::Error| OpenError::Unusable {
-        path: data_dir.to_owned(),
-        reason: error.to_string(),
-    };
-    let path = data_dir.join("lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(path);
-    let lock = lock.map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(data_dir.to_owned())),
-        Err(TryLockError::Error(error)) => Err(unusable(error)),
-    }
-}
-
-/// Reads the directory's format, or writes ours where the directory is new.
-fn check_format(data_dir: &Path, store_dir: &Path) -> Result<(), OpenError> {
-    let marker = data_dir.join("format");
-    let path = || data_dir.to_owned();
-    let unusable =
-        |error: io::Error| OpenError::Unusable { path: path(), reason: error.to_string() };
-    let text = match fs::read_to_string(&marker) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !store_dir.exists() => {
-            return write_format(data_dir, &marker).map_err(unusable);
-        }
-        Err(error) => {
-            let reason = format!("its file `format` cannot be read: {error}");
-            return Err(OpenError::Broken { path: path(), reason });
-        }
-    };
-    match text.trim().parse::<u32>() {
-        Ok(FORMAT) => Ok(()),
-        Ok(found) if found > FORMAT => {
-            Err(OpenError::Newer { path: path(), found, supported: FORMAT })
-        }
-        _ => {
-            let reason = "its file `format` holds no version".to_owned();
-            Err(OpenError::Broken { path: path(), reason })
-        }
-    }
-}
-
-/// Whole or not at all: written beside, then renamed.
-fn write_format(data_dir: &Path, marker: &Path) -> io::Result<()> {
-    let beside = data_dir.join("format.new");
-    let mut file = File::create(&beside)?;
-    writeln!(file, "{FORMAT}")?;
-    file.sync_all()?;
-    fs::rename(&beside, marker)?;
-    sync_dir(data_dir)
-}
-
-/// A snapshot that was being written when the process died makes sled refuse to open. It is only a
-/// shortcut through the log, so nothing is lost without it; it is kept to be looked at.
-fn set_aside_torn_snapshots(data_dir: &Path, store_dir: &Path) -> io::Result<()> {
-    let mut torn: Vec<PathBuf> = Vec::new();
-    for file in fs::read_dir(store_dir)? {
-        let file = file?;
-        let name = file.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            torn.push(file.path());
-        }
-    }
-    if torn.is_empty() {
-        return Ok(());
-    }
-    let aside = data_dir.join("set-aside");
-    make_dir(&aside)?;
-    for path in torn {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let kept = aside.join(format!("{name}.{}", clock::wall_ms()));
-        fs::rename(&path, &kept)?;
-        tracing::warn!(file = %kept.display(), "set aside a half-written snapshot");
-    }
-    sync_dir(store_dir)
 }

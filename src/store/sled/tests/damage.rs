@@ -127,7 +127,47 @@ fn garbage_in_place_of_the_log_is_refused_without_a_panic() {
     let dir = Dir::new();
     dir.start().close();
     fs::write(dir.data().join("store/conf"), b"garbage that is long enough").unwrap();
-    assert!(matches!(open(dir.settings()), Err(OpenError::Broken { .. })));
+    check_sentence(&open(dir.settings()).expect_err("sled cannot read its settings"));
+}
+
+#[track_caller]
+fn check_sentence(error: &OpenError) {
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("restore it from a backup, or move it aside"), "{text}");
+    assert!(!text.contains("backtrace") && !text.contains('\n'), "{text}");
+}
+
+/// sled answers some damage with an error, some with a failed assertion, and works around the rest.
+#[test]
+fn a_damaged_file_opens_or_is_refused_with_a_sentence_wherever_the_damage_is() {
+    let dir = Dir::new();
+    let running = dir.start();
+    for _ in 0..40 {
+        running.append((0..20).map(|n| event(&format!("{n:0>2000}"), &[1])).collect()).unwrap();
+    }
+    running.close();
+    let whole = fs::read(dir.data().join("store/db")).unwrap();
+    let mut refused = 0;
+    for at in (0..whole.len()).step_by(whole.len() / 24) {
+        let copy = Dir::new();
+        copy_dir(&dir.data(), &copy.data());
+        let mut bytes = whole.clone();
+        let end = bytes.len().min(at + 8192);
+        bytes[at..end].fill(0x5a);
+        fs::write(copy.data().join("store/db"), bytes).unwrap();
+        match open(copy.settings()) {
+            Err(error) => {
+                check_sentence(&error);
+                refused += 1;
+            }
+            Ok(opened) => {
+                drop((opened.feeds, opened.store));
+                opened.threads.into_iter().for_each(|thread| thread.join().unwrap());
+            }
+        }
+    }
+    assert!(refused > 0, "none of the damage was noticed");
 }
 
 /// Five starts in a row that are killed while they recover change nothing.

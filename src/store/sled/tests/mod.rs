@@ -289,10 +289,13 @@ fn a_directory_that_cannot_be_used_is_refused_with_a_sentence() {
         }
     };
     check(&format("2\n"), "written by a newer version (format 2, this one writes 1)");
-    check(&format("x\n"), "could not be opened: its file `format` holds no version");
-    check(&format(""), "could not be opened: its file `format` holds no version");
+    check(&format("x\n"), "is damaged: its file `format` holds no version");
+    check(&format(""), "is damaged: its file `format` holds no version");
     check(&|dir| fs::write(dir.data(), "a file").unwrap(), "cannot be used");
-    check(&|dir| fs::create_dir_all(dir.data().join("store/db")).unwrap(), "could not be opened");
+    check(
+        &|dir| fs::create_dir_all(dir.data().join("store/db")).unwrap(),
+        "is damaged: its file `format` cannot be read",
+    );
     let settings = Settings { data_dir: "/proc/nowhere".into(), ..settings() };
     assert!(matches!(open(settings), Err(OpenError::Unusable { .. })));
 }

@@ -1,0 +1,165 @@
+//! Problem documents (RFC 9457): the shape of every refusal, whoever refuses.
+//!
+//! The API and ingest have a closed list of refusals each; here is what their answers have in
+//! common, and the kinds that both know, so that one `type` has one status and one title. Nothing
+//! of a payload, no key and nothing of our inside is ever in a problem.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+/// What a refusal is, whatever the request was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The stable name in `code` and in `type`.
+    pub code: &'static str,
+    pub status: StatusCode,
+    pub title: &'static str,
+}
+
+pub const INVALID_PARAMETER: Kind =
+    kind("invalid_parameter", StatusCode::BAD_REQUEST, "A parameter is unknown or wrong");
+pub const UNAUTHORIZED: Kind =
+    kind("unauthorized", StatusCode::UNAUTHORIZED, "A valid API key is needed");
+pub const NOT_FOUND: Kind = kind("not_found", StatusCode::NOT_FOUND, "There is no such object");
+pub const METHOD_NOT_ALLOWED: Kind = kind(
+    "method_not_allowed",
+    StatusCode::METHOD_NOT_ALLOWED,
+    "This resource does not have that method",
+);
+pub const PAYLOAD_TOO_LARGE: Kind =
+    kind("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, "The request is too large");
+pub const UNSUPPORTED_MEDIA_TYPE: Kind = kind(
+    "unsupported_media_type",
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    "The request's format is not taken here",
+);
+pub const RATE_LIMITED: Kind =
+    kind("rate_limited", StatusCode::TOO_MANY_REQUESTS, "More comes than the limit allows");
+pub const INTERNAL: Kind =
+    kind("internal", StatusCode::INTERNAL_SERVER_ERROR, "The gateway could not do it");
+pub const UNAVAILABLE: Kind =
+    kind("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The gateway cannot do it now");
+pub const STORAGE_FULL: Kind =
+    kind("storage_full", StatusCode::INSUFFICIENT_STORAGE, "The gateway's disk is full");
+
+pub const fn kind(code: &'static str, status: StatusCode, title: &'static str) -> Kind {
+    Kind { code, status, title }
+}
+
+/// One wrong thing in the request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// A JSON pointer into the body; for a parameter of the URL, `?` and its name. A batch counts
+    /// as `{"lines":{"1":…,"2":…}}`: lines are numbered from 1, as editors and `sed -n` do.
+    pub pointer: String,
+    pub detail: String,
+    /// A finer code, where there is one (what is wrong with a URL).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    /// The batch's line, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+}
+
+impl FieldError {
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), detail: detail.into(), ..Self::default() }
+    }
+}
+
+/// The answer to a refused request.
+pub fn response(
+    kind: Kind,
+    detail: &str,
+    errors: &[FieldError],
+    retry_after: Option<Duration>,
+) -> Response<Bytes> {
+    let document = Document {
+        r#type: format!("/problems/{}", kind.code),
+        title: kind.title,
+        status: kind.status.as_u16(),
+        detail,
+        code: kind.code,
+        errors,
+    };
+    let body = serde_json::to_vec(&document).expect("strings and numbers always serialize");
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = kind.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(wait) = retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    }
+    if kind.status == StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static(r#"Bearer realm="senderz-gateway""#);
+        headers.insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    response
+}
+
+/// `Retry-After` counts whole seconds; never 0, which would mean at once.
+fn whole_seconds(wait: Duration) -> u64 {
+    let up = u64::from(wait.subsec_nanos() > 0);
+    (wait.as_secs() + up).max(1)
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_a_problem_document_with_its_headers() {
+        let line = FieldError { line: Some(3), ..FieldError::new("/lines/3", "bad") };
+        let url = FieldError { code: Some("blocked_target"), ..FieldError::new("/url", "no") };
+        let wait = Some(Duration::from_millis(1_001));
+        let response = response(RATE_LIMITED, "slower", &[line, url], wait);
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()["retry-after"], "2");
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let document: serde_json::Value = serde_json::from_slice(response.body()).expect("JSON");
+        assert_eq!(
+            document,
+            serde_json::json!({
+                "type": "/problems/rate_limited",
+                "title": "More comes than the limit allows",
+                "status": 429,
+                "detail": "slower",
+                "code": "rate_limited",
+                "errors": [
+                    {"pointer": "/lines/3", "detail": "bad", "line": 3},
+                    {"pointer": "/url", "detail": "no", "code": "blocked_target"},
+                ],
+            })
+        );
+    }
+
+    #[test]
+    fn what_does_not_apply_is_left_out() {
+        let response = response(UNAUTHORIZED, "who?", &[], None);
+        assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="senderz-gateway""#);
+        assert!(!response.headers().contains_key("retry-after"));
+        let document: serde_json::Value = serde_json::from_slice(response.body()).expect("JSON");
+        assert!(document.get("errors").is_none(), "{document}");
+    }
+
+    #[test]
+    fn waits_are_whole_seconds_and_never_zero() {
+        for (wait, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (60_000, 60)] {
+            assert_eq!(whole_seconds(Duration::from_millis(wait)), seconds);
+        }
+    }
+}

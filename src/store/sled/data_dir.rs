@@ -1,0 +1,162 @@
+//! The data directory around sled's own: made where it is missing, locked, its format known.
+//!
+//! [`check`] asks the same without changing anything, for whoever wants to know before a start.
+
+use std::{
+    fs::{self, DirBuilder, File, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::{fs::Access, io::Errno};
+
+use super::FORMAT;
+use crate::{clock, store::OpenError};
+
+/// sled's directory in ours.
+pub(super) const STORE: &str = "store";
+const LOCK: &str = "lock";
+const FORMAT_FILE: &str = "format";
+
+/// Makes the directory ready for sled. It is ours for as long as the lock lives.
+pub(super) fn prepare(data_dir: &Path) -> Result<File, OpenError> {
+    let unusable = |error| unusable(data_dir, error);
+    make_dir(data_dir).map_err(unusable)?;
+    let lock = File::options().create(true).truncate(false).write(true).open(data_dir.join(LOCK));
+    let lock = take(lock.map_err(unusable)?, data_dir)?;
+    if is_new(data_dir)? {
+        write_format(data_dir).map_err(unusable)?;
+    }
+    let store_dir = data_dir.join(STORE);
+    make_dir(&store_dir).map_err(unusable)?;
+    set_aside_torn_snapshots(data_dir, &store_dir).map_err(unusable)?;
+    Ok(lock)
+}
+
+/// Whether a store would open here, as far as can be said without opening one. Makes nothing, and
+/// holds the lock no longer than it takes to see that it is free.
+pub fn check(data_dir: &Path) -> Result<(), OpenError> {
+    let unusable = |error| unusable(data_dir, error);
+    // A link that leads nowhere is in the way of the directory that would be made.
+    if fs::symlink_metadata(data_dir).is_err() {
+        return can_be_made(data_dir).map_err(unusable);
+    }
+    can_be_written(data_dir).map_err(unusable)?;
+    match File::options().write(true).open(data_dir.join(LOCK)) {
+        Ok(lock) => drop(take(lock, data_dir)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(unusable(error)),
+    }
+    if is_new(data_dir)? {
+        return Ok(());
+    }
+    match can_be_written(&data_dir.join(STORE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(unusable),
+    }
+}
+
+pub(super) fn unusable(data_dir: &Path, error: io::Error) -> OpenError {
+    OpenError::Unusable { path: data_dir.to_owned(), reason: error.to_string() }
+}
+
+/// The nearest directory above that there is has to take a new one.
+fn can_be_made(path: &Path) -> io::Result<()> {
+    let above = path.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok());
+    can_be_written(above.unwrap_or(Path::new(".")))
+}
+
+fn can_be_written(dir: &Path) -> io::Result<()> {
+    if !fs::metadata(dir)?.is_dir() {
+        return Err(Errno::NOTDIR.into());
+    }
+    Ok(rustix::fs::access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// The kernel gives it up when the process dies, however it dies.
+fn take(lock: File, data_dir: &Path) -> Result<File, OpenError> {
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(data_dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(unusable(data_dir, error)),
+    }
+}
+
+/// Whether nobody used the directory before; an error where it was used by what we do not know.
+fn is_new(data_dir: &Path) -> Result<bool, OpenError> {
+    let path = || data_dir.to_owned();
+    let text = match fs::read_to_string(data_dir.join(FORMAT_FILE)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !data_dir.join(STORE).exists() => {
+            return Ok(true);
+        }
+        Err(error) => {
+            let reason = format!("its file `format` cannot be read: {error}");
+            return Err(OpenError::Damaged { path: path(), reason });
+        }
+    };
+    match text.trim().parse::<u32>() {
+        Ok(FORMAT) => Ok(false),
+        Ok(found) if found > FORMAT => {
+            Err(OpenError::Newer { path: path(), found, supported: FORMAT })
+        }
+        _ => {
+            let reason = "its file `format` holds no version".to_owned();
+            Err(OpenError::Damaged { path: path(), reason })
+        }
+    }
+}
+
+/// Whole or not at all: written beside, then renamed.
+fn write_format(data_dir: &Path) -> io::Result<()> {
+    let beside = data_dir.join("format.new");
+    let mut file = File::create(&beside)?;
+    writeln!(file, "{FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(&beside, data_dir.join(FORMAT_FILE))?;
+    sync_dir(data_dir)
+}
+
+/// A snapshot that was being written when the process died makes sled refuse to open. It is only a
+/// shortcut through the log, so nothing is lost without it; it is kept to be looked at.
+fn set_aside_torn_snapshots(data_dir: &Path, store_dir: &Path) -> io::Result<()> {
+    let mut torn: Vec<PathBuf> = Vec::new();
+    for file in fs::read_dir(store_dir)? {
+        let file = file?;
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            torn.push(file.path());
+        }
+    }
+    if torn.is_empty() {
+        return Ok(());
+    }
+    let aside = data_dir.join("set-aside");
+    make_dir(&aside)?;
+    for path in torn {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let kept = aside.join(format!("{name}.{}", clock::wall_ms()));
+        fs::rename(&path, &kept)?;
+        tracing::warn!(file = %kept.display(), "set aside a half-written snapshot");
+    }
+    sync_dir(store_dir)
+}
+
+/// Makes a directory that only we may enter, and makes its name durable.
+fn make_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if path.symlink_metadata().is_ok() {
+        return Err(Errno::NOTDIR.into());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_dir(parent.unwrap_or(Path::new(".")))
+}
+
+pub(super) fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
