@@ -4,6 +4,7 @@
 
 mod behaviours;
 mod http2;
+mod judged;
 mod names;
 mod request;
 mod reuse;

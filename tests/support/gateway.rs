@@ -33,10 +33,13 @@ impl Gateway {
 
     /// Starts it and returns once it has said where it listens; none if it ended before that.
     pub fn spawn(data_dir: &Path, env: &[(&str, &str)]) -> Option<Self> {
-        let mut child = Self::command(data_dir, env)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary was built with the tests");
+        Self::run(Self::command(data_dir, env))
+    }
+
+    /// The same, for a command of the test's own making.
+    pub fn run(mut command: Command) -> Option<Self> {
+        let mut child =
+            command.stdout(Stdio::piped()).spawn().expect("the binary was built with the tests");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut find = |word: &str| -> Option<SocketAddr> {
             loop {
