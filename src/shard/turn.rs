@@ -68,6 +68,8 @@ pub(super) struct Shard {
     pub(super) mailbox: Rc<Mailbox>,
     /// Results between `Finished` and the `Record` that follows it in the same step, by ticket.
     pub(super) ended: Vec<Option<Ended>>,
+    /// Why attempts were put off lately; told once a second.
+    pub(super) own_fault: Option<String>,
     pub(super) entries: Vec<Entry>,
     /// When the waiting entries must go to the store, whether many or few.
     pub(super) entries_due: Option<Millis>,
@@ -128,6 +130,7 @@ impl Shard {
             feed_open: true,
             mailbox: Rc::default(),
             ended: Vec::new(),
+            own_fault: None,
             entries: Vec::new(),
             entries_due: None,
             wake: None,

@@ -175,12 +175,16 @@ impl Gateway {
         let text = Connection::open(self.ops)
             .and_then(|mut c| c.request("GET", "/metrics", &[], b""))
             .expect("metrics answer");
-        let text = String::from_utf8(text.body).expect("text");
-        text.lines()
-            .filter_map(|l| l.rsplit_once(' '))
-            .find(|(name, _)| *name == line)
-            .map_or(0.0, |(_, value)| value.parse().expect("a number"))
+        value_of(&String::from_utf8(text.body).expect("text"), line)
     }
+}
+
+/// The value of one line of what `/metrics` answered, 0 where it is not there.
+pub fn value_of(text: &str, line: &str) -> f64 {
+    text.lines()
+        .filter_map(|l| l.rsplit_once(' '))
+        .find(|(name, _)| *name == line)
+        .map_or(0.0, |(_, value)| value.parse().expect("a number"))
 }
 
 impl Drop for Gateway {
