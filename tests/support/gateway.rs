@@ -109,6 +109,12 @@ impl Gateway {
         self.child.wait().expect("it ends").code().unwrap_or(-1)
     }
 
+    /// Its exit code once it has ended; -1 where a signal ended it.
+    pub fn ended(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().expect("ours")?;
+        Some(status.code().unwrap_or(-1))
+    }
+
     pub fn ask(&self, method: &str, path: &str, tenant: Option<&str>, body: &[u8]) -> Response {
         let key = format!("Bearer {OPERATOR_KEY}");
         let mut headers = vec![("authorization", key.as_str())];
