@@ -25,7 +25,7 @@ use support::{
 
 /// A file system of a size, in a mount namespace that ends with the test.
 struct Disk {
-    // Taken away after the namespace's own mount of it, which needs the directory no longer.
+    // Removed once the drop has unmounted what is on it.
     directory: tempfile::TempDir,
 }
 
