@@ -290,5 +290,7 @@ fn limits() -> Limits {
         description: 100,
         url: 2048,
         page: 100,
+        webhook_tests: std::num::NonZeroU32::MIN,
+        tenant_tests: std::num::NonZeroU32::MIN,
     }
 }
