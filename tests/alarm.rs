@@ -26,6 +26,8 @@ use support::{
     receiver::{Answer, Receiver},
 };
 
+/// Events in a producer's batch.
+const BATCH: usize = 20;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A gateway whose log is kept, with a tenant and a webhook.
@@ -49,7 +51,8 @@ impl Watched {
         Self { dir, gateway, receiver, acknowledged: Arc::default() }
     }
 
-    /// Four producers that send one event after another until nobody answers.
+    /// Four producers that send one batch after another until nobody answers: enough at once that
+    /// the store is busy.
     fn produce(&self) {
         for producer in 0..4 {
             let (api, acknowledged) = (self.gateway.api, Arc::clone(&self.acknowledged));
@@ -57,15 +60,20 @@ impl Watched {
             std::thread::spawn(move || {
                 let key = format!("Bearer {OPERATOR_KEY}");
                 let headers =
-                    [("authorization", key.as_str()), ("content-type", "application/json")];
+                    [("authorization", key.as_str()), ("content-type", "application/x-ndjson")];
                 let mut connection = Connection::open(api).ok()?;
                 for n in 0.. {
-                    let body = payload("message.sent", &format!("msg_{producer}_{n}"));
-                    let path = "/v1/tenants/acme/events";
+                    let line = |m| {
+                        let payload = payload("message.sent", &format!("msg_{producer}_{n}_{m}"));
+                        format!("{{\"tenant\":\"acme\",\"payload\":{payload}}}\n")
+                    };
+                    let body: String = (0..BATCH).map(line).collect();
+                    let path = "/v1/events";
                     let answer =
                         connection.request("POST", path, &headers, body.as_bytes()).ok()?;
-                    let id = answer.json()["id"].as_str()?.to_owned();
-                    acknowledged.lock().ok()?.insert(id);
+                    let answer = answer.json();
+                    let ids = answer["ids"].as_array()?.iter().filter_map(|id| id.as_str());
+                    acknowledged.lock().ok()?.extend(ids.map(str::to_owned));
                 }
                 Some(())
             });
@@ -155,7 +163,7 @@ fn an_operations_thread_that_panics_ends_the_process_with_the_alarm() {
     watched.ends_with("the operations thread ended by itself");
 }
 
-/// A busy writer sleeps for a moment to let a commit grow.
+/// A busy writer sleeps for a moment to let a commit grow (the sleep is what is broken here).
 #[test]
 fn a_store_thread_that_panics_ends_the_process_with_the_alarm() {
     let watched = Watched::start();
