@@ -26,6 +26,11 @@ impl Clock {
         self.anchor_wall + self.anchor.elapsed().as_millis() as u64
     }
 
+    /// What [`Clock::now`] read at `instant`, or would have.
+    pub fn at(&self, instant: Instant) -> Millis {
+        self.anchor_wall + instant.saturating_duration_since(self.anchor).as_millis() as u64
+    }
+
     /// The instant at which [`Clock::now`] will read `at`; the past gives a past instant.
     pub fn instant_at(&self, at: Millis) -> Instant {
         let offset = Duration::from_millis(at.saturating_sub(self.anchor_wall));
@@ -47,7 +52,12 @@ pub fn instant() -> Instant {
 
 /// Microseconds since `from`, for phases and latencies; saturates at 71 minutes.
 pub fn micros_since(from: Instant) -> u32 {
-    u32::try_from(from.elapsed().as_micros()).unwrap_or(u32::MAX)
+    micros_between(from, instant())
+}
+
+/// The same up to a point that was read already.
+pub fn micros_between(from: Instant, to: Instant) -> u32 {
+    u32::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u32::MAX)
 }
 
 /// A wall time in milliseconds as RFC 3339 in UTC with milliseconds: `2026-11-23T04:20:00.123Z`.

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -99,10 +100,28 @@ fn request_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// The header fields of a delivery, with values of the usual length: what the gateway must send.
+const CONTRACT: [(&str, &str); 9] = [
+    ("accept-encoding", "identity"),
+    ("user-agent", "senderZ-Webhooks/1.0"),
+    ("x-senderz-signature", "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00"),
+    ("x-senderz-event", "message.delivered"),
+    ("x-senderz-delivery", "dlv_0123456789abcdefghjkmnpqrs0001"),
+    ("x-senderz-attempt", "1"),
+    ("webhook-id", "evt_0123456789abcdefghjkmnpqrs"),
+    ("webhook-timestamp", "1795407600"),
+    ("webhook-signature", "v1,q0HR8C5lFxKd6D7BqKfC0d1m3uKX5Yw0vH2sT9aZ0bE="),
+];
+
 /// The bare loop: as many hyper connections, one request after the other on each, nothing else.
+/// With `same` its requests have the header fields of a delivery, with `minimal` the fewest that
+/// HTTP allows.
 pub(crate) fn bare(arguments: &[String]) -> anyhow::Result<()> {
-    let [to, requests, connections, body] = arguments else { anyhow::bail!("four arguments") };
+    let [to, requests, connections, body, headers] = arguments else {
+        anyhow::bail!("five arguments")
+    };
     let to: SocketAddr = to.parse()?;
+    let headers = request_headers(to, headers == "same")?;
     let (requests, connections): (u64, u64) = (requests.parse()?, connections.parse()?);
     let body = Bytes::from(vec![b'x'; body.parse()?]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -118,8 +137,10 @@ pub(crate) fn bare(arguments: &[String]) -> anyhow::Result<()> {
             open.push(sender);
         }
         let before = cpu_ticks("/proc/self/stat")?;
-        let loops: Vec<_> =
-            open.into_iter().map(|s| tokio::spawn(bare_loop(s, to, body.clone(), each))).collect();
+        let loops: Vec<_> = open
+            .into_iter()
+            .map(|s| tokio::spawn(bare_loop(s, headers.clone(), body.clone(), each)))
+            .collect();
         for task in loops {
             task.await??;
         }
@@ -130,19 +151,26 @@ pub(crate) fn bare(arguments: &[String]) -> anyhow::Result<()> {
     })
 }
 
+fn request_headers(to: SocketAddr, same: bool) -> anyhow::Result<http::HeaderMap> {
+    let mut headers = http::HeaderMap::new();
+    headers.insert(http::header::HOST, to.to_string().try_into()?);
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in CONTRACT.into_iter().filter(|_| same) {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    Ok(headers)
+}
+
 async fn bare_loop(
     mut sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
-    to: SocketAddr,
+    headers: http::HeaderMap,
     body: Bytes,
     requests: u64,
 ) -> anyhow::Result<()> {
-    let host = http::HeaderValue::try_from(to.to_string())?;
     for _ in 0..requests {
         sender.ready().await?;
-        let request = http::Request::post("/hook")
-            .header(http::header::HOST, host.clone())
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body.clone()))?;
+        let mut request = http::Request::post("/hook").body(Full::new(body.clone()))?;
+        *request.headers_mut() = headers.clone();
         let response = sender.send_request(request).await?;
         response.into_body().collect().await?;
     }

@@ -51,6 +51,15 @@ pub(super) struct Progress {
     body: Kept,
     body_started: Option<Instant>,
     body_complete: bool,
+    /// When the last byte was read, if all of them were.
+    ended: Option<Instant>,
+}
+
+/// The head of a response, the connection it came on, and when.
+struct Answer {
+    connection: Connection,
+    response: Response<Incoming>,
+    at: Instant,
 }
 
 impl Sender {
@@ -68,11 +77,13 @@ impl Sender {
             body: Kept::default(),
             body_started: None,
             body_complete: false,
+            ended: None,
         };
         let limit = out.target.timeout;
         let ended = {
+            let started = progress.started;
             let exchange = pin!(self.exchange(&out, at, &mut progress));
-            self.deadlines.within(limit, exchange).await
+            self.deadlines.within(started, limit, exchange).await
         };
         let failure = match ended {
             Ok(Ok(())) => None,
@@ -89,14 +100,16 @@ impl Sender {
         progress: &mut Progress,
     ) -> Result<(), Failure> {
         let target = &*out.target;
-        let (mut connection, response) = self.answer(out, at, progress).await?;
+        let Answer { mut connection, response, at: answered } =
+            self.answer(out, at, progress).await?;
+        let mut ended = answered;
         let (head, mut body) = response.into_parts();
         let head = Head::read(head.status, head.version, &head.headers);
         let usable = head.defect().is_none();
         progress.head = Some(head);
         if usable && !body.is_end_stream() {
             progress.stage = Stage::Body;
-            progress.body_started = Some(clock::instant());
+            progress.body_started = Some(answered);
             let (max, keep) = (self.max_response, self.keep_response);
             let reading = read_body(&mut body, &mut progress.body, max, keep);
             let end = match &mut connection {
@@ -104,16 +117,17 @@ impl Sender {
                 Connection::Http2(_) => reading.await,
             };
             match end {
-                BodyEnd::Complete => {}
+                BodyEnd::Complete => ended = clock::instant(),
                 // Dropping connection and body is what stops the rest of it.
                 BodyEnd::TooLong => return Ok(()),
                 BodyEnd::Broken(error) => return Err(Failure::http(&error)),
             }
         }
         progress.body_complete = true;
+        progress.ended = Some(ended);
         match connection {
             Connection::Http1(connection) if usable => {
-                self.pool.park(&target.origin, connection, clock::instant());
+                self.pool.park(&target.origin, connection, ended);
             }
             Connection::Http1(_) | Connection::Http2(_) => {}
         }
@@ -131,11 +145,12 @@ impl Sender {
         out: &Outgoing,
         at: Millis,
         progress: &mut Progress,
-    ) -> Result<(Connection, Response<Incoming>), Failure> {
+    ) -> Result<Answer, Failure> {
         let target = &*out.target;
         let mut refused = false;
         loop {
-            let mut connection = match self.checkout(target, refused, progress) {
+            let now = progress.started;
+            let mut connection = match self.checkout(target, refused, now, progress) {
                 Some(open) => open,
                 None => Box::pin(self.open(target, refused, progress)).await?,
             };
@@ -154,9 +169,10 @@ impl Sender {
                     sender.try_send_request(request).await
                 }
             };
-            progress.phases.first_byte = clock::micros_since(sent);
+            let answered = clock::instant();
+            progress.phases.first_byte = clock::micros_between(sent, answered);
             let unanswered = match answer {
-                Ok(response) => return Ok((connection, response)),
+                Ok(response) => return Ok(Answer { connection, response, at: answered }),
                 Err(unanswered) => unanswered,
             };
             let unsent = unanswered.message().is_some();
@@ -173,13 +189,14 @@ impl Sender {
         &self,
         target: &Target,
         refused: bool,
+        now: Instant,
         progress: &mut Progress,
     ) -> Option<Connection> {
         if refused {
             return None;
         }
         let policy = self.connector.policy();
-        let open = self.pool.checkout(&target.origin, &policy, clock::instant())?;
+        let open = self.pool.checkout(&target.origin, &policy, now)?;
         progress.reused = true;
         Some(open)
     }
@@ -198,7 +215,8 @@ impl Sender {
                 while origin.may_soon_share() {
                     progress.stage = Stage::Waiting;
                     origin.settled().await;
-                    if let Some(shared) = self.checkout(target, refused, progress) {
+                    let now = clock::instant();
+                    if let Some(shared) = self.checkout(target, refused, now, progress) {
                         return Some(shared);
                     }
                 }
@@ -222,17 +240,18 @@ impl Sender {
         progress: Progress,
         failure: Option<Failure>,
     ) -> Attempted {
-        let latency = clock::micros_since(progress.started);
+        let ended = progress.ended.unwrap_or_else(clock::instant);
+        let latency = clock::micros_between(progress.started, ended);
         let Progress { mut phases, head, body, body_started, body_complete, .. } = progress;
         if let Some(started) = body_started {
-            phases.body = clock::micros_since(started);
+            phases.body = clock::micros_between(started, ended);
         }
         let ending = match (&head, failure) {
             (Some(head), broken) => Ending::Answered { head, broken },
             (None, Some(failure)) => Ending::Unanswered(failure),
             (None, None) => Ending::Unanswered(Failure::bad_response("there was no answer")),
         };
-        let now = Now { steady: self.clock.now(), wall: at };
+        let now = Now { steady: self.clock.at(ended), wall: at };
         let Judgement { outcome, error, blame, gone } =
             outcome::judge(ending, out.target.success, now, self.max_retry_after);
         let truncated = head.is_some() && (!body_complete || body.seen > body.bytes.len());

@@ -48,6 +48,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// A response's head on HTTP/1.1, and how far its body is read ahead of us.
 const HTTP1_BUFFER: usize = 32 * 1024;
 
+/// What is written up to this size is copied together first: that costs less than the kernel's
+/// work for a second piece.
+const FLAT: usize = 2048;
+
 /// A response's head on HTTP/2.
 const HTTP2_HEADER_LIST: u32 = 16 * 1024;
 
@@ -94,7 +98,13 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, bufs)
+        let mut stream = self.0.borrow_mut();
+        let stream = Pin::new(&mut *stream);
+        let mut flat = [0; FLAT];
+        match flatten(bufs, &mut flat) {
+            Some(len) => stream.poll_write(cx, &flat[..len]),
+            None => stream.poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -108,6 +118,16 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
     }
+}
+
+/// A head and a small body in one piece; none where they are larger than the buffer.
+fn flatten(bufs: &[IoSlice<'_>], flat: &mut [u8; FLAT]) -> Option<usize> {
+    let mut len = 0;
+    for buf in bufs {
+        flat.get_mut(len..len + buf.len())?.copy_from_slice(buf);
+        len += buf.len();
+    }
+    Some(len)
 }
 
 /// What both kinds of connection know of themselves. Dropping it closes the connection.

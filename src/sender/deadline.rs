@@ -73,14 +73,15 @@ impl Deadlines {
         })
     }
 
-    /// Runs `work` for at most `limit`, counted from now. Must be awaited inside a `LocalSet`.
+    /// Runs `work` for at most `limit` from `began`. Must be awaited inside a `LocalSet`.
     /// `work` is pinned where its owner keeps it, so that nothing large is moved.
     pub(super) async fn within<W: Future>(
         self: &Rc<Self>,
+        began: std::time::Instant,
         limit: Duration,
         mut work: Pin<&mut W>,
     ) -> Result<W::Output, Late> {
-        let waiting = self.enter(limit);
+        let waiting = self.enter(began, limit);
         poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Ok(done));
@@ -90,10 +91,10 @@ impl Deadlines {
         .await
     }
 
-    fn enter(self: &Rc<Self>, limit: Duration) -> Place<'_> {
+    fn enter(self: &Rc<Self>, began: std::time::Instant, limit: Duration) -> Place<'_> {
         // The clock's millisecond may be all but over.
         let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let deadline = self.clock.now().saturating_add(limit).saturating_add(1);
+        let deadline = self.clock.at(began).saturating_add(limit).saturating_add(1);
         let mut table = self.table.borrow_mut();
         let place = table.waiting.insert(Waiting { timer: None, waker: Waker::noop().clone() });
         let timer = table.wheel.insert(deadline, place);
@@ -192,7 +193,10 @@ mod tests {
         run(async |deadlines| {
             for limit in [0, 1, 20] {
                 let began = clock::instant();
-                assert_eq!(deadlines.within(limit * MS, pin!(pending::<()>())).await, Err(Late));
+                assert_eq!(
+                    deadlines.within(clock::instant(), limit * MS, pin!(pending::<()>())).await,
+                    Err(Late)
+                );
                 assert!(began.elapsed() >= limit * MS);
             }
         });
@@ -205,8 +209,14 @@ mod tests {
                 tokio::task::yield_now().await;
                 7
             };
-            assert_eq!(deadlines.within(Duration::from_secs(60), pin!(soon)).await, Ok(7));
-            assert_eq!(deadlines.within(Duration::MAX, pin!(async { 8 })).await, Ok(8));
+            assert_eq!(
+                deadlines.within(clock::instant(), Duration::from_secs(60), pin!(soon)).await,
+                Ok(7)
+            );
+            assert_eq!(
+                deadlines.within(clock::instant(), Duration::MAX, pin!(async { 8 })).await,
+                Ok(8)
+            );
         });
     }
 
@@ -215,14 +225,14 @@ mod tests {
         run(async |deadlines| {
             let long = Rc::clone(&deadlines);
             let long = spawn_local(async move {
-                long.within(Duration::from_secs(60), pin!(pending::<()>())).await
+                long.within(clock::instant(), Duration::from_secs(60), pin!(pending::<()>())).await
             });
             // It has a place, and the task sleeps until its deadline.
             while deadlines.looks_at.get().is_none_or(|at| at == 0) {
                 tokio::task::yield_now().await;
             }
             let never = pin!(pending::<()>());
-            let short = deadlines.within(5 * MS, never);
+            let short = deadlines.within(clock::instant(), 5 * MS, never);
             let short = tokio::time::timeout(Duration::from_secs(20), short).await;
             assert_eq!(short, Ok(Err(Late)));
             assert!(!long.is_finished());
@@ -234,8 +244,10 @@ mod tests {
     fn places_are_given_back() {
         run(async |deadlines| {
             for _ in 0..10 {
-                let _ = deadlines.within(Duration::from_secs(60), pin!(async {})).await;
-                let _ = deadlines.within(MS, pin!(pending::<()>())).await;
+                let _ = deadlines
+                    .within(clock::instant(), Duration::from_secs(60), pin!(async {}))
+                    .await;
+                let _ = deadlines.within(clock::instant(), MS, pin!(pending::<()>())).await;
             }
             let table = deadlines.table.borrow();
             assert_eq!((table.waiting.len(), table.wheel.len()), (0, 0));
@@ -249,7 +261,9 @@ mod tests {
                 .map(|n| {
                     let deadlines = Rc::clone(&deadlines);
                     spawn_local(async move {
-                        deadlines.within((1 + n % 40) * MS, pin!(pending::<()>())).await
+                        deadlines
+                            .within(clock::instant(), (1 + n % 40) * MS, pin!(pending::<()>()))
+                            .await
                     })
                 })
                 .collect();

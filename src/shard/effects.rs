@@ -23,8 +23,16 @@ pub(super) const READ_PAUSE: Duration = Duration::from_secs(1);
 /// How often gauges and counters go out.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
+/// When a step's effects are carried out: in the engine's time, and for the record.
+#[derive(Clone, Copy)]
+struct Times {
+    now: Millis,
+    wall: Millis,
+}
+
 impl Shard {
     pub(super) fn carry_out(&mut self, now: Millis) {
+        let wall = clock::wall_ms();
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
@@ -32,7 +40,7 @@ impl Shard {
                     self.send(ticket, key, number, now.saturating_sub(due));
                 }
                 Effect::Record { ticket, key, number, verdict } => {
-                    self.record(ticket, key, number, verdict, now);
+                    self.record(ticket, key, number, verdict, Times { now, wall });
                 }
                 Effect::Forget { ticket } => self.defer(ticket),
                 Effect::Refill { webhook, from, until, limit } => {
@@ -74,7 +82,7 @@ impl Shard {
         key: DeliveryKey,
         number: u16,
         verdict: Verdict,
-        now: Millis,
+        Times { now, wall }: Times,
     ) {
         let ended = ticket.and_then(|ticket| self.take_ended(ticket));
         let mut age = 0;
@@ -93,7 +101,7 @@ impl Shard {
         };
         debug_assert!(attempt.as_ref().is_none_or(|a| a.number == number), "the ticket's attempt");
         self.metrics.ended(verdict, age);
-        self.entries.push(Entry { key, at: clock::wall_ms(), verdict, attempt });
+        self.entries.push(Entry { key, at: wall, verdict, attempt });
         self.entries_due.get_or_insert(now + ENTRIES_WAIT.as_millis() as u64);
     }
 
