@@ -17,7 +17,7 @@
 //! - What is inserted with a deadline before `elapsed` is kept apart, sorted, and comes first.
 //!   That costs O(log n) instead of O(1) and is rare: a due time in the past.
 //!
-//! Spreading a high slot over the levels below moves at most [`SPREAD_PER_POLL`] entries per poll,
+//! Spreading a high slot over the levels below moves at most `SPREAD_PER_POLL` entries per poll,
 //! so that a million retries for the same hour do not stop a shard when that hour comes.
 //!
 //! Not done: the order of entries with equal deadlines is not promised, and the slab gives memory
