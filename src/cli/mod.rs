@@ -216,6 +216,6 @@ fn key_value(text: &str) -> Result<(String, String), &'static str> {
 /// The signing secret in a variable of the environment.
 fn secret_from(variable: &str) -> anyhow::Result<SigningSecret> {
     let text = environment::secret(variable)
-        .with_context(|| format!("the variable {variable} is not set"))?;
+        .with_context(|| format!("the variable {variable} is not set, or empty"))?;
     text.parse().with_context(|| format!("the variable {variable} holds no signing secret"))
 }
