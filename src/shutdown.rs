@@ -107,4 +107,21 @@ mod tests {
         assert_eq!(raised.await, Ok("panicked"));
         assert!(thread.join().is_err());
     }
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_is_dropped_raises_it_too() {
+        for panics in [true, false] {
+            let alarm = Alarm::new();
+            let vigil = alarm.watch_over("a task");
+            let task = tokio::spawn(async move {
+                let _vigil = vigil;
+                assert!(!panics, "on purpose");
+                std::future::pending::<()>().await;
+            });
+            tokio::task::yield_now().await;
+            task.abort();
+            let raised = tokio::time::timeout(std::time::Duration::from_secs(5), alarm.raised());
+            assert_eq!(raised.await, Ok("a task"));
+        }
+    }
 }

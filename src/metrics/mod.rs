@@ -33,6 +33,7 @@ pub const EVENTS_ACCEPTED: &str = "senderz_events_accepted_total"; // type
 pub const EVENTS_REJECTED: &str = "senderz_events_rejected_total"; // reason
 pub const DELIVERIES_CREATED: &str = "senderz_deliveries_created_total";
 pub const ATTEMPTS: &str = "senderz_attempts_total"; // outcome, error
+pub const ATTEMPTS_DEFERRED: &str = "senderz_attempts_deferred_total";
 pub const RESPONSES: &str = "senderz_responses_total"; // code_class
 pub const ATTEMPT_DURATION: &str = "senderz_attempt_duration_seconds";
 pub const ATTEMPT_PHASE: &str = "senderz_attempt_phase_seconds"; // phase
@@ -88,12 +89,16 @@ const fn histogram(name: &'static str, unit: Unit, help: &'static str) -> Metric
 }
 
 /// Every metric that the gateway writes, in the order of the interface; `process_*` beside it.
-pub const CATALOGUE: [Metric; 28] = [
+pub const CATALOGUE: [Metric; 29] = [
     gauge(BUILD_INFO, Unit::Count, "Always 1; the label says which version runs."),
     counter(EVENTS_ACCEPTED, "Events made durable, by event type."),
     counter(EVENTS_REJECTED, "Events refused before they were accepted, by reason."),
     counter(DELIVERIES_CREATED, "Deliveries that accepted events were routed to."),
     counter(ATTEMPTS, "Attempts made, by what they mean for the delivery and by error code."),
+    counter(
+        ATTEMPTS_DEFERRED,
+        "Attempts put off because the gateway had no file descriptor, local port or connection left.",
+    ),
     counter(RESPONSES, "Responses received, by class of status code."),
     histogram(ATTEMPT_DURATION, Unit::Seconds, "An attempt, from its start to the last byte read."),
     histogram(

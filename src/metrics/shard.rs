@@ -5,8 +5,8 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use ::metrics::{Counter, Gauge};
 
 use super::{
-    ATTEMPTS, BREAKER_TRANSITIONS, DELIVERIES, DELIVERIES_CREATED, DELIVERIES_ENDED, RESPONSES,
-    WEBHOOKS,
+    ATTEMPTS, ATTEMPTS_DEFERRED, BREAKER_TRANSITIONS, DELIVERIES, DELIVERIES_CREATED,
+    DELIVERIES_ENDED, RESPONSES, WEBHOOKS,
     aggregate::{Aggregated, HISTOGRAMS, Local, Slot},
     install,
 };
@@ -36,6 +36,7 @@ const LAG: usize = 8;
 pub struct ShardMetrics {
     histograms: [Local; HISTOGRAMS],
     attempts: [[u64; ERRORS]; OUTCOMES.len()],
+    deferred: u64,
     responses: [u64; CODE_CLASSES.len()],
     ended: [u64; ENDS.len()],
     breaker: [u64; BREAKER_STATES.len()],
@@ -50,6 +51,7 @@ pub struct ShardMetrics {
 #[derive(Debug)]
 pub(super) struct Registered {
     created: Counter,
+    deferred: Counter,
     responses: [Counter; CODE_CLASSES.len()],
     ended: [Counter; ENDS.len()],
     breaker: [Counter; BREAKER_STATES.len()],
@@ -68,6 +70,7 @@ impl ShardMetrics {
         Self {
             histograms: std::array::from_fn(|_| Local::default()),
             attempts: Default::default(),
+            deferred: 0,
             responses: Default::default(),
             ended: Default::default(),
             breaker: Default::default(),
@@ -84,6 +87,7 @@ impl ShardMetrics {
         let webhooks = |state| ::metrics::gauge!(WEBHOOKS, "state" => state);
         Registered {
             created: ::metrics::counter!(DELIVERIES_CREATED),
+            deferred: ::metrics::counter!(ATTEMPTS_DEFERRED),
             responses: CODE_CLASSES
                 .map(|class| ::metrics::counter!(RESPONSES, "code_class" => class)),
             ended: ENDS.map(|end| ::metrics::counter!(DELIVERIES_ENDED, "outcome" => end)),
@@ -115,6 +119,11 @@ impl ShardMetrics {
         }
         self.histograms[DURATION].record(u64::from(attempt.latency));
         self.phases(attempt.phases);
+    }
+
+    /// An attempt that does not count: a fault of our own kept it from being made.
+    pub fn deferred(&mut self) {
+        self.deferred += 1;
     }
 
     fn phases(&mut self, phases: Phases) {
@@ -189,6 +198,7 @@ impl ShardMetrics {
             }
         }
         let registered = &self.registered;
+        registered.deferred.increment(std::mem::take(&mut self.deferred));
         hand_on(&mut self.responses, &registered.responses);
         hand_on(&mut self.ended, &registered.ended);
         hand_on(&mut self.breaker, &registered.breaker);

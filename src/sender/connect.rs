@@ -181,27 +181,25 @@ impl Connector {
             .await
             .map_err(|_| Failure::timeout(Stage::Connecting, limit))?
             .map_err(|error| Failure::connect(&error))?;
-        let check = |stream: &TcpStream| -> std::io::Result<bool> {
-            stream.set_nodelay(true)?;
-            // A local port that nobody listens on can be connected to itself: that is no server.
-            Ok(stream.peer_addr()? == address && stream.local_addr()? != address)
-        };
-        match check(&stream) {
-            Ok(true) => self.judge_opened(stream),
-            Ok(false) => Err(Failure::receiver(ErrorCode::Connect, "connection refused")),
-            Err(error) => Err(Failure::connect(&error)),
-        }
+        stream.set_nodelay(true).map_err(|error| Failure::connect(&error))?;
+        self.judge_opened(&stream, address)?;
+        Ok(stream)
     }
 
-    /// Only an open connection tells which of our own addresses it uses: one that ends at a
-    /// listener of ours behind another address of this machine would loop.
-    fn judge_opened(&self, stream: TcpStream) -> Result<TcpStream, Failure> {
+    /// Only an open connection tells whom the kernel took it to, and which of our own addresses it
+    /// uses: one that ends at a listener of ours behind another address of this machine would loop.
+    fn judge_opened(&self, stream: &TcpStream, dialled: SocketAddr) -> Result<(), Failure> {
         let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
         let (local, peer) = ends.map_err(|error| Failure::connect(&error))?;
-        match self.policy().judge_connection(local, peer) {
-            Ok(()) => Ok(stream),
-            Err(_) => Err(Failure::blocked()),
+        // A local port that nobody listens on can be connected to itself: that is no server.
+        if local == peer {
+            return Err(Failure::receiver(ErrorCode::Connect, "connection refused"));
         }
+        // Whoever is there instead (0.0.0.0 leads to loopback) was not judged before the dial.
+        if peer != dialled || self.policy().judge_connection(local, peer).is_err() {
+            return Err(Failure::blocked());
+        }
+        Ok(())
     }
 }
 

@@ -34,9 +34,7 @@ impl Shard {
                 Effect::Record { ticket, key, number, verdict } => {
                     self.record(ticket, key, number, verdict, now);
                 }
-                Effect::Forget { ticket } => {
-                    self.take_ended(ticket);
-                }
+                Effect::Forget { ticket } => self.defer(ticket),
                 Effect::Refill { webhook, from, until, limit } => {
                     self.refill(webhook, from, until, limit);
                 }
@@ -97,6 +95,15 @@ impl Shard {
         self.metrics.ended(verdict, age);
         self.entries.push(Entry { key, at: clock::wall_ms(), verdict, attempt });
         self.entries_due.get_or_insert(now + ENTRIES_WAIT.as_millis() as u64);
+    }
+
+    /// An attempt that a fault of ours kept from being made leaves no record with its delivery; the
+    /// operator hears of it.
+    fn defer(&mut self, ticket: Ticket) {
+        self.metrics.deferred();
+        if let Some(Ended::Attempted { attempted, .. }) = self.take_ended(ticket) {
+            self.own_fault = attempted.attempt.error.map(|error| error.detail);
+        }
     }
 
     pub(super) fn take_ended(&mut self, ticket: Ticket) -> Option<Ended> {
@@ -170,6 +177,9 @@ impl Shard {
 
     pub(super) fn publish(&mut self, now: Millis) {
         self.report_at = now + REPORT_EVERY.as_millis() as u64;
+        if let Some(why) = self.own_fault.take() {
+            tracing::warn!(why, "attempts are put off by a fault of the gateway's own");
+        }
         self.metrics.gauges(self.engine.gauges(now));
         self.metrics.flush();
     }

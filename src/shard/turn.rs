@@ -69,6 +69,8 @@ pub(super) struct Shard {
     pub(super) mailbox: Rc<Mailbox>,
     /// Results between `Finished` and the `Record` that follows it in the same step, by ticket.
     pub(super) ended: Vec<Option<Ended>>,
+    /// Why attempts were put off lately; told once a second.
+    pub(super) own_fault: Option<String>,
     pub(super) entries: Vec<Entry>,
     /// When the waiting entries must go to the store, whether many or few.
     pub(super) entries_due: Option<Millis>,
@@ -134,6 +136,7 @@ impl Shard {
             feed_open: true,
             mailbox,
             ended: Vec::new(),
+            own_fault: None,
             entries: Vec::new(),
             entries_due: None,
             wake: None,

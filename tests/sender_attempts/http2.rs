@@ -26,7 +26,7 @@ use crate::{
 };
 
 type Server = Connection<TlsStream<TcpStream>, Bytes>;
-type Exchange = (Request<RecvStream>, SendResponse<Bytes>);
+pub(crate) type Exchange = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// A receiver that speaks HTTP/2, with what is under it left to `script`.
 async fn raw<F>(
@@ -81,7 +81,7 @@ async fn read(body: &mut RecvStream) -> Vec<u8> {
     bytes
 }
 
-async fn accept((mut request, mut respond): Exchange) {
+pub(crate) async fn accept((mut request, mut respond): Exchange) {
     read(request.body_mut()).await;
     // The client may have given up by now.
     if let Ok(mut body) = respond.send_response(Response::new(()), false) {

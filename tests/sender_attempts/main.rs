@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod behaviours;
+mod eviction;
 mod http2;
+mod judged;
 mod names;
 mod request;
 mod reuse;

@@ -33,10 +33,13 @@ impl Gateway {
 
     /// Starts it and returns once it has said where it listens; none if it ended before that.
     pub fn spawn(data_dir: &Path, env: &[(&str, &str)]) -> Option<Self> {
-        let mut child = Self::command(data_dir, env)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary was built with the tests");
+        Self::run(Self::command(data_dir, env))
+    }
+
+    /// The same, for a command of the test's own making.
+    pub fn run(mut command: Command) -> Option<Self> {
+        let mut child =
+            command.stdout(Stdio::piped()).spawn().expect("the binary was built with the tests");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut find = |word: &str| -> Option<SocketAddr> {
             loop {
@@ -106,6 +109,12 @@ impl Gateway {
         self.child.wait().expect("it ends").code().unwrap_or(-1)
     }
 
+    /// Its exit code once it has ended; -1 where a signal ended it.
+    pub fn ended(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().expect("ours")?;
+        Some(status.code().unwrap_or(-1))
+    }
+
     pub fn ask(&self, method: &str, path: &str, tenant: Option<&str>, body: &[u8]) -> Response {
         let key = format!("Bearer {OPERATOR_KEY}");
         let mut headers = vec![("authorization", key.as_str())];
@@ -172,12 +181,16 @@ impl Gateway {
         let text = Connection::open(self.ops)
             .and_then(|mut c| c.request("GET", "/metrics", &[], b""))
             .expect("metrics answer");
-        let text = String::from_utf8(text.body).expect("text");
-        text.lines()
-            .filter_map(|l| l.rsplit_once(' '))
-            .find(|(name, _)| *name == line)
-            .map_or(0.0, |(_, value)| value.parse().expect("a number"))
+        value_of(&String::from_utf8(text.body).expect("text"), line)
     }
+}
+
+/// The value of one line of what `/metrics` answered, 0 where it is not there.
+pub fn value_of(text: &str, line: &str) -> f64 {
+    text.lines()
+        .filter_map(|l| l.rsplit_once(' '))
+        .find(|(name, _)| *name == line)
+        .map_or(0.0, |(_, value)| value.parse().expect("a number"))
 }
 
 impl Drop for Gateway {

@@ -6,6 +6,7 @@
 
 pub mod gateway;
 pub mod http;
+pub mod namespace;
 pub mod receiver;
 
 use std::time::{Duration, Instant};

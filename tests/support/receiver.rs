@@ -43,26 +43,41 @@ pub struct Receiver {
     pub addr: SocketAddr,
     seen: Arc<Mutex<Vec<Request>>>,
     count: Arc<AtomicU64>,
+    connections: Arc<AtomicU64>,
 }
 
 impl Receiver {
     pub fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        Self::start_keeping(true, Arc::new(script))
+        Self::start_at("127.0.0.1:0", script)
+    }
+
+    pub fn start_at(
+        address: &str,
+        script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_keeping(address, true, Arc::new(script))
     }
 
     /// Without keeping the requests, for tests that send very many.
     pub fn start_counting(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        Self::start_keeping(false, Arc::new(script))
+        Self::start_keeping("127.0.0.1:0", false, Arc::new(script))
     }
 
-    fn start_keeping(keep: bool, script: Arc<Script>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    fn start_keeping(address: &str, keep: bool, script: Arc<Script>) -> Self {
+        let listener = TcpListener::bind(address).expect("an address of this machine");
         let addr = listener.local_addr().expect("bound");
         let seen = Arc::<Mutex<Vec<Request>>>::default();
         let count = Arc::<AtomicU64>::default();
-        let receiver = Self { addr, seen: Arc::clone(&seen), count: Arc::clone(&count) };
+        let connections = Arc::<AtomicU64>::default();
+        let receiver = Self {
+            addr,
+            seen: Arc::clone(&seen),
+            count: Arc::clone(&count),
+            connections: Arc::clone(&connections),
+        };
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                connections.fetch_add(1, Ordering::SeqCst);
                 let script = Arc::clone(&script);
                 let seen = keep.then(|| Arc::clone(&seen));
                 let count = Arc::clone(&count);
@@ -81,6 +96,11 @@ impl Receiver {
 
     pub fn requests(&self) -> Vec<Request> {
         self.seen.lock().expect("no panic holds it").clone()
+    }
+
+    /// Connections that came.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::SeqCst)
     }
 
     pub fn count(&self) -> u64 {

@@ -21,6 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustix::fs::Dir;
 use sled::{Batch, Db, IVec};
 
 use crate::store::{
@@ -95,7 +96,8 @@ pub(super) struct Disk {
     view: View,
     /// Our own handle of sled's file.
     file: File,
-    blobs: PathBuf,
+    /// Open for good: while the process has no descriptor left, events are committed all the same.
+    blobs: Dir,
     blobs_at_open: usize,
     flusher: Flusher,
     data_dir: PathBuf,
@@ -111,8 +113,8 @@ impl Disk {
         os: Os,
     ) -> io::Result<Self> {
         let file = File::open(store_dir.join("db"))?;
-        let blobs = store_dir.join("blobs");
-        let blobs_at_open = count_files(&blobs)?;
+        let mut blobs = Dir::new(File::open(store_dir.join("blobs"))?)?;
+        let blobs_at_open = count_files(&mut blobs)?;
         Ok(Self { view, file, blobs, blobs_at_open, flusher, data_dir, os })
     }
 
@@ -163,7 +165,7 @@ impl Disk {
     }
 
     /// What can go wrong while nothing is committed.
-    pub(super) fn check(&self) -> Result<(), Fault> {
+    pub(super) fn check(&mut self) -> Result<(), Fault> {
         if !self.flusher.is_alive() {
             return Err(Fault::Flusher);
         }
@@ -179,9 +181,13 @@ impl Disk {
         self.view.db.size_on_disk().unwrap_or(0)
     }
 
-    fn check_side_files(&self) -> Result<(), Fault> {
-        let count = count_files(&self.blobs).map_err(Fault::Sync)?;
-        if count > self.blobs_at_open { Err(Fault::SideFiles(count)) } else { Ok(()) }
+    fn check_side_files(&mut self) -> Result<(), Fault> {
+        let count = count_files(&mut self.blobs).map_err(Fault::Sync)?;
+        if count > self.blobs_at_open {
+            Err(Fault::SideFiles(count - self.blobs_at_open))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -191,8 +197,15 @@ impl std::fmt::Debug for Disk {
     }
 }
 
-fn count_files(dir: &Path) -> io::Result<usize> {
-    Ok(std::fs::read_dir(dir)?.count())
+/// The names in a directory, `.` and `..` included.
+fn count_files(dir: &mut Dir) -> io::Result<usize> {
+    dir.rewind();
+    let mut count = 0;
+    while let Some(entry) = dir.read() {
+        entry?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn quarantine_key(key: &[u8]) -> Vec<u8> {

@@ -1,6 +1,8 @@
 //! Watches sled's flusher thread, which reclaims space and dies silently.
 
-use std::{collections::HashSet, fs, path::Path, sync::Mutex, thread, time::Duration};
+use std::{collections::HashSet, fs, io, path::Path, sync::Mutex, thread, time::Duration};
+
+use rustix::io::Errno;
 
 /// The name sled gives it.
 const NAME: &str = "log flusher";
@@ -41,7 +43,12 @@ impl Flusher {
     }
 
     pub(super) fn is_alive(&self) -> bool {
-        self.task.is_none_or(is_flusher)
+        let Some(task) = self.task else { return true };
+        match name_of(task) {
+            Ok(name) => name == NAME,
+            // Whoever cannot look (no file descriptor is free) has not seen it gone.
+            Err(error) => !is_gone(&error),
+        }
     }
 }
 
@@ -53,6 +60,15 @@ fn flushers() -> HashSet<u32> {
 }
 
 fn is_flusher(task: u32) -> bool {
+    name_of(task).is_ok_and(|name| name == NAME)
+}
+
+fn name_of(task: u32) -> io::Result<String> {
     let path = Path::new(TASKS).join(task.to_string()).join("comm");
-    fs::read_to_string(path).is_ok_and(|name| name.trim_end() == NAME)
+    Ok(fs::read_to_string(path)?.trim_end().to_owned())
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let gone = [Errno::NOENT, Errno::SRCH].map(Some);
+    gone.contains(&Errno::from_io_error(error))
 }

@@ -53,8 +53,9 @@ const COMMITS_PER_STEP: u32 = 8;
 /// How soon an idle store goes on with retention that is not finished.
 const RETENTION_PAUSE: Duration = Duration::from_millis(20);
 
-/// A commit with more payload than this looks at the disk's free space itself.
-const LARGE_COMMIT: usize = 1 << 20;
+/// After so much payload the disk's free space is looked at before the next commit: in the second
+/// between two ticks a fast producer could otherwise eat up the whole headroom.
+const LOOK_AFTER: usize = 1 << 20;
 
 /// Room for so many entries stays with the writer between commits.
 const ENTRIES_KEPT: usize = 4096;
@@ -79,6 +80,8 @@ pub(super) struct Writer {
     /// Until then the low watermark is what the meta row says.
     is_recovered: bool,
     is_full: bool,
+    /// Bytes of payload that came since the disk's free space was looked at.
+    unlooked: usize,
     poisoned: bool,
     metrics: StoreMetrics,
 }
@@ -122,6 +125,7 @@ impl Writer {
             commits: 0,
             is_recovered: false,
             is_full: false,
+            unlooked: 0,
             poisoned: false,
             metrics,
         }
@@ -270,7 +274,8 @@ impl Writer {
             return Vec::new();
         }
         let began = instant();
-        if group.bytes > LARGE_COMMIT {
+        self.unlooked += group.bytes;
+        if self.unlooked > LOOK_AFTER {
             self.look_at_disk(group.bytes as u64 * WRITE_AMPLIFICATION);
         }
         let now = wall_ms().max(self.meta.accepted_at);
@@ -455,6 +460,7 @@ impl Writer {
 
     /// New events are refused where writing `extra` bytes would reach into the headroom.
     fn look_at_disk(&mut self, extra: u64) {
+        self.unlooked = 0;
         let free = match self.disk.free() {
             Ok(free) => free,
             Err(error) => {

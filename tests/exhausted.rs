@@ -1,0 +1,201 @@
+//! The kernel has no file descriptor or no local port left: a fault of the gateway's own. Attempts
+//! are put off and not counted, nobody's breaker hears of it, and all goes on when it ends.
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::Value;
+use support::{
+    eventually,
+    gateway::{Gateway, OPERATOR_KEY, value_of},
+    http::Connection,
+    namespace::{is_inside, must},
+    payload,
+    receiver::{Answer, Receiver},
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// Two attempts in all, a moment apart: were one of ours to count, the delivery would soon fail.
+const IMPATIENT: (&str, &str) = ("SENDERZ_RETRY__SCHEDULE", "10ms");
+const DEFERRED: &str = "senderz_attempts_deferred_total";
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
+}
+
+/// A connection that was open before everything ran out.
+struct Kept(Connection);
+
+impl Kept {
+    fn open(to: SocketAddr) -> Self {
+        let mut kept = Self(Connection::open(to).expect("it listens"));
+        // Answered once, it is accepted for certain.
+        kept.ask("GET", "/", b"");
+        kept
+    }
+
+    fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> support::http::Response {
+        let key = format!("Bearer {OPERATOR_KEY}");
+        let headers = [
+            ("authorization", key.as_str()),
+            ("content-type", "application/json"),
+            ("senderz-tenant", "acme"),
+        ];
+        self.0.request(method, path, &headers, body).expect("it answers")
+    }
+
+    fn event(&mut self, id: &str) {
+        let body = payload("message.sent", id);
+        let answer = self.ask("POST", "/v1/tenants/acme/events", body.as_bytes());
+        assert_eq!(answer.status, 202, "{}", String::from_utf8_lossy(&answer.body));
+    }
+
+    fn metric(&mut self, line: &str) -> f64 {
+        let text = self.ask("GET", "/metrics", b"").body;
+        value_of(&String::from_utf8(text).expect("text"), line)
+    }
+}
+
+/// Every delivery with its attempts.
+fn deliveries(api: &mut Kept) -> Vec<Value> {
+    let page = api.ask("GET", "/v1/deliveries?limit=100", b"").json();
+    let ids = page["data"].as_array().expect("a list").iter();
+    let paths: Vec<_> =
+        ids.map(|d| format!("/v1/deliveries/{}", d["id"].as_str().expect("an id"))).collect();
+    paths.iter().map(|path| api.ask("GET", path, b"").json()).collect()
+}
+
+/// All of them were delivered by the first attempt that counts, and no breaker moved.
+fn assert_unharmed(api: &mut Kept, ops: &mut Kept, events: usize) {
+    eventually("all is recorded", LIMIT, || {
+        let all = deliveries(api);
+        (all.len() == events && all.iter().all(|d| d["status"] == "delivered")).then_some(())
+    });
+    for delivery in deliveries(api) {
+        let attempts = delivery["attempts"].as_array().expect("a list");
+        assert_eq!(attempts.len(), 1, "{delivery}");
+        assert_eq!(attempts[0]["number"], 1, "{delivery}");
+    }
+    for state in ["open", "half_open", "closed"] {
+        let line = format!("senderz_breaker_transitions_total{{to=\"{state}\"}}");
+        assert_eq!(ops.metric(&line), 0.0, "{line}");
+    }
+}
+
+fn limit_descriptors(pid: u32, limit: usize) {
+    let arguments = ["--pid", &pid.to_string(), &format!("--nofile={limit}:")];
+    let set = Command::new("prlimit").args(arguments).status();
+    let set = set.expect("this test needs the command prlimit: install util-linux");
+    assert!(set.success(), "prlimit {arguments:?}");
+}
+
+fn descriptors(pid: u32) -> Vec<usize> {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten();
+    open.map(|fd| fd.file_name().to_str().and_then(|n| n.parse().ok()).expect("a number")).collect()
+}
+
+#[test]
+fn without_file_descriptors_attempts_are_put_off_and_the_listener_lives_on() {
+    let dir = directory();
+    let receiver = Receiver::start(|_| Answer::Status(200));
+    let gateway = Gateway::start(dir.path(), &[IMPATIENT]);
+    gateway.tenant("acme");
+    gateway.webhook("acme", &receiver.url());
+    let (mut api, mut ops) = (Kept::open(gateway.api), Kept::open(gateway.ops));
+
+    // A few are left, and strangers take them.
+    let limit = descriptors(gateway.pid()).into_iter().max().expect("some are open") + 5;
+    limit_descriptors(gateway.pid(), limit);
+    let strangers: Vec<_> =
+        (0..limit).map(|_| Connection::open(gateway.api).expect("the kernel takes it")).collect();
+    eventually("none is left", LIMIT, || (descriptors(gateway.pid()).len() == limit).then_some(()));
+
+    for n in 0..5 {
+        api.event(&format!("msg_{n}"));
+    }
+    let (began, cpu) = (support::now(), cpu_seconds(gateway.pid()));
+    eventually("attempts are put off, again and again", LIMIT, || {
+        (ops.metric(DEFERRED) >= 15.0).then_some(())
+    });
+    let used = cpu_seconds(gateway.pid()) - cpu;
+    assert!(used < began.elapsed().as_secs_f64() / 4.0, "{used} s of CPU: something spins");
+    assert_eq!(receiver.connections(), 0);
+    for delivery in deliveries(&mut api) {
+        assert_eq!(
+            (&delivery["status"], &delivery["attempts"]),
+            (&"pending".into(), &Value::Array(vec![]))
+        );
+    }
+
+    drop(strangers);
+    assert_unharmed(&mut api, &mut ops, 5);
+    // The listener takes whoever comes.
+    gateway.event("acme", &payload("message.sent", "msg_5"));
+    assert_unharmed(&mut api, &mut ops, 6);
+    assert_eq!(gateway.stop(), 0);
+}
+
+/// Ticks are hundredths on every Linux.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(')').expect("its name is in parentheses");
+    let ticks = |at: usize| fields.split_whitespace().nth(at).and_then(|n| n.parse::<f64>().ok());
+    ticks(11).zip(ticks(12)).map(|(user, system)| (user + system) / 100.0).expect("numbers")
+}
+
+#[test]
+fn without_local_ports_attempts_are_put_off_until_one_is_free() {
+    let name = "without_local_ports_attempts_are_put_off_until_one_is_free";
+    if !is_inside(name, &["--net"]) {
+        return;
+    }
+    must("ip", &["link", "set", "lo", "up"]);
+    let dir = directory();
+    let free = Arc::new(AtomicBool::new(false));
+    let released = Arc::clone(&free);
+    let receiver = Receiver::start(move |_| {
+        // Holds its connection, and so its port.
+        while !released.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Answer::Status(200)
+    });
+    let gateway = Gateway::start(dir.path(), &[IMPATIENT, ("SENDERZ_DELIVERY__TIMEOUT", "60s")]);
+    gateway.tenant("acme");
+    gateway.webhook("acme", &receiver.url());
+    let (mut api, mut ops) = (Kept::open(gateway.api), Kept::open(gateway.ops));
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61001 61004")
+        .expect("root may set the ports of its own network");
+
+    for n in 0..10 {
+        api.event(&format!("msg_{n}"));
+    }
+    eventually("attempts are put off, again and again", LIMIT, || {
+        (ops.metric(DEFERRED) >= 18.0).then_some(())
+    });
+    assert_eq!(receiver.connections(), 4, "each port has its connection");
+    let all = deliveries(&mut api);
+    assert_eq!(all.len(), 10);
+    for delivery in all {
+        assert_eq!(
+            (&delivery["status"], &delivery["attempts"]),
+            (&"pending".into(), &Value::Array(vec![]))
+        );
+    }
+    // From here to the listener ports are free: it is another destination.
+    gateway.event("acme", &payload("message.sent", "msg_10"));
+
+    free.store(true, Ordering::SeqCst);
+    assert_unharmed(&mut api, &mut ops, 11);
+    assert_eq!(receiver.count(), 11);
+    assert_eq!(gateway.stop(), 0);
+}

@@ -1,0 +1,296 @@
+//! A shard between its feed and its changes, in orders that are rare in life: the composition of
+//! shard, directory and store in one process, with the test holding back what one hears of another.
+
+mod support;
+
+use std::{sync::Arc, thread::JoinHandle, time::Duration};
+
+use bytes::Bytes;
+use senderz_gateway::{
+    clock::Clock,
+    config::Limits,
+    delivery::{CancelReason, Entry, Verdict},
+    directory::{Change, Directory, WebhookPatch},
+    engine,
+    event::{EventType, EventTypes},
+    guard::{Policy, WebhookUrl},
+    id::{EventId, WebhookNo},
+    sender,
+    shard::{self, Inlets, Report, Settings},
+    shutdown::{self, Alarm, Trigger},
+    store::{self, EventBlock, EventInBlock, Feed, NewEvent, Store, memory::Memory},
+    tenant::Tenant,
+    webhook::{SuccessRule, Webhook},
+};
+use support::{
+    payload,
+    receiver::{Answer, Receiver},
+};
+use tokio::sync::{mpsc, oneshot};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// One shard at work, and the ends that a test holds.
+struct Rig {
+    store: Store,
+    directory: Directory,
+    tenant: Arc<Tenant>,
+    /// What the directory announces; the shard hears of it when the test passes it on.
+    announced: mpsc::Receiver<Change>,
+    changes: mpsc::Sender<Change>,
+    feed: mpsc::Sender<Feed>,
+    alarm: Alarm,
+    stop: Trigger,
+    thread: JoinHandle<Report>,
+    // Dropped, they would tell the shard to stop or that nothing more comes.
+    _idle: (mpsc::Sender<senderz_gateway::command::Command>, mpsc::Sender<Box<Settings>>),
+}
+
+impl Rig {
+    async fn start() -> Self {
+        let opened = Memory::default().open(store_settings()).expect("it has no disk");
+        let store = opened.store;
+        let directory = Directory::load(store.clone(), opened.rows, limits()).expect("it is empty");
+        let (stop, drain) = shutdown::channel();
+        let (feed_in, feed) = mpsc::channel(16);
+        let (changes_in, changes) = mpsc::channel(16);
+        let (commands_in, commands) = mpsc::channel(16);
+        let (reload_in, reload) = mpsc::channel(1);
+        let (recovered_in, recovered) = oneshot::channel();
+        let inlets = Inlets { feed, changes, commands, reload, drain, recovered: recovered_in };
+        let alarm = Alarm::new();
+        let (clock, vigil) = (Clock::start(), alarm.watch_over("a delivery thread"));
+        let settings = settings(clock);
+        let thread = shard::start(settings, inlets, store.clone(), directory.clone(), clock, vigil)
+            .expect("a thread");
+        opened.feeds.send(vec![feed_in.clone()]).expect("it waits for that");
+        recovered.await.expect("there is nothing to recover");
+        let (announces, announced) = mpsc::channel(16);
+        directory.subscribe(announces).await;
+        let made = directory.create_tenant("acme".parse().expect("an id"), "Acme".to_owned());
+        let tenant = made.await.expect("there is room").tenant;
+        Self {
+            store,
+            directory,
+            tenant,
+            announced,
+            changes: changes_in,
+            feed: feed_in,
+            alarm,
+            stop,
+            thread,
+            _idle: (commands_in, reload_in),
+        }
+    }
+
+    /// Makes a webhook that the shard does not hear of yet.
+    async fn webhook(&self, url: &str) -> Arc<Webhook> {
+        let url = WebhookUrl::parse(url, &policy()).expect("allowed");
+        let made = self.directory.create_webhook(
+            self.tenant.no,
+            url,
+            EventTypes::ALL,
+            WebhookPatch::default(),
+        );
+        made.await.expect("there is room")
+    }
+
+    /// Routes as ingest does: by what the directory shows now.
+    async fn event(&self, id: &str) -> EventId {
+        let tenant = self.directory.tenant("acme").expect("it was made");
+        let event = NewEvent {
+            tenant: self.tenant.no,
+            event_type: EventType::Sent,
+            payload: Bytes::from(payload("message.sent", id)),
+            key: None,
+            routes: tenant.routes(EventType::Sent),
+        };
+        assert_eq!(event.routes.len(), 1);
+        self.store.append(vec![event]).await.expect("it has room")[0].id
+    }
+
+    /// The next announcement reaches the shard.
+    async fn pass_on(&mut self) {
+        let change = self.announced.recv().await.expect("it was announced");
+        self.changes.send(change).await.expect("the shard lives");
+    }
+
+    async fn ended(&self, event: EventId, webhook: WebhookNo) -> Entry {
+        let reading = async {
+            loop {
+                let entries = self.store.entries(event.place, Some(webhook)).await;
+                if let Some(entry) = entries.expect("it reads").pop() {
+                    return entry;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, reading).await.expect("the delivery ends")
+    }
+
+    async fn stop(self) -> Report {
+        self.stop.fire();
+        let thread = self.thread;
+        let report = tokio::task::spawn_blocking(|| thread.join().expect("it did not panic"));
+        report.await.expect("joined")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_for_a_webhook_that_the_shard_has_not_heard_of_is_delivered() {
+    let receiver = Receiver::start(|_| Answer::Status(200));
+    let mut rig = Rig::start().await;
+    let webhook = rig.webhook(&receiver.url()).await;
+    let first = rig.event("msg_1").await;
+    let entry = rig.ended(first, webhook.no).await;
+    assert_eq!(entry.verdict, Verdict::Delivered);
+    assert_eq!(receiver.count(), 1);
+
+    // The announcement comes late and changes nothing.
+    rig.pass_on().await;
+    let second = rig.event("msg_2").await;
+    assert_eq!(rig.ended(second, webhook.no).await.verdict, Verdict::Delivered);
+    assert_eq!(rig.stop().await, Report { attempts: 2, abandoned: 0 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_for_a_webhook_deleted_meanwhile_is_canceled_and_says_why() {
+    let receiver = Receiver::start(|_| Answer::Status(200));
+    let mut rig = Rig::start().await;
+    let webhook = rig.webhook(&receiver.url()).await;
+    let routed = rig.directory.tenant("acme").expect("it was made").routes(EventType::Sent);
+    rig.directory.delete_webhook(rig.tenant.no, webhook.no).await.expect("it is there");
+    // Neither the making nor the deletion has reached the shard, and the directory has forgotten.
+    let event = NewEvent {
+        tenant: rig.tenant.no,
+        event_type: EventType::Sent,
+        payload: Bytes::from(payload("message.sent", "msg_1")),
+        key: None,
+        routes: routed,
+    };
+    let event = rig.store.append(vec![event]).await.expect("it has room")[0].id;
+    let entry = rig.ended(event, webhook.no).await;
+    assert_eq!(entry.verdict, Verdict::Canceled(CancelReason::WebhookDeleted));
+    for _ in 0..2 {
+        rig.pass_on().await;
+    }
+    assert_eq!((rig.stop().await.attempts, receiver.count()), (0, 0));
+}
+
+/// A block that cannot be: the store never makes one. Whatever panics a shard, it is heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_panics_raises_the_alarm_and_one_that_was_stopped_does_not() {
+    let rig = Rig::start().await;
+    let alarm = rig.alarm.clone();
+    rig.stop().await;
+    let quiet = tokio::time::timeout(Duration::ZERO, alarm.raised()).await;
+    assert!(quiet.is_err(), "stopping is no accident");
+
+    let rig = Rig::start().await;
+    let event = EventInBlock {
+        tenant: rig.tenant.no,
+        event_type: EventType::Sent,
+        payload: (0, 0),
+        routes: (0, 9),
+    };
+    let block = EventBlock {
+        number: 0,
+        node: rig.store.node,
+        accepted_at: 0,
+        entries_from: 0,
+        bytes: Bytes::new(),
+        events: vec![event],
+        routes: Vec::new(),
+    };
+    rig.feed.send(Feed::Block(Arc::new(block))).await.expect("the shard lives");
+    let raised = tokio::time::timeout(LIMIT, rig.alarm.raised()).await;
+    assert_eq!(raised, Ok("a delivery thread"));
+    let thread = rig.thread;
+    assert!(tokio::task::spawn_blocking(|| thread.join().is_err()).await.expect("joined"));
+}
+
+fn policy() -> Policy {
+    let loopback = "127.0.0.0/8".parse().expect("a network");
+    Policy { allow_networks: vec![loopback], ..Policy::default() }
+}
+
+fn settings(clock: Clock) -> Settings {
+    let second = Duration::from_secs(1);
+    Settings {
+        index: 0,
+        shards: 1,
+        engine: engine::Settings {
+            retry_schedule: vec![second],
+            retry_jitter: 0.0,
+            max_retry_after: second,
+            max_age: 3600 * second,
+            max_in_flight: 10,
+            tenant_share: 1.0,
+            webhook_max_in_flight: 10,
+            max_queued: 1000,
+            lane_window: 100,
+            breaker_timeouts: 3,
+        },
+        sender: sender::Settings {
+            timeout: 5 * second,
+            connect_timeout: second,
+            tls_timeout: second,
+            dns_timeout: second,
+            max_response: 64 * 1024,
+            keep_response: 4096,
+            pool_idle_timeout: 25 * second,
+            pool_max_age: 300 * second,
+            pool_max_idle_per_origin: 8,
+            pool_max_connections: 8,
+            http2_max_streams: 8,
+            dns_servers: vec![([127, 0, 0, 1], 9).into()],
+            dns_cache_entries: 10,
+            dns_min_ttl: second,
+            dns_max_ttl: second,
+            dns_negative_ttl: second,
+            ca_file: None,
+            policy: Arc::new(policy()),
+            max_retry_after: second,
+            success: SuccessRule::Only200,
+            clock,
+        },
+        payload_memory: 1 << 20,
+        payload_in_flight: 1 << 20,
+        drain_timeout: 5 * second,
+        disable_on_gone: false,
+    }
+}
+
+fn store_settings() -> store::Settings {
+    let hour = Duration::from_secs(3600);
+    store::Settings {
+        data_dir: "unused".into(),
+        cache: 1 << 20,
+        commit_max_events: 100,
+        commit_max_bytes: 1 << 20,
+        commit_max_wait: Duration::from_millis(1),
+        entries_max_wait: Duration::from_millis(1),
+        retention_age: hour,
+        retention_bytes: 1 << 30,
+        disk_headroom: 0,
+        idempotency_window: hour,
+        idempotency_max_keys: 10,
+        max_scan_blocks: 1000,
+        queue: 16,
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        tenants: 5,
+        webhooks_per_tenant: 5,
+        keys_per_tenant: 5,
+        custom_headers: 5,
+        custom_headers_size: 1024,
+        description: 100,
+        url: 2048,
+        page: 100,
+        webhook_tests: std::num::NonZeroU32::MIN,
+        tenant_tests: std::num::NonZeroU32::MIN,
+    }
+}
