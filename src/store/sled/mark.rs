@@ -231,7 +231,7 @@ impl MarkFile {
         }
         for log in LOGS {
             let reached = self.mark.next.of(log).max(meta.next_of(log));
-            let mut found = meta.kept_from(log);
+            let mut found = meta.kept_from(log).max(self.mark.whole_from.of(log));
             found = found.max(view.last_number(log)?.map_or(0, |last| last + 1));
             while found < reached && view.is_quarantined(log, found)? {
                 found += 1;

@@ -28,6 +28,7 @@ use super::{
     meta::Meta,
     metrics::StoreMetrics,
     pace::{self, Pace},
+    quiet::PanicGuard,
     recovery::{self, RecoveryError, Start},
     retention::Retention,
     rows::Directory,
@@ -84,18 +85,6 @@ pub(super) struct Writer {
     unlooked: usize,
     poisoned: bool,
     metrics: StoreMetrics,
-}
-
-/// A panic in one of the store's threads must not look like silence.
-pub(super) struct PanicGuard(pub(super) watch::Sender<Health>);
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let poisoned = Some("one of the store's threads panicked".to_owned());
-            self.0.send_modify(|health| health.poisoned = poisoned);
-        }
-    }
 }
 
 impl Writer {
