@@ -78,14 +78,6 @@ fn a_read_only_data_directory_is_refused_with_a_sentence() {
 fn check_says_of_a_data_directory_what_serve_says() {
     let dir = directory();
     let data_dir = dir.path().join("data");
-    let say = |word: &str, data_dir: &Path| {
-        let template = Gateway::command(data_dir, &[]);
-        let mut command = std::process::Command::new(template.get_program());
-        command.arg(word).stdin(Stdio::null());
-        command.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        said(command.output().expect("the binary was built with the tests"))
-    };
-    let told = |data_dir: &Path| ["serve", "check"].map(|word| say(word, data_dir));
     let gateway = Gateway::start(&data_dir, &[]);
     agree(&told(&data_dir), 69, "is in use by another process");
     assert_eq!(gateway.stop(), 0);
@@ -94,7 +86,7 @@ fn check_says_of_a_data_directory_what_serve_says() {
     assert_eq!(Gateway::start(&data_dir, &[]).stop(), 0, "check held nothing");
 
     std::fs::write(data_dir.join("format"), "999\n").expect("ours");
-    agree(&told(&data_dir), 78, "written by a newer version (format 999, this one writes 1)");
+    agree(&told(&data_dir), 78, "written by a newer version (format 999, this one writes 2)");
     std::fs::write(data_dir.join("format"), "one\n").expect("ours");
     agree(&told(&data_dir), 1, "its file `format` holds no version");
     std::fs::remove_file(data_dir.join("format")).expect("ours");
@@ -104,6 +96,57 @@ fn check_says_of_a_data_directory_what_serve_says() {
     std::fs::write(&file, "").expect("ours");
     agree(&told(&file), 78, "cannot be used: Not a directory (os error 20)");
     agree(&told(&file.join("data")), 78, "cannot be used: Not a directory (os error 20)");
+}
+
+#[test]
+fn a_damaged_database_is_refused_instead_of_opened_as_an_empty_one() {
+    let dir = directory();
+    let (data_dir, db) = (dir.path().join("data"), dir.path().join("data/store/db"));
+    let receiver = Receiver::start(|_| Answer::Status(500));
+    let gateway = Gateway::start(&data_dir, &[]);
+    gateway.tenant("acme");
+    gateway.webhook("acme", &receiver.url());
+    for n in 0..5 {
+        gateway.event("acme", &payload("message.sent", &format!("msg_{n}")));
+    }
+    assert_eq!(gateway.stop(), 0);
+    let whole = std::fs::read(&db).expect("ours");
+
+    let mut damaged = whole.clone();
+    damaged[..4096].fill(0x5a);
+    std::fs::write(&db, damaged).expect("ours");
+    // The first start finds it, sled has then cut its file off, and the second one says the same.
+    let (code, first) = say("serve", &data_dir);
+    assert_eq!(code, 1, "{first}");
+    assert!(first.contains("its log of events ends at block 0 but had reached"), "{first}");
+    agree(&told(&data_dir), 1, "make an empty file `accept-loss` in it");
+
+    // The same without a database, and with one that was emptied.
+    std::fs::remove_file(data_dir.join("loss")).expect("ours");
+    std::fs::write(&db, "").expect("ours");
+    agree(&told(&data_dir), 1, "its file `store/db` is missing or empty");
+    std::fs::remove_dir_all(data_dir.join("store")).expect("ours");
+    agree(&told(&data_dir), 1, "its file `store/db` is missing or empty");
+
+    std::fs::write(data_dir.join("accept-loss"), "").expect("ours");
+    assert_eq!(say("check", &data_dir), (0, String::new()), "the operator's word");
+    let gateway = Gateway::start(&data_dir, &[]);
+    gateway.tenant("acme");
+    assert_eq!(gateway.stop(), 0);
+    assert_eq!(Gateway::start(&data_dir, &[]).stop(), 0, "the decision lasts");
+}
+
+/// Runs a subcommand that is expected to end by itself.
+fn say(word: &str, data_dir: &Path) -> (i32, String) {
+    let template = Gateway::command(data_dir, &[]);
+    let mut command = std::process::Command::new(template.get_program());
+    command.arg(word).stdin(Stdio::null());
+    command.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    said(command.output().expect("the binary was built with the tests"))
+}
+
+fn told(data_dir: &Path) -> [(i32, String); 2] {
+    ["serve", "check"].map(|word| say(word, data_dir))
 }
 
 /// Both refused, with the same code and the same sentence.

@@ -41,8 +41,12 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
     match error {
         StartError::Bind(_) | StartError::Store(OpenError::InUse(_)) => Exit::Unavailable,
         // Another data_dir, or other rights on this one: nothing that a restart changes.
-        StartError::Store(OpenError::Unusable { .. } | OpenError::Newer { .. }) => Exit::BadConfig,
-        StartError::Store(OpenError::Broken { .. } | OpenError::Damaged { .. })
+        StartError::Store(
+            OpenError::Unusable { .. } | OpenError::Newer { .. } | OpenError::Older { .. },
+        ) => Exit::BadConfig,
+        StartError::Store(
+            OpenError::Broken { .. } | OpenError::Damaged { .. } | OpenError::Lost { .. },
+        )
         | StartError::Directory(_)
         | StartError::OperatorKey(_)
         | StartError::Shard(_)

@@ -113,6 +113,10 @@ fn the_exit_code_says_whether_trying_again_can_help() {
     check(StartError::Store(unusable), Exit::BadConfig);
     let damaged = OpenError::Damaged { path: "/data".into(), reason: "damaged".to_owned() };
     check(StartError::Store(damaged), Exit::Failure);
+    let older = OpenError::Older { path: "/data".into(), found: 1, supported: 2 };
+    check(StartError::Store(older), Exit::BadConfig);
+    let lost = OpenError::Lost { path: "/data".into(), reason: "lost".to_owned() };
+    check(StartError::Store(lost), Exit::Failure);
     let codes =
         [Exit::Ok, Exit::Failure, Exit::Usage, Exit::Forced, Exit::Unavailable, Exit::BadConfig];
     assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3, 69, 78]);

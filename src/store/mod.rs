@@ -371,9 +371,17 @@ pub enum OpenError {
     )]
     Newer { path: PathBuf, found: u32, supported: u32 },
     #[error(
+        "the data directory {path} was written by an earlier version (format {found}, this one writes {supported}); run that version, or set another data_dir"
+    )]
+    Older { path: PathBuf, found: u32, supported: u32 },
+    #[error(
         "the data directory {path} is damaged: {reason}; restore it from a backup, or move it aside and start with an empty one, without the events and settings that it held"
     )]
     Damaged { path: PathBuf, reason: String },
+    #[error(
+        "the data directory {path} has lost part of what it held: {reason}; restore it from a backup, or, to go on with what is left, copy it to a safe place and then make an empty file `accept-loss` in it"
+    )]
+    Lost { path: PathBuf, reason: String },
     #[error(
         "the data directory {path} could not be opened: {reason}; keep a copy of it and report this"
     )]

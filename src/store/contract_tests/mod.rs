@@ -83,10 +83,13 @@ impl Backend {
     }
 }
 
+/// Copies files before directories: a copy takes its time, and a store's mark may be older than the
+/// database in the directory beside it, but never newer.
 pub(super) fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
+    let mut files: Vec<_> = std::fs::read_dir(from).unwrap().map(Result::unwrap).collect();
+    files.sort_by_key(|file| file.file_type().unwrap().is_dir());
+    for file in files {
         let target = to.join(file.file_name());
         if file.file_type().unwrap().is_dir() {
             copy_dir(&file.path(), &target);

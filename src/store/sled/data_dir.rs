@@ -11,7 +11,7 @@ use std::{
 
 use rustix::{fs::Access, io::Errno};
 
-use super::FORMAT;
+use super::{FORMAT, mark::MarkFile};
 use crate::{clock, store::OpenError};
 
 /// sled's directory in ours.
@@ -20,18 +20,20 @@ const LOCK: &str = "lock";
 const FORMAT_FILE: &str = "format";
 
 /// Makes the directory ready for sled. It is ours for as long as the lock lives.
-pub(super) fn prepare(data_dir: &Path) -> Result<File, OpenError> {
+pub(super) fn prepare(data_dir: &Path) -> Result<(File, MarkFile), OpenError> {
     let unusable = |error| unusable(data_dir, error);
     make_dir(data_dir).map_err(unusable)?;
     let lock = File::options().create(true).truncate(false).write(true).open(data_dir.join(LOCK));
     let lock = take(lock.map_err(unusable)?, data_dir)?;
     if is_new(data_dir)? {
-        write_format(data_dir).map_err(unusable)?;
+        MarkFile::make(data_dir).map_err(unusable)?;
+        write_whole(data_dir, FORMAT_FILE, format!("{FORMAT}\n").as_bytes()).map_err(unusable)?;
     }
+    let mark = MarkFile::open(data_dir)?;
     let store_dir = data_dir.join(STORE);
     make_dir(&store_dir).map_err(unusable)?;
     set_aside_torn_snapshots(data_dir, &store_dir).map_err(unusable)?;
-    Ok(lock)
+    Ok((lock, mark))
 }
 
 /// Whether a store would open here, as far as can be said without opening one. Makes nothing, and
@@ -52,9 +54,10 @@ pub fn check(data_dir: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     match can_be_written(&data_dir.join(STORE)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(unusable),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => other.map_err(unusable)?,
     }
+    MarkFile::check(data_dir)
 }
 
 pub(super) fn unusable(data_dir: &Path, error: io::Error) -> OpenError {
@@ -101,7 +104,8 @@ fn is_new(data_dir: &Path) -> Result<bool, OpenError> {
         Ok(found) if found > FORMAT => {
             Err(OpenError::Newer { path: path(), found, supported: FORMAT })
         }
-        _ => {
+        Ok(found) => Err(OpenError::Older { path: path(), found, supported: FORMAT }),
+        Err(_) => {
             let reason = "its file `format` holds no version".to_owned();
             Err(OpenError::Damaged { path: path(), reason })
         }
@@ -109,12 +113,12 @@ fn is_new(data_dir: &Path) -> Result<bool, OpenError> {
 }
 
 /// Whole or not at all: written beside, then renamed.
-fn write_format(data_dir: &Path) -> io::Result<()> {
-    let beside = data_dir.join("format.new");
+pub(super) fn write_whole(data_dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let beside = data_dir.join(format!("{name}.new"));
     let mut file = File::create(&beside)?;
-    writeln!(file, "{FORMAT}")?;
+    file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&beside, data_dir.join(FORMAT_FILE))?;
+    fs::rename(&beside, data_dir.join(name))?;
     sync_dir(data_dir)
 }
 

@@ -27,7 +27,7 @@ use sled::{Batch, Db, IVec};
 use crate::store::{
     StoreError,
     codec::{self, Damage, Log},
-    sled::flusher::Flusher,
+    sled::{flusher::Flusher, meta::Meta},
 };
 
 /// Kinds of keys beside the logs' own.
@@ -128,6 +128,13 @@ impl Disk {
         self.view.db.flush()?;
         (self.os.sync)(&self.file).map_err(Fault::Sync)?;
         self.check_side_files()
+    }
+
+    /// Writes the meta row by itself and returns when it is durable.
+    pub(super) fn put_meta(&mut self, meta: &Meta) -> Result<(), Fault> {
+        let mut batch = Batch::default();
+        batch.insert(META_KEY, meta.encode());
+        self.commit(batch)
     }
 
     /// Writes one row; durable with the next commit.
@@ -286,7 +293,8 @@ impl View {
         self.db.range([tag].as_slice()..[tag + 1].as_slice())
     }
 
-    fn is_quarantined(&self, log: Log, number: u64) -> Result<bool, StoreError> {
+    /// Whether a block was found damaged and moved aside.
+    pub(super) fn is_quarantined(&self, log: Log, number: u64) -> Result<bool, StoreError> {
         let from = quarantine_key(&log.key(number, 0));
         let until = quarantine_key(&log.key(number, u16::MAX));
         match self.db.range(from..=until).next() {

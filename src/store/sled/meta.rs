@@ -1,16 +1,19 @@
 //! The one row that tells what the logs alone cannot.
 //!
 //! It is written before retention removes what it stands for, at once when a replay lowers the low
-//! watermark, and otherwise lazily: an old one costs a longer recovery and nothing else, since
-//! block numbers go on after the highest found in the logs as well.
+//! watermark, with each change of the directory, and otherwise lazily: an old one costs a longer
+//! recovery and nothing else, since block numbers go on after the highest found in the logs as well.
+
+use std::ops::Range;
 
 use crate::{
     clock::Millis,
     id::NodeNo,
-    store::codec::{self, Damage, Log, RECORD_HEAD},
+    store::{
+        codec::{self, Damage, Log, RECORD_HEAD},
+        sled::disk::META_KEY,
+    },
 };
-
-use super::disk::META_KEY;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meta {
@@ -23,6 +26,10 @@ pub(super) struct Meta {
     pub(super) kept: Kept,
     /// No block may be accepted earlier, even if every block before it was retired.
     pub(super) accepted_at: Millis,
+    /// How often this row was written by a commit: what the mark counts.
+    pub(super) revision: u64,
+    /// How many rows the directory has.
+    pub(super) rows: u64,
 }
 
 /// What the next block of each log will be called, and how far the logs have grown.
@@ -52,6 +59,8 @@ impl Meta {
             low: 0,
             kept: Kept::default(),
             accepted_at: 0,
+            revision: 0,
+            rows: 0,
         }
     }
 
@@ -69,19 +78,22 @@ impl Meta {
         let (_, body) = codec::open(META_KEY, record)?;
         let (node, rest) = body.split_first_chunk::<2>().ok_or(Damage::Truncated)?;
         let (fields, []) = rest.as_chunks::<8>() else { return Err(Damage::Trailing) };
-        let fields: &[[u8; 8]; 10] = fields.try_into().map_err(|_| Damage::Truncated)?;
-        let [event, entry, keys, event_bytes, entry_bytes, low, k_event, k_entry, k_keys, at] =
+        let fields: &[[u8; 8]; 12] = fields.try_into().map_err(|_| Damage::Truncated)?;
+        let [event, entry, keys, event_bytes, entry_bytes, low, kept @ .., at, revision, rows] =
             fields.map(u64::from_le_bytes);
+        let [k_event, k_entry, k_keys] = kept;
         Ok(Self {
             node: NodeNo(u16::from_le_bytes(*node)),
             next: Numbers { event, entry, keys, event_bytes, entry_bytes },
             low,
             kept: Kept { event: k_event, entry: k_entry, keys: k_keys },
             accepted_at: at,
+            revision,
+            rows,
         })
     }
 
-    fn fields(&self) -> [u64; 10] {
+    fn fields(&self) -> [u64; 12] {
         let Numbers { event, entry, keys, event_bytes, entry_bytes } = self.next;
         let kept = [self.kept.event, self.kept.entry, self.kept.keys];
         let [k_event, k_entry, k_keys] = kept;
@@ -96,7 +108,38 @@ impl Meta {
             k_entry,
             k_keys,
             self.accepted_at,
+            self.revision,
+            self.rows,
         ]
+    }
+
+    /// What the next block of a log will be called.
+    pub(super) fn next_of(&self, log: Log) -> u64 {
+        match log {
+            Log::Events => self.next.event,
+            Log::Entries => self.next.entry,
+            Log::Idempotency => self.next.keys,
+        }
+    }
+
+    /// No block of the logs is called by a number below these any more. A log that holds nothing
+    /// begins there.
+    pub(super) fn go_on_from(&mut self, [event, entry, keys]: [u64; 3]) {
+        let go_on = |next: &mut u64, kept: &mut u64, from: u64| {
+            if *kept == *next {
+                *kept = from.max(*kept);
+            }
+            *next = from.max(*next);
+        };
+        go_on(&mut self.next.event, &mut self.kept.event, event);
+        go_on(&mut self.next.entry, &mut self.kept.entry, entry);
+        go_on(&mut self.next.keys, &mut self.kept.keys, keys);
+        self.low = self.low.max(self.kept.event);
+    }
+
+    /// The numbers of the event and of the entry blocks.
+    pub(super) fn extents(&self) -> (Range<u64>, Range<u64>) {
+        (self.kept.event..self.next.event, self.kept.entry..self.next.entry)
     }
 
     /// The first block number of a log that is not retired.

@@ -4,6 +4,9 @@
 //! data_dir/
 //!   format        the version of what is in here, as text
 //!   lock          held by the process that uses the directory
+//!   mark          how far history has come, so that a loss is noticed
+//!   loss          what a start found missing; no other one opens the store
+//!   accept-loss   made by the operator: go on with what is left
 //!   store/        sled: db, conf, snap.*, blobs/ (stays empty)
 //!   set-aside/    snapshots that a crash left half written
 //! ```
@@ -26,6 +29,7 @@ mod disk;
 mod draft;
 mod flusher;
 mod group;
+mod mark;
 mod meta;
 mod metrics;
 mod pace;
@@ -52,6 +56,7 @@ pub(crate) use self::disk::Os;
 use self::{
     disk::{Disk, View, in_words},
     flusher::Flusher,
+    mark::MarkFile,
     metrics::StoreMetrics,
     recovery::RecoveryError,
     writer::Writer,
@@ -62,7 +67,7 @@ use crate::{
 };
 
 /// The version of the directory's layout and of all records.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// How often sled's flusher runs: it reclaims space for up to half of the time.
 const FLUSH_EVERY_MS: u64 = 250;
@@ -83,19 +88,24 @@ pub fn open(settings: Settings) -> Result<Opened, OpenError> {
 /// Opens the store on an operating system that tests can make fail.
 pub(crate) fn open_with(settings: Settings, os: Os) -> Result<Opened, OpenError> {
     let began = clock::instant();
-    let disk = open_disk(&settings, os)?;
+    let (mut disk, mut mark) = open_disk(&settings, os)?;
     let path = || settings.data_dir.clone();
     let broken = |error: &dyn std::error::Error| OpenError::Broken {
         path: path(),
         reason: error.to_string(),
     };
 
-    let start = match quiet::catch(|| recovery::inspect(&disk, &settings)) {
+    let mut start = match quiet::catch(|| recovery::inspect(&disk, &settings, &mark)) {
         Ok(Ok(start)) => start,
         Ok(Err(error @ RecoveryError::Write(_))) => return Err(broken(&error)),
+        Ok(Err(RecoveryError::Lost(loss))) => {
+            mark.tell(&loss);
+            return Err(loss.of(&settings.data_dir));
+        }
         Ok(Err(error)) => return Err(damaged(path(), error.to_string())),
         Err(panic) => return Err(senseless(path(), &panic)),
     };
+    mark.settle(&mut disk, &mut start).map_err(|error| broken(&error))?;
     let node = start.meta.node;
     let rows = start.directory.rows();
     let view = disk.view().clone();
@@ -112,7 +122,7 @@ pub(crate) fn open_with(settings: Settings, os: Os) -> Result<Opened, OpenError>
     let reader = reader::Reader::new(view, Arc::clone(&shared), &settings, metrics.clone());
     let mut threads =
         reader.spawn(reads, closed, &health_sender).map_err(|error| broken(&error))?;
-    let writer = Writer::new(disk, settings.clone(), start, shared, health_sender, metrics);
+    let writer = Writer::new(disk, mark, settings.clone(), start, shared, health_sender, metrics);
     let run = move || writer.run(writes, feeds, began, closing);
     let writer = thread::Builder::new().name("store-write".to_owned()).spawn(run);
     threads.push(writer.map_err(|error| broken(&error))?);
@@ -121,11 +131,11 @@ pub(crate) fn open_with(settings: Settings, os: Os) -> Result<Opened, OpenError>
     Ok(Opened { store, rows, feeds: feeds_sender, threads })
 }
 
-fn open_disk(settings: &Settings, os: Os) -> Result<Disk, OpenError> {
+fn open_disk(settings: &Settings, os: Os) -> Result<(Disk, MarkFile), OpenError> {
     let data_dir = &settings.data_dir;
     let unusable = |error| data_dir::unusable(data_dir, error);
     let store_dir = data_dir.join(data_dir::STORE);
-    let lock = data_dir::prepare(data_dir)?;
+    let (lock, mark) = data_dir::prepare(data_dir)?;
 
     let config = sled::Config::new()
         .path(&store_dir)
@@ -148,7 +158,8 @@ fn open_disk(settings: &Settings, os: Os) -> Result<Disk, OpenError> {
         .try_for_each(data_dir::sync_dir);
     synced.map_err(unusable)?;
     let view = View::new(db, lock);
-    Disk::new(view, flusher, data_dir.clone(), &store_dir, os).map_err(unusable)
+    let disk = Disk::new(view, flusher, data_dir.clone(), &store_dir, os).map_err(unusable)?;
+    Ok((disk, mark))
 }
 
 fn damaged(path: PathBuf, reason: String) -> OpenError {

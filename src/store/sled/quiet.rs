@@ -1,4 +1,5 @@
-//! Runs what may panic, and has the panic reported by its caller instead of by the panic hook.
+//! What becomes of panics: those that are awaited are reported by who awaited them instead of by
+//! the panic hook, and one that ends a thread of the store is told to the whole process.
 //!
 //! sled asserts what it expects of its files. A damaged one must end in a sentence that says what
 //! to do, not in a panic's report on stderr.
@@ -9,6 +10,10 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::Once,
 };
+
+use tokio::sync::watch;
+
+use crate::store::Health;
 
 thread_local! {
     /// Whether a panic of this thread is awaited.
@@ -39,6 +44,18 @@ fn first_line(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// A panic in one of the store's threads must not look like silence.
+pub(super) struct PanicGuard(pub(super) watch::Sender<Health>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let poisoned = Some("one of the store's threads panicked".to_owned());
+            self.0.send_modify(|health| health.poisoned = poisoned);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use super::{
     Shared,
     disk::{Found, View},
     metrics::StoreMetrics,
-    writer::PanicGuard,
+    quiet::PanicGuard,
 };
 use crate::{
     delivery::Entry,

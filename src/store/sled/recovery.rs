@@ -15,6 +15,9 @@
 //! So memory is bounded by the window and by twenty bytes a block, and a million waiting deliveries
 //! cost one pass over their payloads.
 //!
+//! Both compare what they find with what was there before ([`mark`](super::mark)): a log that ends
+//! too early or has a hole is a loss, and the store refuses to go on.
+//!
 //! A damaged block is moved aside, counted and told, and its neighbours go on. An unreadable page
 //! of sled is not survivable here: it could hide anything, so the store refuses.
 
@@ -27,6 +30,7 @@ use std::{
 use super::{
     Shared,
     disk::{Disk, Fault, META_KEY, View},
+    mark::{Loss, LossError, MarkFile},
     meta::Meta,
     metrics::StoreMetrics,
     rows::Directory,
@@ -60,9 +64,20 @@ pub(super) enum RecoveryError {
     #[error("the store's own record is damaged: {0}")]
     Meta(Damage),
     #[error(transparent)]
+    Lost(#[from] Loss),
+    #[error(transparent)]
     Read(#[from] StoreError),
     #[error(transparent)]
     Write(#[from] Fault),
+}
+
+impl From<LossError> for RecoveryError {
+    fn from(error: LossError) -> Self {
+        match error {
+            LossError::Lost(loss) => Self::Lost(loss),
+            LossError::Read(error) => Self::Read(error),
+        }
+    }
 }
 
 /// What opening found out.
@@ -76,23 +91,28 @@ pub(super) struct Start {
 }
 
 /// Reads all but the two logs.
-pub(super) fn inspect(disk: &Disk, settings: &Settings) -> Result<Start, RecoveryError> {
+pub(super) fn inspect(
+    disk: &Disk,
+    settings: &Settings,
+    mark: &MarkFile,
+) -> Result<Start, RecoveryError> {
     let view = disk.view();
-    let mut meta = match view.get(META_KEY)? {
-        Some(record) => Meta::decode(&record).map_err(RecoveryError::Meta)?,
-        None if view.is_empty() => {
-            // Durable with the first commit: until then there is nothing it could be about.
-            let meta = Meta::new();
-            disk.put(META_KEY, &meta.encode())?;
-            meta
-        }
+    let row = view.get(META_KEY)?;
+    let mut meta = match &row {
+        Some(record) => Meta::decode(record).map_err(RecoveryError::Meta)?,
+        None if view.is_empty() => Meta::new(),
         None => return Err(RecoveryError::NoMeta),
     };
+    mark.check_reach(view, &meta)?;
+    if row.is_none() {
+        // Durable with the first commit: until then there is nothing it could be about.
+        disk.put(META_KEY, &meta.encode())?;
+    }
     find_ends(view, &mut meta)?;
     let directory = Directory::read(view)?;
-    let ledger = read_keys(disk, settings, &meta)?;
-    let events = meta.kept.event..meta.next.event;
-    let entries = meta.kept.entry..meta.next.entry;
+    mark.check_rows(directory.len(), &meta)?;
+    let ledger = read_keys(disk, settings, &meta, mark)?;
+    let (events, entries) = meta.extents();
     Ok(Start { meta, directory, ledger, events, entries })
 }
 
@@ -124,12 +144,20 @@ fn find_ends(view: &View, meta: &mut Meta) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn read_keys(disk: &Disk, settings: &Settings, meta: &Meta) -> Result<Ledger, RecoveryError> {
+fn read_keys(
+    disk: &Disk,
+    settings: &Settings,
+    meta: &Meta,
+    mark: &MarkFile,
+) -> Result<Ledger, RecoveryError> {
     let window = settings.idempotency_window;
     let mut ledger = Ledger::new(meta.node, window, settings.idempotency_max_keys);
     let metrics = StoreMetrics::new();
-    for block in disk.view().scan(Log::Idempotency, meta.kept_from(Log::Idempotency)) {
+    let from = meta.kept.keys;
+    let mut chain = mark.chain(disk.view(), Log::Idempotency, from);
+    for block in disk.view().scan(Log::Idempotency, from) {
         let (number, found) = block?;
+        chain.found(number)?;
         match found.and_then(|body| decode_keys(&body)) {
             Ok((accepted_at, rows)) => {
                 for row in &rows {
@@ -144,6 +172,7 @@ fn read_keys(disk: &Disk, settings: &Settings, meta: &Meta) -> Result<Ledger, Re
             }
         }
     }
+    chain.reach(meta.next.keys)?;
     ledger.take_forgotten();
     Ok(ledger)
 }
@@ -153,10 +182,13 @@ pub(super) fn recover(
     disk: &Disk,
     shared: &Shared,
     metrics: &StoreMetrics,
+    mark: &MarkFile,
     low: u64,
     tell: impl FnMut(Feed),
 ) -> Result<Tallies, RecoveryError> {
-    let touched = read_tallies(disk, shared, metrics, low)?;
+    let touched = read_tallies(disk, shared, metrics, mark, low)?;
+    let end = shared.read().expect("no holder of this lock panics").events.end;
+    let mut chain = mark.chain(disk.view(), Log::Events, low);
     let mut recovery = Recovery {
         disk,
         shared,
@@ -169,6 +201,7 @@ pub(super) fn recover(
     };
     for block in disk.view().scan(Log::Events, low) {
         let (number, found) = block?;
+        chain.found(number)?;
         match found.and_then(|body| decode_event_block(number, body)) {
             Ok(block) => recovery.take(&block, touched.get(&number))?,
             Err(damage) => {
@@ -177,6 +210,7 @@ pub(super) fn recover(
             }
         }
     }
+    chain.reach(end)?;
     recovery.settle_window()?;
     recovery.send();
     (recovery.tell)(Feed::RecoveryDone);
@@ -188,12 +222,16 @@ fn read_tallies(
     disk: &Disk,
     shared: &Shared,
     metrics: &StoreMetrics,
+    mark: &MarkFile,
     low: u64,
 ) -> Result<HashMap<u64, Tally>, RecoveryError> {
     let mut touched: HashMap<u64, Tally> = HashMap::new();
     let Some(from) = entries_from(disk.view(), low)? else { return Ok(touched) };
+    let kept = shared.read().expect("no holder of this lock panics").entries.clone();
+    let mut chain = mark.chain(disk.view(), Log::Entries, from.max(kept.start));
     for block in disk.view().scan(Log::Entries, from) {
         let (number, found) = block?;
+        chain.found(number)?;
         let summary = match found.and_then(|body| decode_entries(number, body)) {
             Ok(entries) => {
                 for entry in entries.iter().filter(|entry| entry.key.place.block() >= low) {
@@ -209,6 +247,7 @@ fn read_tallies(
         };
         shared.write().expect("no holder of this lock panics").learn(number, summary);
     }
+    chain.reach(kept.end)?;
     Ok(touched)
 }
 

@@ -18,8 +18,8 @@ use crate::store::{
 #[derive(Debug, Default)]
 pub(super) struct Directory {
     rows: Vec<Row>,
-    /// Rows of several parts: one that becomes shorter must lose its last parts.
-    long: HashMap<Vec<u8>, u16>,
+    /// Of how many parts each row is: one that becomes shorter must lose its last parts.
+    parts: HashMap<Vec<u8>, u16>,
 }
 
 impl Directory {
@@ -38,9 +38,7 @@ impl Directory {
         let mut directory = Self::default();
         for (key, parts) in found {
             let value = join(&key, &parts).map_err(|_| StoreError::Damaged)?;
-            if parts.len() > 1 {
-                directory.long.insert(key.clone(), parts.len() as u16);
-            }
+            directory.parts.insert(key.clone(), parts.len() as u16);
             directory.rows.push(Row { key, value: Some(value) });
         }
         Ok(directory)
@@ -56,9 +54,14 @@ impl Directory {
         self.rows = Vec::new();
     }
 
+    /// How many rows there are.
+    pub(super) fn len(&self) -> u64 {
+        self.parts.len() as u64
+    }
+
     /// Adds a row's change to a commit.
     pub(super) fn put(&mut self, row: Row, batch: &mut Batch) {
-        let before = self.long.remove(&row.key).unwrap_or(1);
+        let before = self.parts.remove(&row.key).unwrap_or(0);
         let mut parts = 0;
         if let Some(value) = &row.value {
             let pieces = value.len().div_ceil(PART_MAX).max(1);
@@ -77,8 +80,8 @@ impl Directory {
         for part in parts..before {
             batch.remove(row_key(&row.key, part));
         }
-        if parts > 1 {
-            self.long.insert(row.key, parts);
+        if parts > 0 {
+            self.parts.insert(row.key, parts);
         }
     }
 }

@@ -24,10 +24,12 @@ use super::{
     disk::{Disk, META_KEY},
     draft::Draft,
     group::{Answer, AppendReply, Group, Inbox, Next, POISONED, answer_all, refuse},
+    mark::MarkFile,
     meta::Meta,
     metrics::StoreMetrics,
     pace::{self, Pace},
-    recovery::{self, Start},
+    quiet::PanicGuard,
+    recovery::{self, RecoveryError, Start},
     retention::Retention,
     rows::Directory,
 };
@@ -64,6 +66,7 @@ const WRITE_AMPLIFICATION: u64 = 4;
 
 pub(super) struct Writer {
     disk: Disk,
+    mark: MarkFile,
     settings: Settings,
     meta: Meta,
     meta_written: Instant,
@@ -84,21 +87,10 @@ pub(super) struct Writer {
     metrics: StoreMetrics,
 }
 
-/// A panic in one of the store's threads must not look like silence.
-pub(super) struct PanicGuard(pub(super) watch::Sender<Health>);
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let poisoned = Some("one of the store's threads panicked".to_owned());
-            self.0.send_modify(|health| health.poisoned = poisoned);
-        }
-    }
-}
-
 impl Writer {
     pub(super) fn new(
         disk: Disk,
+        mark: MarkFile,
         settings: Settings,
         mut start: Start,
         shared: Shared,
@@ -108,6 +100,7 @@ impl Writer {
         start.directory.forget_rows();
         Self {
             disk,
+            mark,
             retention: Retention::new(&settings),
             settings,
             meta: start.meta,
@@ -183,10 +176,14 @@ impl Writer {
         let feeds = mem::take(&mut self.feeds);
         let tell = |feed: Feed| send_all(&feeds, &feed);
         let low = self.meta.low;
-        match recovery::recover(&self.disk, &self.shared, &self.metrics, low, tell) {
+        match recovery::recover(&self.disk, &self.shared, &self.metrics, &self.mark, low, tell) {
             Ok(tallies) => {
                 self.tallies = tallies;
                 self.is_recovered = true;
+            }
+            Err(RecoveryError::Lost(loss)) => {
+                self.mark.tell(&loss);
+                self.poison(&loss.of(self.mark.data_dir()));
             }
             Err(error) => self.poison(&error),
         }
@@ -277,6 +274,7 @@ impl Writer {
         draft.entries(&group.entries);
         let key_blocks = draft.finish_keys();
         let (rows, row_replies): (Vec<_>, Vec<_>) = group.rows.into_iter().unzip();
+        let is_meta_due = group.close.is_some() || !rows.is_empty();
         for row in rows.into_iter().flatten() {
             self.directory.put(row, &mut draft.batch);
             draft.is_empty = false;
@@ -287,7 +285,7 @@ impl Writer {
             if !draft.blocks.is_empty() {
                 self.meta.accepted_at = now;
             }
-            self.write_meta_if_due(&mut draft, group.close.is_some());
+            self.write_meta_if_due(&mut draft, is_meta_due);
             for (number, keys) in key_blocks {
                 self.ledger.stored(number, keys);
             }
@@ -301,6 +299,9 @@ impl Writer {
             }
             self.metrics.commit.record(began.elapsed().as_secs_f64());
             self.publish(&draft);
+            if group.close.is_some() {
+                self.mark.advance(&self.meta);
+            }
         }
         answers.into_iter().for_each(Answer::send);
         answer_all(group.entry_replies, &Ok(()));
@@ -386,6 +387,8 @@ impl Writer {
         if self.is_recovered {
             self.meta.low = low;
         }
+        self.meta.rows = self.directory.len();
+        self.meta.revision += 1;
         draft.batch.insert(META_KEY, self.meta.encode());
         self.meta_written = instant();
     }
@@ -411,6 +414,9 @@ impl Writer {
         self.look_at_disk(0);
         if let Err(fault) = self.disk.check() {
             self.poison(&fault);
+        }
+        if !self.poisoned {
+            self.mark.advance(&self.meta);
         }
         self.ledger.expire(wall_ms());
         self.metrics.keys_forgotten.increment(self.ledger.take_forgotten());

@@ -1,6 +1,7 @@
 //! What only a store on a disk can do wrong: syncing, poisoning, filling up, being damaged.
 
 mod damage;
+mod loss;
 
 use std::{
     fs, io,
@@ -288,7 +289,8 @@ fn a_directory_that_cannot_be_used_is_refused_with_a_sentence() {
             fs::write(dir.data().join("format"), &text).unwrap();
         }
     };
-    check(&format("2\n"), "written by a newer version (format 2, this one writes 1)");
+    check(&format("3\n"), "written by a newer version (format 3, this one writes 2)");
+    check(&format("1\n"), "written by an earlier version (format 1, this one writes 2)");
     check(&format("x\n"), "is damaged: its file `format` holds no version");
     check(&format(""), "is damaged: its file `format` holds no version");
     check(&|dir| fs::write(dir.data(), "a file").unwrap(), "cannot be used");
