@@ -57,7 +57,7 @@ fn nothing_accepted_is_lost_when_the_process_is_killed_at_random_moments() {
         Answer::Status(if nth % 10 == 9 { 500 } else { 200 })
     });
     let ledger = Arc::new(Ledger::default());
-    let mut kills: Vec<Instant> = Vec::new();
+    let mut kills: Vec<Kill> = Vec::new();
     let mut kills_at_start = 0;
 
     let first = Gateway::start(dir.path(), &[]);
@@ -77,7 +77,7 @@ fn nothing_accepted_is_lost_when_the_process_is_killed_at_random_moments() {
             std::thread::sleep(Duration::from_millis(random.below(120)));
             child.kill().expect("it runs");
             child.wait().expect("it was killed");
-            kills.push(now());
+            kills.push(Kill::noted(&receiver));
             kills_at_start += 1;
             continue;
         }
@@ -91,7 +91,7 @@ fn nothing_accepted_is_lost_when_the_process_is_killed_at_random_moments() {
             .collect();
         std::thread::sleep(Duration::from_millis(50 + random.below(450)));
         gateway.kill();
-        kills.push(now());
+        kills.push(Kill::noted(&receiver));
         stop.store(true, Ordering::Relaxed);
         for producer in producers {
             // None where its connection ended with the gateway.
@@ -124,11 +124,11 @@ fn nothing_accepted_is_lost_when_the_process_is_killed_at_random_moments() {
             if pair[0].number != pair[1].number {
                 continue;
             }
-            let kill = kills.iter().find(|kill| **kill >= pair[0].at).unwrap_or_else(|| {
+            let kill = kills.iter().find(|kill| kill.read >= pair[0].at).unwrap_or_else(|| {
                 panic!("attempt {} of {id} was made twice without a crash", pair[0].number)
             });
-            assert!(*kill <= pair[1].at, "{id} was attempted twice between two kills");
-            repeated.push(*kill - pair[0].at);
+            assert!(kill.read < pair[1].at, "{id} was attempted twice between two kills");
+            repeated.push(kill.at.saturating_duration_since(pair[0].at));
         }
     }
     repeated.sort_unstable();
@@ -151,6 +151,21 @@ fn nothing_accepted_is_lost_when_the_process_is_killed_at_random_moments() {
     assert!(share(99) <= COMMIT_INTERVAL, "settled attempts were made again");
     assert!(share(100) <= SLOWEST_COMMIT, "a settled attempt was forgotten");
     assert_eq!(gateway.stop(), 0);
+}
+
+struct Kill {
+    /// The process is dead.
+    at: Instant,
+    /// What it had sent has been read: requests until here are of this life, later ones are not.
+    read: Instant,
+}
+
+impl Kill {
+    fn noted(receiver: &Receiver) -> Self {
+        let at = now();
+        receiver.settle();
+        Self { at, read: now() }
+    }
 }
 
 /// Sends single events and batches until the gateway dies.

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::http::Connection;
+
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -44,7 +46,11 @@ pub struct Receiver {
     seen: Arc<Mutex<Vec<Request>>>,
     count: Arc<AtomicU64>,
     connections: Arc<AtomicU64>,
+    ended: Arc<AtomicU64>,
 }
+
+/// Asks for an answer and leaves no record: see [`Receiver::settle`].
+const FENCE: &str = "/fence";
 
 impl Receiver {
     pub fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
@@ -69,21 +75,26 @@ impl Receiver {
         let seen = Arc::<Mutex<Vec<Request>>>::default();
         let count = Arc::<AtomicU64>::default();
         let connections = Arc::<AtomicU64>::default();
+        let ended = Arc::<AtomicU64>::default();
         let receiver = Self {
             addr,
             seen: Arc::clone(&seen),
             count: Arc::clone(&count),
             connections: Arc::clone(&connections),
+            ended: Arc::clone(&ended),
         };
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 connections.fetch_add(1, Ordering::SeqCst);
                 let script = Arc::clone(&script);
                 let seen = keep.then(|| Arc::clone(&seen));
-                let count = Arc::clone(&count);
+                let (count, ended) = (Arc::clone(&count), Arc::clone(&ended));
                 let worker = std::thread::Builder::new().stack_size(128 * 1024);
-                let serving =
-                    worker.spawn(move || serve(stream, &*script, seen.as_deref(), &count));
+                let serving = worker.spawn(move || {
+                    // None where the gateway broke off.
+                    let _ = serve(stream, &*script, seen.as_deref(), &count);
+                    ended.fetch_add(1, Ordering::SeqCst);
+                });
                 serving.expect("a thread");
             }
         });
@@ -96,6 +107,18 @@ impl Receiver {
 
     pub fn requests(&self) -> Vec<Request> {
         self.seen.lock().expect("no panic holds it").clone()
+    }
+
+    /// Returns once all that a process sent before it died is recorded: what it had written still
+    /// lies in the sockets then, and is read when its reader's turn comes.
+    pub fn settle(&self) {
+        // Connections are accepted in order: those of the dead process came before this one.
+        let answer =
+            Connection::open(self.addr).and_then(|mut c| c.request("POST", FENCE, &[], b""));
+        assert_eq!(answer.expect("the receiver answers").status, 200);
+        super::eventually("the connections end", Duration::from_secs(30), || {
+            (self.ended.load(Ordering::SeqCst) == self.connections()).then_some(())
+        });
     }
 
     /// Connections that came.
@@ -119,6 +142,10 @@ fn serve(
     let mut reader = BufReader::new(stream);
     loop {
         let request = read_request(&mut reader)?;
+        if request.path == FENCE {
+            reader.get_mut().write_all(b"HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n").ok()?;
+            continue;
+        }
         let answer = script(&request);
         if let Some(seen) = seen {
             seen.lock().expect("no panic holds it").push(request);
