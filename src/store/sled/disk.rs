@@ -1,7 +1,7 @@
 //! sled itself: opening it safely, committing durably, reading records. The only file that knows
 //! how sled must be treated.
 //!
-//! - Everything is in one tree, so that one batch is one atomic commit. The first byte of a key
+//! - Everything is in one tree, so that one batch can hold a whole commit. The first byte of a key
 //!   says what it is; the small, often rewritten rows sort away from the logs' growing ends.
 //! - `flush` hands the log to the kernel but survives no power cut. [`Disk::commit`] therefore
 //!   syncs the file itself, through a handle of its own: the kernel reports a failed write-back
@@ -22,12 +22,12 @@ use std::{
 
 use bytes::Bytes;
 use rustix::fs::Dir;
-use sled::{Batch, Db, IVec};
+use sled::{Db, IVec};
 
 use crate::store::{
     StoreError,
     codec::{self, Damage, Log},
-    sled::{flusher::Flusher, meta::Meta},
+    sled::{flusher::Flusher, meta::Meta, writes::Writes},
 };
 
 /// Kinds of keys beside the logs' own.
@@ -122,9 +122,9 @@ impl Disk {
         &self.view
     }
 
-    /// Writes a batch, all or nothing, and returns when it is durable.
-    pub(super) fn commit(&mut self, batch: Batch) -> Result<(), Fault> {
-        self.view.db.apply_batch(batch)?;
+    /// Writes a commit and returns when it is durable.
+    pub(super) fn commit(&mut self, writes: Writes) -> Result<(), Fault> {
+        writes.apply(&self.view.db)?;
         self.view.db.flush()?;
         (self.os.sync)(&self.file).map_err(Fault::Sync)?;
         self.check_side_files()
@@ -132,9 +132,9 @@ impl Disk {
 
     /// Writes the meta row by itself and returns when it is durable.
     pub(super) fn put_meta(&mut self, meta: &Meta) -> Result<(), Fault> {
-        let mut batch = Batch::default();
-        batch.insert(META_KEY, meta.encode());
-        self.commit(batch)
+        let mut writes = Writes::default();
+        writes.insert(META_KEY, &meta.encode());
+        self.commit(writes)
     }
 
     /// Writes one row; durable with the next commit.

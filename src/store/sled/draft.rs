@@ -1,11 +1,9 @@
-//! One commit in the making: events and entries become blocks, blocks become records of one batch.
+//! One commit in the making: events and entries become blocks, blocks become records.
 //! Nothing here touches the disk.
 
 use std::sync::Arc;
 
-use sled::Batch;
-
-use super::meta::Numbers;
+use super::{meta::Numbers, writes::Writes};
 use crate::{
     clock::Millis,
     delivery::Entry,
@@ -20,7 +18,7 @@ use crate::{
 /// What one commit will write.
 #[derive(Debug)]
 pub(super) struct Draft {
-    pub(super) batch: Batch,
+    pub(super) writes: Writes,
     pub(super) is_empty: bool,
     pub(super) accepted_at: Millis,
     /// The numbers after this commit.
@@ -36,7 +34,7 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn new(node: NodeNo, accepted_at: Millis, next: Numbers) -> Self {
         Self {
-            batch: Batch::default(),
+            writes: Writes::default(),
             is_empty: true,
             accepted_at,
             next,
@@ -70,7 +68,14 @@ impl Draft {
     pub(super) fn finish_block(&mut self) {
         let Some(open) = self.open.take() else { return };
         self.is_empty = false;
-        let block = open.finish(|key, record| self.batch.insert(key, record));
+        let mut parts = 0;
+        let block = open.finish(|key, record| {
+            self.writes.insert(key, record);
+            parts += 1;
+        });
+        if parts > 1 {
+            self.writes.must_be_whole();
+        }
         self.next.event += 1;
         self.next.event_bytes += block.bytes.len() as u64;
         self.blocks.push(Arc::new(block));
@@ -94,7 +99,7 @@ impl Draft {
             }
             self.next.entry += 1;
             self.next.entry_bytes += builder.len() as u64;
-            builder.finish(|key, record| self.batch.insert(key, record));
+            builder.finish(|key, record| self.writes.insert(key, record));
             self.summaries.push((number, summary));
         }
         self.is_empty = false;
@@ -106,8 +111,10 @@ impl Draft {
         if self.keys.is_empty() {
             return Vec::new();
         }
+        // An event without its key would be accepted a second time.
+        self.writes.must_be_whole();
         let first = self.next.keys;
-        let put = |key: &[u8], record: &[u8]| self.batch.insert(key, record);
+        let put = |key: &[u8], record: &[u8]| self.writes.insert(key, record);
         let counts = encode_keys(first, self.accepted_at, &self.keys, put);
         self.next.keys += counts.len() as u64;
         (first..).zip(counts).collect()

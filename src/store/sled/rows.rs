@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sled::Batch;
-
-use super::disk::{ROW_TAG, View, read_failed};
+use super::{
+    disk::{ROW_TAG, View, read_failed},
+    writes::Writes,
+};
 use crate::store::{
     Row, StoreError,
     codec::{self, Damage, PART_MAX, RECORD_HEAD},
@@ -60,7 +61,8 @@ impl Directory {
     }
 
     /// Adds a row's change to a commit.
-    pub(super) fn put(&mut self, row: Row, batch: &mut Batch) {
+    pub(super) fn put(&mut self, row: Row, writes: &mut Writes) {
+        writes.must_be_whole();
         let before = self.parts.remove(&row.key).unwrap_or(0);
         let mut parts = 0;
         if let Some(value) = &row.value {
@@ -74,11 +76,11 @@ impl Directory {
                 record.resize(RECORD_HEAD, 0);
                 record.extend_from_slice(piece);
                 codec::seal(&key, parts, &mut record);
-                batch.insert(key, record);
+                writes.insert(&key, &record);
             }
         }
         for part in parts..before {
-            batch.remove(row_key(&row.key, part));
+            writes.remove(&row_key(&row.key, part));
         }
         if parts > 0 {
             self.parts.insert(row.key, parts);

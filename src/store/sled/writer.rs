@@ -276,7 +276,7 @@ impl Writer {
         let (rows, row_replies): (Vec<_>, Vec<_>) = group.rows.into_iter().unzip();
         let is_meta_due = group.close.is_some() || !rows.is_empty();
         for row in rows.into_iter().flatten() {
-            self.directory.put(row, &mut draft.batch);
+            self.directory.put(row, &mut draft.writes);
             draft.is_empty = false;
         }
         if group.close.is_some() || !draft.is_empty {
@@ -289,7 +289,7 @@ impl Writer {
             for (number, keys) in key_blocks {
                 self.ledger.stored(number, keys);
             }
-            if let Err(fault) = self.disk.commit(mem::take(&mut draft.batch)) {
+            if let Err(fault) = self.disk.commit(mem::take(&mut draft.writes)) {
                 self.poison(&fault);
                 answers.into_iter().for_each(|answer| answer.refuse());
                 answer_all(group.entry_replies, &POISONED);
@@ -389,7 +389,8 @@ impl Writer {
         }
         self.meta.rows = self.directory.len();
         self.meta.revision += 1;
-        draft.batch.insert(META_KEY, self.meta.encode());
+        draft.writes.insert(META_KEY, &self.meta.encode());
+        draft.writes.must_be_whole();
         self.meta_written = instant();
     }
 

@@ -16,7 +16,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{FORMAT, Os, disk::Fault, flusher::Flusher, open, open_with, recovery::RecoveryError};
+use super::{
+    FORMAT, Os, disk::Fault, flusher::Flusher, open, open_with, recovery::RecoveryError,
+    sled_config,
+};
 use crate::{
     delivery::{Entry, KeptResponse, Verdict},
     id::{DeliveryKey, WebhookNo},
@@ -56,7 +59,7 @@ impl Dir {
         let mut opened = None;
         eventually("sled gives up its lock", || {
             // Not beside another opening: the flushers could not be told apart.
-            opened = Flusher::find(|| sled::open(&path)).0.ok();
+            opened = Flusher::find(|| sled_config(&path).open()).0.ok();
             opened.is_some()
         });
         opened.unwrap()
@@ -289,8 +292,8 @@ fn a_directory_that_cannot_be_used_is_refused_with_a_sentence() {
             fs::write(dir.data().join("format"), &text).unwrap();
         }
     };
-    check(&format("3\n"), "written by a newer version (format 3, this one writes 2)");
-    check(&format("1\n"), "written by an earlier version (format 1, this one writes 2)");
+    check(&format("4\n"), "written by a newer version (format 4, this one writes 3)");
+    check(&format("1\n"), "written by an earlier version (format 1, this one writes 3)");
     check(&format("x\n"), "is damaged: its file `format` holds no version");
     check(&format(""), "is damaged: its file `format` holds no version");
     check(&|dir| fs::write(dir.data(), "a file").unwrap(), "cannot be used");
