@@ -37,6 +37,7 @@ mod quiet;
 mod reader;
 mod recovery;
 mod retention;
+mod room;
 mod rows;
 #[cfg(test)]
 mod tests;
