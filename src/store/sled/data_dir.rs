@@ -32,6 +32,7 @@ pub(super) fn prepare(data_dir: &Path) -> Result<(File, MarkFile), OpenError> {
     let mark = MarkFile::open(data_dir)?;
     let store_dir = data_dir.join(STORE);
     make_dir(&store_dir).map_err(unusable)?;
+    sync_log(&store_dir).map_err(unusable)?;
     set_aside_torn_snapshots(data_dir, &store_dir).map_err(unusable)?;
     Ok((lock, mark))
 }
@@ -119,7 +120,17 @@ pub(super) fn write_whole(data_dir: &Path, name: &str, content: &[u8]) -> io::Re
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&beside, data_dir.join(name))?;
-    sync_dir(data_dir)
+    sync(data_dir)
+}
+
+/// What a process that was killed had written is still in the kernel's hands alone. The start takes
+/// it for history: it tells the mark, and answers idempotency keys from it. So it must be durable
+/// before anything is concluded from it.
+fn sync_log(store_dir: &Path) -> io::Result<()> {
+    match File::open(store_dir.join("db")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        log => log?.sync_all(),
+    }
 }
 
 /// A snapshot that was being written when the process died makes sled refuse to open. It is only a
@@ -145,10 +156,11 @@ fn set_aside_torn_snapshots(data_dir: &Path, store_dir: &Path) -> io::Result<()>
         fs::rename(&path, &kept)?;
         tracing::warn!(file = %kept.display(), "set aside a half-written snapshot");
     }
-    sync_dir(store_dir)
+    sync(store_dir)
 }
 
-/// Makes a directory that only we may enter, and makes its name durable.
+/// Makes a directory that only we may enter, and makes the name of everything that it had to make
+/// durable.
 fn make_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -156,11 +168,14 @@ fn make_dir(path: &Path) -> io::Result<()> {
     if path.symlink_metadata().is_ok() {
         return Err(Errno::NOTDIR.into());
     }
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.is_dir()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync_dir(parent.unwrap_or(Path::new(".")))
+    missing.into_iter().filter_map(Path::parent).try_for_each(|above| {
+        sync(if above.as_os_str().is_empty() { Path::new(".") } else { above })
+    })
 }
 
-pub(super) fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
+/// A file or a directory: what is in it.
+pub(super) fn sync(path: impl AsRef<Path>) -> io::Result<()> {
     File::open(path)?.sync_all()
 }

@@ -277,10 +277,9 @@ impl MarkFile {
         for told in [LOSS, ACCEPT] {
             match fs::remove_file(self.data_dir.join(told)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
+                _ => data_dir::sync(&self.data_dir)?,
             }
         }
-        data_dir::sync_dir(&self.data_dir)?;
         self.file = File::options().write(true).open(self.data_dir.join(MARK))?;
         (self.mark, self.slot, self.is_accepted) = (mark, 0, false);
         tracing::warn!(
