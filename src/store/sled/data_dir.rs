@@ -92,7 +92,7 @@ fn is_new(data_dir: &Path) -> Result<bool, OpenError> {
     let path = || data_dir.to_owned();
     let text = match fs::read_to_string(data_dir.join(FORMAT_FILE)) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !data_dir.join(STORE).exists() => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_untouched(data_dir) => {
             return Ok(true);
         }
         Err(error) => {
@@ -111,6 +111,11 @@ fn is_new(data_dir: &Path) -> Result<bool, OpenError> {
             Err(OpenError::Damaged { path: path(), reason })
         }
     }
+}
+
+/// Whether no start has come as far as to make a store here.
+fn is_untouched(data_dir: &Path) -> bool {
+    !data_dir.join(STORE).exists() && MarkFile::is_blank(data_dir)
 }
 
 /// Whole or not at all: written beside, then renamed.

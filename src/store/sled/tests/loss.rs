@@ -191,18 +191,18 @@ fn a_mark_that_cannot_be_read_is_refused_with_a_sentence() {
     let dir = full(100);
     let mark = dir.data().join("mark");
     let whole = fs::read(&mark).unwrap();
-    let unreadable = "its file `mark`, which says how far its history goes, cannot be read";
-    let check = |bytes: Option<&[u8]>| {
+    let check = |bytes: Option<&[u8]>, sentence: &str| {
         match bytes {
             Some(bytes) => fs::write(&mark, bytes).unwrap(),
             None => fs::remove_file(&mark).unwrap(),
         }
-        refused(&dir, unreadable);
-        assert!(data_dir::check(&dir.data()).unwrap_err().to_string().contains(unreadable));
+        refused(&dir, sentence);
+        assert!(data_dir::check(&dir.data()).unwrap_err().to_string().contains(sentence));
     };
-    check(Some(b""));
-    check(Some(b"garbage"));
-    check(None);
+    let damaged = "its file `mark`, which says how far its history goes, is damaged";
+    check(Some(b""), damaged);
+    check(Some(b"garbage"), damaged);
+    check(None, "its file `mark`, which says how far its history goes, is missing");
     // One slot is enough: a crash tears one at most.
     for slot in 0..2 {
         let mut torn = whole.clone();
@@ -210,6 +210,73 @@ fn a_mark_that_cannot_be_read_is_refused_with_a_sentence() {
         fs::write(&mark, torn).unwrap();
         assert_eq!(start(&copy(&dir)), Ended::Whole(100));
     }
+}
+
+/// A file that is there and cannot be opened is no loss: not even the operator's word makes the
+/// store go on without it. (A directory in its place is what root cannot open, either.)
+#[test]
+fn a_file_that_cannot_be_opened_is_no_loss_to_accept() {
+    let dir = full(100);
+    for name in ["mark", "loss"] {
+        let copy = copy(&dir);
+        let path = copy.data().join(name);
+        let whole = fs::read(&path).ok();
+        fs::remove_file(&path).ok();
+        fs::create_dir(&path).unwrap();
+        if name == "mark" {
+            accept(&copy);
+        }
+        let sentence =
+            format!("cannot be used: its file `{name}` cannot be opened: Is a directory");
+        for error in [open(copy.settings()).map(drop), data_dir::check(&copy.data())] {
+            let error = error.unwrap_err();
+            assert!(matches!(error, OpenError::Unusable { .. }), "{error:?}");
+            assert!(error.to_string().contains(&sentence), "{error}");
+        }
+        fs::remove_dir(&path).unwrap();
+        if let Some(whole) = whole {
+            fs::write(&path, whole).unwrap();
+        }
+        assert_eq!(start(&copy), Ended::Whole(100));
+    }
+}
+
+#[test]
+fn a_directory_whose_mark_speaks_of_a_store_is_not_taken_for_a_new_one() {
+    let dir = full(100);
+    fs::remove_dir_all(dir.data().join("store")).unwrap();
+    fs::remove_file(dir.data().join("format")).unwrap();
+    refused(&dir, "its file `format` cannot be read");
+    data_dir::check(&dir.data()).unwrap_err();
+    // A start that was killed before it came to make one is tried again.
+    let dir = Dir::new();
+    dir.start().close();
+    fs::remove_dir_all(dir.data().join("store")).unwrap();
+    for file in ["format", "mark"] {
+        fs::remove_file(dir.data().join(file)).ok();
+        crate::store::sled::mark::MarkFile::make(&dir.data()).unwrap();
+        assert_eq!(start(&dir), Ended::Whole(0), "without {file}");
+        fs::remove_dir_all(dir.data().join("store")).unwrap();
+        fs::remove_file(dir.data().join("format")).unwrap();
+    }
+}
+
+/// Between two steps of its removal, too: first what was lost is forgotten, then the word.
+#[test]
+fn the_operators_word_about_a_whole_store_changes_nothing_in_it() {
+    let dir = full(100);
+    for _ in 0..2 {
+        accept(&dir);
+        assert_eq!(start(&dir), Ended::Whole(100));
+        assert!(!dir.data().join("accept-loss").exists());
+        assert_eq!(start(&dir), Ended::Whole(100));
+    }
+    // Only a file is a word: nothing could take a directory back.
+    fs::create_dir(dir.data().join("accept-loss")).unwrap();
+    fs::write(dir.data().join("loss"), "").unwrap();
+    refused(&dir, "has lost part of what it held: its file `loss` says so");
+    fs::remove_file(dir.data().join("loss")).unwrap();
+    assert_eq!(start(&dir), Ended::Whole(100));
 }
 
 /// What a crash leaves: commits that the mark does not know of yet.
