@@ -30,9 +30,11 @@
 //!
 //! What is found is written down in the file `loss`, because sled has by then cut its log off: the
 //! next start, and `check`, repeat it and leave the database alone. With a file `accept-loss` the
-//! operator lets the store go on with what is left. Then the logs' numbers go on behind the highest
-//! that was ever marked, so that no entry about a lost event is ever taken for one about a new one,
-//! and `whole-from` says from which numbers on history is complete.
+//! operator lets the store go on with what is left. Then event blocks are numbered from behind the
+//! highest that was ever marked, so that no entry about a lost event is ever taken for one about a
+//! new one, and `whole-from` says from which numbers on history is complete. (The other logs go on
+//! where they end: nothing outside of the store knows their numbers, and what is kept in memory for
+//! each entry block would be kept for the gap as well.)
 //!
 //! **Not found:** damage after a crash that hits only what was written in the second before the
 //! crash; it looks like the torn end that it may as well be. Blocks missing from the middle of what
@@ -284,7 +286,7 @@ impl MarkFile {
             return Ok(());
         }
         let meta = &mut start.meta;
-        meta.go_on_from(self.mark.next.0);
+        meta.go_on_from(self.mark.next.of(Log::Events));
         meta.revision = meta.revision.max(self.mark.revision) + 1;
         meta.rows = start.directory.len();
         (start.events, start.entries) = meta.extents();

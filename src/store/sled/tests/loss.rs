@@ -9,7 +9,7 @@ use crate::{
         Feed, OpenError, Row,
         codec::{Log, parse_key},
         contract_tests::{copy_dir, event, eventually},
-        sled::{data_dir, open},
+        sled::{data_dir, disk::META_KEY, meta::Meta, open},
     },
 };
 
@@ -403,6 +403,53 @@ fn an_accepted_loss_goes_on_behind_the_highest_number_that_ever_was() {
     assert_eq!(start(&dir), Ended::Whole(left));
     // And the next loss is found again.
     refused(&with_db(&dir, Vec::clear), "missing or empty");
+}
+
+/// The store of a week ago beside the mark of today: what the gap is kept in must not be as large.
+#[test]
+fn an_accepted_loss_of_almost_everything_costs_no_memory() {
+    let dir = full(100);
+    let far = 1_000_000_000_000_u64;
+    let line = format!(
+        "senderz-gateway mark 1: revision {far} events {far} entries {far} keys {far} whole-from 0 0 0"
+    );
+    let line = format!("{line} crc32 {:08x}\n", crc32fast::hash(line.as_bytes()));
+    fs::write(dir.data().join("mark"), line).unwrap();
+    refused(&dir, &format!("but had reached block {far}"));
+    accept(&dir);
+    let running = dir.start();
+    assert_eq!(running.recovered.len(), 100);
+    let appended = running.append(vec![event("after", &[1])]).unwrap();
+    assert_eq!(appended[0].id.place.block(), far);
+    running.close();
+    assert_eq!(start(&dir), Ended::Whole(101));
+}
+
+/// An event block says where entries about it can begin. Where the attempt log has lost its end, it
+/// must not go on before that.
+#[test]
+fn the_attempt_log_goes_on_where_the_kept_events_expect_it() {
+    let dir = Dir::new();
+    let running = dir.start();
+    for _ in 0..6 {
+        let place = running.append(vec![event("x", &[1])]).unwrap()[0].id.place;
+        running.record(vec![delivered(DeliveryKey { place, webhook: WebhookNo(1) })]);
+    }
+    running.close();
+    let raw = dir.raw();
+    for key in raw.scan_prefix([Log::Entries as u8]).keys().skip(3) {
+        raw.remove(key.unwrap()).unwrap();
+    }
+    // As it was when these blocks were written: the row is lazy.
+    let mut meta = Meta::decode(&raw.get(META_KEY).unwrap().unwrap()).unwrap();
+    (meta.next.entry, meta.low) = (3, 3);
+    raw.insert(META_KEY, meta.encode()).unwrap();
+    drop(raw);
+    refused(&dir, "its log of entries ends at block 3 but had reached block 6");
+    accept(&dir);
+    assert_eq!(start(&dir), Ended::Whole(3));
+    let mark = fs::read_to_string(dir.data().join("mark")).unwrap();
+    assert!(mark.contains(" events 6 entries 5 "), "{mark}");
 }
 
 #[test]
