@@ -54,7 +54,9 @@ pub fn check(data_dir: &Path) -> Result<(), OpenError> {
     if is_new(data_dir)? {
         return Ok(());
     }
-    match can_be_written(&data_dir.join(STORE)) {
+    let store_dir = data_dir.join(STORE);
+    let log = || access(&store_dir.join("db"), Access::READ_OK | Access::WRITE_OK);
+    match can_be_written(&store_dir).and_then(|()| log()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => other.map_err(unusable)?,
     }
@@ -75,7 +77,11 @@ fn can_be_written(dir: &Path) -> io::Result<()> {
     if !fs::metadata(dir)?.is_dir() {
         return Err(Errno::NOTDIR.into());
     }
-    Ok(rustix::fs::access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
+    access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+}
+
+fn access(path: &Path, rights: Access) -> io::Result<()> {
+    Ok(rustix::fs::access(path, rights)?)
 }
 
 /// The kernel gives it up when the process dies, however it dies.
