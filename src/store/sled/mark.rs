@@ -36,10 +36,19 @@
 //! where they end: nothing outside of the store knows their numbers, and what is kept in memory for
 //! each entry block would be kept for the gap as well.)
 //!
-//! **Not found:** damage after a crash that hits only what was written in the second before the
-//! crash; it looks like the torn end that it may as well be. Blocks missing from the middle of what
-//! has long been settled: recovery does not read those, so that they are missed only where somebody
-//! looks for them. And a data directory that was replaced whole by an older copy of itself.
+//! **Not found:**
+//!
+//! - Damage after a crash that hits only what was written in the second before the crash; it looks
+//!   like the torn end that it may as well be.
+//! - Blocks missing from the middle of what has long been settled: recovery does not read those, so
+//!   that they are missed only where somebody looks for them.
+//! - A row of the directory in an older version of itself, where nothing else is missing.
+//! - A data directory that was replaced whole by an older copy of itself, or by nothing: a volume
+//!   that is not mounted looks like a first start.
+//! - `store` replaced by that of another gateway that has come further.
+//!
+//! By the time that a loss is found, sled has overwritten what was behind the damage in `store/db`.
+//! Who wants to search in it needs a copy from before the first start.
 
 use std::{
     fs::{self, File},
