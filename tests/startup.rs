@@ -43,34 +43,71 @@ fn a_data_directory_in_use_is_refused_with_a_sentence() {
     assert_eq!(Gateway::start(dir.path(), &[]).stop(), 0);
 }
 
-#[test]
-fn a_read_only_data_directory_is_refused_with_a_sentence() {
+/// Runs `serve` and `check` as a user who has no rights by himself, on what `prepare` has made.
+fn told_without_rights(prepare: impl Fn(&Path)) -> [(i32, String); 2] {
     // Where nobody may look, too: root may write anywhere, so the gateway runs as another user.
     let scratch = tempfile::tempdir().expect("a directory");
-    let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(scratch.path(), open).expect("ours");
+    allow(scratch.path(), 0o755);
     let binary = scratch.path().join("gateway");
     std::fs::copy(env!("CARGO_BIN_EXE_senderz-gateway"), &binary).expect("room for a copy");
     let data_dir = scratch.path().join("data");
-    std::fs::create_dir(&data_dir).expect("ours");
-    let closed = std::fs::Permissions::from_mode(0o555);
-    std::fs::set_permissions(&data_dir, closed).expect("ours");
+    prepare(&data_dir);
+    let template = Gateway::command(&data_dir, &[]);
+    ["serve", "check"].map(|word| {
+        let mut command = std::process::Command::new(&binary);
+        command.arg(word).stdin(Stdio::null());
+        for (name, value) in template.get_envs() {
+            command.env(name, value.expect("only set, never removed"));
+        }
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        said(command.output().expect("the copy runs"))
+    })
+}
 
-    // It is there, and it would have to be made.
-    for data_dir in [data_dir.clone(), data_dir.join("a/b")] {
-        let template = Gateway::command(&data_dir, &[]);
-        let told = ["serve", "check"].map(|word| {
-            let mut command = std::process::Command::new(&binary);
-            command.arg(word).stdin(Stdio::null());
-            for (name, value) in template.get_envs() {
-                command.env(name, value.expect("only set, never removed"));
+const NOBODY: u32 = 65534;
+
+#[track_caller]
+fn allow(path: &Path, mode: u32) {
+    let mode = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, mode).expect("ours");
+}
+
+#[test]
+fn a_read_only_data_directory_is_refused_with_a_sentence() {
+    let sentence = "cannot be used: Permission denied (os error 13); check that";
+    let read_only = told_without_rights(|data_dir| {
+        std::fs::create_dir(data_dir).expect("ours");
+        allow(data_dir, 0o555);
+    });
+    agree(&read_only, 78, sentence);
+    // It would have to be made where nothing may be made.
+    let missing = told_without_rights(|data_dir| {
+        allow(data_dir.parent().expect("it has one"), 0o555);
+    });
+    agree(&missing, 78, sentence);
+}
+
+/// A backup that was put back by another user: no loss, and nothing to accept.
+#[test]
+fn a_file_of_the_store_that_may_not_be_opened_is_refused_with_a_sentence() {
+    for (name, sentence) in [
+        ("store/db", "cannot be used: Permission denied (os error 13); check that"),
+        ("mark", "cannot be used: its file `mark` cannot be opened: Permission denied"),
+        ("loss", "cannot be used: its file `loss` cannot be opened: Permission denied"),
+    ] {
+        let told = told_without_rights(|data_dir| {
+            assert_eq!(Gateway::start(data_dir, &[]).stop(), 0);
+            for path in ["", "lock", "format", "mark", "store", "store/db", "store/conf"] {
+                allow(&data_dir.join(path), 0o777);
             }
-            if rustix::process::geteuid().is_root() {
-                command.uid(65534).gid(65534);
+            if name == "loss" {
+                std::fs::write(data_dir.join(name), "something").expect("ours");
             }
-            said(command.output().expect("the copy runs"))
+            allow(&data_dir.join(name), 0);
         });
-        agree(&told, 78, "cannot be used: Permission denied (os error 13); check that");
+        agree(&told, 78, sentence);
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) fn prepare(data_dir: &Path) -> Result<(File, MarkFile), OpenError> {
     let mark = MarkFile::open(data_dir)?;
     let store_dir = data_dir.join(STORE);
     make_dir(&store_dir).map_err(unusable)?;
+    sync_log(&store_dir).map_err(unusable)?;
     set_aside_torn_snapshots(data_dir, &store_dir).map_err(unusable)?;
     Ok((lock, mark))
 }
@@ -53,7 +54,9 @@ pub fn check(data_dir: &Path) -> Result<(), OpenError> {
     if is_new(data_dir)? {
         return Ok(());
     }
-    match can_be_written(&data_dir.join(STORE)) {
+    let store_dir = data_dir.join(STORE);
+    let log = || access(&store_dir.join("db"), Access::READ_OK | Access::WRITE_OK);
+    match can_be_written(&store_dir).and_then(|()| log()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => other.map_err(unusable)?,
     }
@@ -74,7 +77,11 @@ fn can_be_written(dir: &Path) -> io::Result<()> {
     if !fs::metadata(dir)?.is_dir() {
         return Err(Errno::NOTDIR.into());
     }
-    Ok(rustix::fs::access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
+    access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+}
+
+fn access(path: &Path, rights: Access) -> io::Result<()> {
+    Ok(rustix::fs::access(path, rights)?)
 }
 
 /// The kernel gives it up when the process dies, however it dies.
@@ -91,7 +98,7 @@ fn is_new(data_dir: &Path) -> Result<bool, OpenError> {
     let path = || data_dir.to_owned();
     let text = match fs::read_to_string(data_dir.join(FORMAT_FILE)) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !data_dir.join(STORE).exists() => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_untouched(data_dir) => {
             return Ok(true);
         }
         Err(error) => {
@@ -112,6 +119,11 @@ fn is_new(data_dir: &Path) -> Result<bool, OpenError> {
     }
 }
 
+/// Whether no start has come as far as to make a store here.
+fn is_untouched(data_dir: &Path) -> bool {
+    !data_dir.join(STORE).exists() && MarkFile::is_blank(data_dir)
+}
+
 /// Whole or not at all: written beside, then renamed.
 pub(super) fn write_whole(data_dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let beside = data_dir.join(format!("{name}.new"));
@@ -119,7 +131,17 @@ pub(super) fn write_whole(data_dir: &Path, name: &str, content: &[u8]) -> io::Re
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&beside, data_dir.join(name))?;
-    sync_dir(data_dir)
+    sync(data_dir)
+}
+
+/// What a process that was killed had written is still in the kernel's hands alone. The start takes
+/// it for history: it tells the mark, and answers idempotency keys from it. So it must be durable
+/// before anything is concluded from it.
+fn sync_log(store_dir: &Path) -> io::Result<()> {
+    match File::open(store_dir.join("db")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        log => log?.sync_all(),
+    }
 }
 
 /// A snapshot that was being written when the process died makes sled refuse to open. It is only a
@@ -145,10 +167,11 @@ fn set_aside_torn_snapshots(data_dir: &Path, store_dir: &Path) -> io::Result<()>
         fs::rename(&path, &kept)?;
         tracing::warn!(file = %kept.display(), "set aside a half-written snapshot");
     }
-    sync_dir(store_dir)
+    sync(store_dir)
 }
 
-/// Makes a directory that only we may enter, and makes its name durable.
+/// Makes a directory that only we may enter, and makes the name of everything that it had to make
+/// durable.
 fn make_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -156,11 +179,14 @@ fn make_dir(path: &Path) -> io::Result<()> {
     if path.symlink_metadata().is_ok() {
         return Err(Errno::NOTDIR.into());
     }
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.is_dir()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync_dir(parent.unwrap_or(Path::new(".")))
+    missing.into_iter().filter_map(Path::parent).try_for_each(|above| {
+        sync(if above.as_os_str().is_empty() { Path::new(".") } else { above })
+    })
 }
 
-pub(super) fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
+/// A file or a directory: what is in it.
+pub(super) fn sync(path: impl AsRef<Path>) -> io::Result<()> {
     File::open(path)?.sync_all()
 }

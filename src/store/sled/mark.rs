@@ -30,14 +30,25 @@
 //!
 //! What is found is written down in the file `loss`, because sled has by then cut its log off: the
 //! next start, and `check`, repeat it and leave the database alone. With a file `accept-loss` the
-//! operator lets the store go on with what is left. Then the logs' numbers go on behind the highest
-//! that was ever marked, so that no entry about a lost event is ever taken for one about a new one,
-//! and `whole-from` says from which numbers on history is complete.
+//! operator lets the store go on with what is left. Then event blocks are numbered from behind the
+//! highest that was ever marked, so that no entry about a lost event is ever taken for one about a
+//! new one, and `whole-from` says from which numbers on history is complete. (The other logs go on
+//! where they end: nothing outside of the store knows their numbers, and what is kept in memory for
+//! each entry block would be kept for the gap as well.)
 //!
-//! **Not found:** damage after a crash that hits only what was written in the second before the
-//! crash; it looks like the torn end that it may as well be. Blocks missing from the middle of what
-//! has long been settled: recovery does not read those, so that they are missed only where somebody
-//! looks for them. And a data directory that was replaced whole by an older copy of itself.
+//! **Not found:**
+//!
+//! - Damage after a crash that hits only what was written in the second before the crash; it looks
+//!   like the torn end that it may as well be.
+//! - Blocks missing from the middle of what has long been settled: recovery does not read those, so
+//!   that they are missed only where somebody looks for them.
+//! - A row of the directory in an older version of itself, where nothing else is missing.
+//! - A data directory that was replaced whole by an older copy of itself, or by nothing: a volume
+//!   that is not mounted looks like a first start.
+//! - `store` replaced by that of another gateway that has come further.
+//!
+//! By the time that a loss is found, sled has overwritten what was behind the damage in `store/db`.
+//! Who wants to search in it needs a copy from before the first start.
 
 use std::{
     fs::{self, File},
@@ -72,8 +83,8 @@ const LOGS: [Log; 3] = [Log::Events, Log::Entries, Log::Idempotency];
 /// What of the history is missing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Loss {
-    #[error("its file `mark`, which says how far its history goes, cannot be read: {0}")]
-    Mark(String),
+    #[error("its file `mark`, which says how far its history goes, {0}")]
+    Mark(&'static str),
     #[error("its file `store/db` is missing or empty, although it was written to")]
     Database,
     #[error("its log of {} ends at block {found} but had reached block {reached}", log.name())]
@@ -180,46 +191,64 @@ impl MarkFile {
         write_whole(data_dir, MARK, &Mark::default().file())
     }
 
+    /// Whether there is no mark that speaks of anything, so that a store may be made here.
+    pub(super) fn is_blank(data_dir: &Path) -> bool {
+        match fs::read(data_dir.join(MARK)) {
+            Ok(bytes) => newest(slots(&bytes)) == Some(Mark::default()),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
     /// Reads the mark, and all that can be told before sled is let near its files.
     pub(super) fn open(data_dir: &Path) -> Result<Self, OpenError> {
-        let is_accepted = data_dir.join(ACCEPT).exists();
+        let is_accepted = is_accepted(data_dir);
         match Self::read(data_dir, is_accepted) {
-            Err(_) if is_accepted => {
+            Err(OpenError::Lost { .. }) if is_accepted => {
                 Self::make(data_dir).map_err(|error| data_dir::unusable(data_dir, error))?;
                 Self::read(data_dir, is_accepted)
             }
             read => read,
         }
-        .map_err(|loss| loss.of(data_dir))
     }
 
     /// The same for whoever only wants to know.
     pub(super) fn check(data_dir: &Path) -> Result<(), OpenError> {
-        let is_accepted = data_dir.join(ACCEPT).exists();
+        let is_accepted = is_accepted(data_dir);
         match Self::read(data_dir, is_accepted) {
-            Err(loss) if !is_accepted => Err(loss.of(data_dir)),
-            _ => Ok(()),
+            Err(OpenError::Lost { .. }) if is_accepted => Ok(()),
+            read => read.map(drop),
         }
     }
 
-    fn read(data_dir: &Path, is_accepted: bool) -> Result<Self, Loss> {
-        if !is_accepted && let Ok(known) = fs::read_to_string(data_dir.join(LOSS)) {
-            return Err(Loss::Known(known.trim_end().to_owned()));
+    /// A file that is there and that may not be read says nothing about what was lost: that is no
+    /// loss which somebody could accept, and no reason to write another file over it.
+    fn read(data_dir: &Path, is_accepted: bool) -> Result<Self, OpenError> {
+        let unreadable = |name: &'static str| {
+            move |error: io::Error| OpenError::Unusable {
+                path: data_dir.to_owned(),
+                reason: format!("its file `{name}` cannot be opened: {error}"),
+            }
+        };
+        let lost = |loss: Loss| Err(loss.of(data_dir));
+        if !is_accepted && let Some(known) = known_loss(data_dir).map_err(unreadable(LOSS))? {
+            return lost(known);
         }
-        let unreadable = |error: io::Error| Loss::Mark(error.to_string());
         let path = data_dir.join(MARK);
-        let bytes = fs::read(&path).map_err(unreadable)?;
-        let slots: Vec<_> = bytes.chunks(SLOT).take(2).map(Mark::decode).collect();
-        let first = slots.first().copied().flatten();
-        let second = slots.get(1).copied().flatten();
-        let Some(mark) = first.max(second) else {
-            return Err(Loss::Mark("its checksum does not match".to_owned()));
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return lost(Loss::Mark("is missing"));
+            }
+            read => read.map_err(unreadable(MARK))?,
+        };
+        let [first, second] = slots(&bytes);
+        let Some(mark) = newest([first, second]) else {
+            return lost(Loss::Mark("is damaged: neither of its two lines is whole"));
         };
         let db = fs::metadata(data_dir.join(STORE).join("db"));
         if !is_accepted && mark != Mark::default() && db.map_or(0, |db| db.len()) == 0 {
-            return Err(Loss::Database);
+            return lost(Loss::Database);
         }
-        let file = File::options().write(true).open(path).map_err(unreadable)?;
+        let file = File::options().write(true).open(path).map_err(unreadable(MARK))?;
         let slot = usize::from(first >= second);
         Ok(Self { data_dir: data_dir.to_owned(), file, mark, slot, is_accepted })
     }
@@ -266,7 +295,7 @@ impl MarkFile {
             return Ok(());
         }
         let meta = &mut start.meta;
-        meta.go_on_from(self.mark.next.0);
+        meta.go_on_from(self.mark.next.of(Log::Events));
         meta.revision = meta.revision.max(self.mark.revision) + 1;
         meta.rows = start.directory.len();
         (start.events, start.entries) = meta.extents();
@@ -274,13 +303,13 @@ impl MarkFile {
         let next = Blocks::next(meta);
         let mark = Mark { revision: meta.revision, next, whole_from: next };
         write_whole(&self.data_dir, MARK, &mark.file())?;
+        // The operator's word must not be gone while what it was about is still there.
         for told in [LOSS, ACCEPT] {
             match fs::remove_file(self.data_dir.join(told)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
+                _ => data_dir::sync(&self.data_dir)?,
             }
         }
-        data_dir::sync_dir(&self.data_dir)?;
         self.file = File::options().write(true).open(self.data_dir.join(MARK))?;
         (self.mark, self.slot, self.is_accepted) = (mark, 0, false);
         tracing::warn!(
@@ -318,6 +347,31 @@ impl MarkFile {
     pub(super) fn data_dir(&self) -> &Path {
         &self.data_dir
     }
+}
+
+/// Both slots as they were found; what is torn or not there is none.
+fn slots(bytes: &[u8]) -> [Option<Mark>; 2] {
+    let mut slots = bytes.chunks(SLOT).map(Mark::decode);
+    [slots.next().flatten(), slots.next().flatten()]
+}
+
+fn newest([first, second]: [Option<Mark>; 2]) -> Option<Mark> {
+    first.max(second)
+}
+
+fn is_accepted(data_dir: &Path) -> bool {
+    data_dir.join(ACCEPT).is_file()
+}
+
+/// What an earlier start has written down.
+fn known_loss(data_dir: &Path) -> io::Result<Option<Loss>> {
+    let bytes = match fs::read(data_dir.join(LOSS)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let known = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+    let known = if known.is_empty() { format!("its file `{LOSS}` says so") } else { known };
+    Ok(Some(Loss::Known(known)))
 }
 
 /// Notices blocks that are missing from a log while it is read in order.
@@ -394,7 +448,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let read = |first: &[u8], second: &[u8]| {
             fs::write(dir.path().join(MARK), [first, second].concat()).unwrap();
-            MarkFile::read(dir.path(), true).map(|file| (file.mark, file.slot))
+            let read = MarkFile::read(dir.path(), true);
+            read.map(|file| (file.mark, file.slot)).map_err(|error| error.to_string())
         };
         let (older, newer, torn) = (OLDER.encode(), NEWER.encode(), vec![0; SLOT]);
         assert_eq!(read(&older, &newer), Ok((NEWER, 0)));
@@ -402,8 +457,8 @@ mod tests {
         assert_eq!(read(&torn, &older), Ok((OLDER, 0)));
         assert_eq!(read(&older, &torn), Ok((OLDER, 1)));
         assert_eq!(read(&older, &[]), Ok((OLDER, 1)), "the file was cut");
-        assert!(matches!(read(&torn, &torn), Err(Loss::Mark(_))));
-        assert!(matches!(read(&[], &[]), Err(Loss::Mark(_))));
+        assert!(read(&torn, &torn).unwrap_err().contains("neither of its two lines is whole"));
+        assert!(read(&[], &[]).unwrap_err().contains("neither of its two lines is whole"));
     }
 
     #[test]

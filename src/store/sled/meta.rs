@@ -122,18 +122,13 @@ impl Meta {
         }
     }
 
-    /// No block of the logs is called by a number below these any more. A log that holds nothing
-    /// begins there.
-    pub(super) fn go_on_from(&mut self, [event, entry, keys]: [u64; 3]) {
-        let go_on = |next: &mut u64, kept: &mut u64, from: u64| {
-            if *kept == *next {
-                *kept = from.max(*kept);
-            }
-            *next = from.max(*next);
-        };
-        go_on(&mut self.next.event, &mut self.kept.event, event);
-        go_on(&mut self.next.entry, &mut self.kept.entry, entry);
-        go_on(&mut self.next.keys, &mut self.kept.keys, keys);
+    /// No event block is called by a number below this any more. A log that holds nothing begins
+    /// there.
+    pub(super) fn go_on_from(&mut self, event: u64) {
+        if self.kept.event == self.next.event {
+            self.kept.event = event.max(self.kept.event);
+        }
+        self.next.event = event.max(self.next.event);
         self.low = self.low.max(self.kept.event);
     }
 

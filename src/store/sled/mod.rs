@@ -37,6 +37,7 @@ mod quiet;
 mod reader;
 mod recovery;
 mod retention;
+mod room;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -156,9 +157,10 @@ fn open_disk(settings: &Settings, os: Os) -> Result<(Disk, MarkFile), OpenError>
         }
         Err(panic) => return Err(senseless(data_dir.clone(), &panic)),
     };
-    let synced = [&store_dir.join("blobs"), &store_dir, data_dir]
+    // sled does not sync its settings: a power cut could leave zeroes, which it does not read.
+    let synced = [&store_dir.join("conf"), &store_dir.join("blobs"), &store_dir, data_dir]
         .into_iter()
-        .try_for_each(data_dir::sync_dir);
+        .try_for_each(data_dir::sync);
     synced.map_err(unusable)?;
     let view = View::new(db, lock);
     let disk = Disk::new(view, flusher, data_dir.clone(), &store_dir, os).map_err(unusable)?;

@@ -126,6 +126,9 @@ fn find_ends(view: &View, meta: &mut Meta) -> Result<(), StoreError> {
             let bytes = head.bytes_before + body.len() as u64;
             meta.next.event_bytes = meta.next.event_bytes.max(bytes);
             meta.accepted_at = meta.accepted_at.max(head.accepted_at);
+            // No entry about this block may ever stand before it says that they begin: the attempt
+            // log may have lost its end.
+            meta.next.entry = meta.next.entry.max(head.entries_from);
         }
     }
     if let Some(last) = view.last_number(Log::Entries)? {

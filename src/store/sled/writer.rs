@@ -31,6 +31,7 @@ use super::{
     quiet::PanicGuard,
     recovery::{self, RecoveryError, Start},
     retention::Retention,
+    room::Room,
     rows::Directory,
 };
 use crate::{
@@ -54,15 +55,8 @@ const COMMITS_PER_STEP: u32 = 8;
 /// How soon an idle store goes on with retention that is not finished.
 const RETENTION_PAUSE: Duration = Duration::from_millis(20);
 
-/// After so much payload the disk's free space is looked at before the next commit: in the second
-/// between two ticks a fast producer could otherwise eat up the whole headroom.
-const LOOK_AFTER: usize = 1 << 20;
-
 /// Room for so many entries stays with the writer between commits.
 const ENTRIES_KEPT: usize = 4096;
-
-/// What sled writes for each byte of payload while it splits its pages, at most.
-const WRITE_AMPLIFICATION: u64 = 4;
 
 pub(super) struct Writer {
     disk: Disk,
@@ -80,9 +74,7 @@ pub(super) struct Writer {
     commits: u32,
     /// Until then the low watermark is what the meta row says.
     is_recovered: bool,
-    is_full: bool,
-    /// Bytes of payload that came since the disk's free space was looked at.
-    unlooked: usize,
+    room: Room,
     poisoned: bool,
     metrics: StoreMetrics,
 }
@@ -102,6 +94,7 @@ impl Writer {
             disk,
             mark,
             retention: Retention::new(&settings),
+            room: Room::new(settings.disk_headroom),
             settings,
             meta: start.meta,
             meta_written: instant(),
@@ -113,8 +106,6 @@ impl Writer {
             health,
             commits: 0,
             is_recovered: false,
-            is_full: false,
-            unlooked: 0,
             poisoned: false,
             metrics,
         }
@@ -263,9 +254,8 @@ impl Writer {
             return Vec::new();
         }
         let began = instant();
-        self.unlooked += group.bytes;
-        if self.unlooked > LOOK_AFTER {
-            self.look_at_disk(group.bytes as u64 * WRITE_AMPLIFICATION);
+        if let Some(extra) = self.room.look_for(group.bytes) {
+            self.look_at_disk(extra);
         }
         let now = wall_ms().max(self.meta.accepted_at);
         let mut draft = Draft::new(self.meta.node, now, self.meta.next);
@@ -324,7 +314,9 @@ impl Writer {
         self.metrics.keys_forgotten.increment(self.ledger.take_forgotten());
         for (events, reply) in appends {
             let outcome = match self.ledger.plan(&events, draft.accepted_at) {
-                Ok(plans) if self.is_full && plans.iter().any(|p| matches!(p, Plan::New(_))) => {
+                Ok(plans)
+                    if self.room.is_full() && plans.iter().any(|p| matches!(p, Plan::New(_))) =>
+                {
                     Err(AppendError::Full)
                 }
                 Ok(plans) => Ok(self.draft_batch(&events, plans, draft)),
@@ -448,23 +440,8 @@ impl Writer {
         self.tallies.low().unwrap_or(self.meta.next.event)
     }
 
-    /// New events are refused where writing `extra` bytes would reach into the headroom.
     fn look_at_disk(&mut self, extra: u64) {
-        self.unlooked = 0;
-        let free = match self.disk.free() {
-            Ok(free) => free,
-            Err(error) => {
-                tracing::warn!(%error, "the file system does not tell its free space");
-                return;
-            }
-        };
-        self.metrics.disk_free.set(free as f64);
-        let is_full = free < self.settings.disk_headroom.saturating_add(extra);
-        if is_full != self.is_full {
-            tracing::warn!(free, headroom = self.settings.disk_headroom, is_full, "disk space");
-            self.is_full = is_full;
-            self.health.send_modify(|health| health.full = is_full);
-        }
+        self.room.look(&mut self.disk, extra, &self.metrics, &self.health);
     }
 
     fn poison(&mut self, fault: &dyn std::error::Error) {
@@ -472,7 +449,7 @@ impl Writer {
         if let Some(source) = fault.source() {
             what = format!("{what}: {source}");
         }
-        tracing::error!(error = what, "the store stopped after a write error");
+        tracing::error!(error = what, "the store has stopped");
         self.metrics.write_failed.increment(1);
         self.poisoned = true;
         self.health.send_modify(|health| {

@@ -9,7 +9,7 @@ use crate::{
         Feed, OpenError, Row,
         codec::{Log, parse_key},
         contract_tests::{copy_dir, event, eventually},
-        sled::{data_dir, open},
+        sled::{data_dir, disk::META_KEY, meta::Meta, open},
     },
 };
 
@@ -191,18 +191,18 @@ fn a_mark_that_cannot_be_read_is_refused_with_a_sentence() {
     let dir = full(100);
     let mark = dir.data().join("mark");
     let whole = fs::read(&mark).unwrap();
-    let unreadable = "its file `mark`, which says how far its history goes, cannot be read";
-    let check = |bytes: Option<&[u8]>| {
+    let check = |bytes: Option<&[u8]>, sentence: &str| {
         match bytes {
             Some(bytes) => fs::write(&mark, bytes).unwrap(),
             None => fs::remove_file(&mark).unwrap(),
         }
-        refused(&dir, unreadable);
-        assert!(data_dir::check(&dir.data()).unwrap_err().to_string().contains(unreadable));
+        refused(&dir, sentence);
+        assert!(data_dir::check(&dir.data()).unwrap_err().to_string().contains(sentence));
     };
-    check(Some(b""));
-    check(Some(b"garbage"));
-    check(None);
+    let damaged = "its file `mark`, which says how far its history goes, is damaged";
+    check(Some(b""), damaged);
+    check(Some(b"garbage"), damaged);
+    check(None, "its file `mark`, which says how far its history goes, is missing");
     // One slot is enough: a crash tears one at most.
     for slot in 0..2 {
         let mut torn = whole.clone();
@@ -210,6 +210,73 @@ fn a_mark_that_cannot_be_read_is_refused_with_a_sentence() {
         fs::write(&mark, torn).unwrap();
         assert_eq!(start(&copy(&dir)), Ended::Whole(100));
     }
+}
+
+/// A file that is there and cannot be opened is no loss: not even the operator's word makes the
+/// store go on without it. (A directory in its place is what root cannot open, either.)
+#[test]
+fn a_file_that_cannot_be_opened_is_no_loss_to_accept() {
+    let dir = full(100);
+    for name in ["mark", "loss"] {
+        let copy = copy(&dir);
+        let path = copy.data().join(name);
+        let whole = fs::read(&path).ok();
+        fs::remove_file(&path).ok();
+        fs::create_dir(&path).unwrap();
+        if name == "mark" {
+            accept(&copy);
+        }
+        let sentence =
+            format!("cannot be used: its file `{name}` cannot be opened: Is a directory");
+        for error in [open(copy.settings()).map(drop), data_dir::check(&copy.data())] {
+            let error = error.unwrap_err();
+            assert!(matches!(error, OpenError::Unusable { .. }), "{error:?}");
+            assert!(error.to_string().contains(&sentence), "{error}");
+        }
+        fs::remove_dir(&path).unwrap();
+        if let Some(whole) = whole {
+            fs::write(&path, whole).unwrap();
+        }
+        assert_eq!(start(&copy), Ended::Whole(100));
+    }
+}
+
+#[test]
+fn a_directory_whose_mark_speaks_of_a_store_is_not_taken_for_a_new_one() {
+    let dir = full(100);
+    fs::remove_dir_all(dir.data().join("store")).unwrap();
+    fs::remove_file(dir.data().join("format")).unwrap();
+    refused(&dir, "its file `format` cannot be read");
+    data_dir::check(&dir.data()).unwrap_err();
+    // A start that was killed before it came to make one is tried again.
+    let dir = Dir::new();
+    dir.start().close();
+    fs::remove_dir_all(dir.data().join("store")).unwrap();
+    for file in ["format", "mark"] {
+        fs::remove_file(dir.data().join(file)).ok();
+        crate::store::sled::mark::MarkFile::make(&dir.data()).unwrap();
+        assert_eq!(start(&dir), Ended::Whole(0), "without {file}");
+        fs::remove_dir_all(dir.data().join("store")).unwrap();
+        fs::remove_file(dir.data().join("format")).unwrap();
+    }
+}
+
+/// Between two steps of its removal, too: first what was lost is forgotten, then the word.
+#[test]
+fn the_operators_word_about_a_whole_store_changes_nothing_in_it() {
+    let dir = full(100);
+    for _ in 0..2 {
+        accept(&dir);
+        assert_eq!(start(&dir), Ended::Whole(100));
+        assert!(!dir.data().join("accept-loss").exists());
+        assert_eq!(start(&dir), Ended::Whole(100));
+    }
+    // Only a file is a word: nothing could take a directory back.
+    fs::create_dir(dir.data().join("accept-loss")).unwrap();
+    fs::write(dir.data().join("loss"), "").unwrap();
+    refused(&dir, "has lost part of what it held: its file `loss` says so");
+    fs::remove_file(dir.data().join("loss")).unwrap();
+    assert_eq!(start(&dir), Ended::Whole(100));
 }
 
 /// What a crash leaves: commits that the mark does not know of yet.
@@ -336,6 +403,53 @@ fn an_accepted_loss_goes_on_behind_the_highest_number_that_ever_was() {
     assert_eq!(start(&dir), Ended::Whole(left));
     // And the next loss is found again.
     refused(&with_db(&dir, Vec::clear), "missing or empty");
+}
+
+/// The store of a week ago beside the mark of today: what the gap is kept in must not be as large.
+#[test]
+fn an_accepted_loss_of_almost_everything_costs_no_memory() {
+    let dir = full(100);
+    let far = 1_000_000_000_000_u64;
+    let line = format!(
+        "senderz-gateway mark 1: revision {far} events {far} entries {far} keys {far} whole-from 0 0 0"
+    );
+    let line = format!("{line} crc32 {:08x}\n", crc32fast::hash(line.as_bytes()));
+    fs::write(dir.data().join("mark"), line).unwrap();
+    refused(&dir, &format!("but had reached block {far}"));
+    accept(&dir);
+    let running = dir.start();
+    assert_eq!(running.recovered.len(), 100);
+    let appended = running.append(vec![event("after", &[1])]).unwrap();
+    assert_eq!(appended[0].id.place.block(), far);
+    running.close();
+    assert_eq!(start(&dir), Ended::Whole(101));
+}
+
+/// An event block says where entries about it can begin. Where the attempt log has lost its end, it
+/// must not go on before that.
+#[test]
+fn the_attempt_log_goes_on_where_the_kept_events_expect_it() {
+    let dir = Dir::new();
+    let running = dir.start();
+    for _ in 0..6 {
+        let place = running.append(vec![event("x", &[1])]).unwrap()[0].id.place;
+        running.record(vec![delivered(DeliveryKey { place, webhook: WebhookNo(1) })]);
+    }
+    running.close();
+    let raw = dir.raw();
+    for key in raw.scan_prefix([Log::Entries as u8]).keys().skip(3) {
+        raw.remove(key.unwrap()).unwrap();
+    }
+    // As it was when these blocks were written: the row is lazy.
+    let mut meta = Meta::decode(&raw.get(META_KEY).unwrap().unwrap()).unwrap();
+    (meta.next.entry, meta.low) = (3, 3);
+    raw.insert(META_KEY, meta.encode()).unwrap();
+    drop(raw);
+    refused(&dir, "its log of entries ends at block 3 but had reached block 6");
+    accept(&dir);
+    assert_eq!(start(&dir), Ended::Whole(3));
+    let mark = fs::read_to_string(dir.data().join("mark")).unwrap();
+    assert!(mark.contains(" events 6 entries 5 "), "{mark}");
 }
 
 #[test]
