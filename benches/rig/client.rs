@@ -44,7 +44,7 @@ impl Client {
         let tenant = tenant.map(|t| format!("senderz-tenant: {t}\r\n")).unwrap_or_default();
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\n{tenant}content-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
-            crate::OPERATOR_KEY,
+            super::gateway::OPERATOR_KEY,
             body.len()
         );
         self.stream.get_mut().write_all(head.as_bytes())?;

@@ -1,0 +1,242 @@
+//! A gateway with the tenants and webhooks of a cell, and the producers that feed it.
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use anyhow::ensure;
+use serde_json::json;
+
+use crate::{
+    cell::{Cell, TYPES},
+    rig::{LOAD_CPU, client::Client, gateway::Gateway, now, pin, receiver::Receiver},
+};
+
+/// The producers stay this many deliveries ahead of the receiver, so that the gateway is never idle
+/// and its backlog never outgrows its memory.
+const AHEAD: u64 = 20_000;
+
+/// Connections that set up many webhooks.
+const SETTERS: usize = 16;
+
+/// Requests whose bodies are made before the clock runs; they are sent in turns.
+const BODIES: usize = 1_000;
+
+pub(crate) struct World {
+    pub(crate) gateway: Gateway,
+    requests: Vec<Request>,
+    _dir: tempfile::TempDir,
+}
+
+struct Request {
+    path: String,
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+impl World {
+    pub(crate) fn start(
+        cell: &Cell,
+        receiver: &Receiver,
+        certificates: &Path,
+    ) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let data = dir.path().join("data");
+        let settings = settings(cell);
+        if cell.is_spread() {
+            // A change of the directory is a commit of its own: a hundred thousand are made where
+            // a sync costs nothing, and copied from there.
+            let fast = tempfile::tempdir_in("/dev/shm")?;
+            let made = fast.path().join("data");
+            let gateway = Gateway::start(&made, certificates, &settings)?;
+            set_up(cell, receiver, &gateway)?;
+            gateway.stop()?;
+            copy(&made, &data)?;
+        }
+        let gateway = Gateway::start(&data, certificates, &settings)?;
+        pin(LOAD_CPU)?;
+        if !cell.is_spread() {
+            set_up(cell, receiver, &gateway)?;
+        }
+        Ok(Self { gateway, requests: requests(cell), _dir: dir })
+    }
+
+    /// Offers events for `count` deliveries from several producers, together at most [`AHEAD`]
+    /// before the receiver, and waits for all of them. Gives how many there were; without
+    /// webhooks, how many events.
+    pub(crate) fn feed(
+        &self,
+        cell: &Cell,
+        receiver: &mut Receiver,
+        count: u64,
+    ) -> anyhow::Result<u64> {
+        let from = receiver.count()?;
+        let (size, fan_out) = (cell.batch as u64, cell.fan_out());
+        let each = size * fan_out.max(1);
+        let rounds = count.div_ceil(each);
+        let (offered, seen) = (AtomicU64::new(0), AtomicU64::new(from));
+        let deadline = now() + Duration::from_secs(20 + count / 2000);
+        let produce = || -> anyhow::Result<()> {
+            let mut client = Client::open(self.gateway.api)?;
+            loop {
+                let nth = offered.fetch_add(1, Ordering::Relaxed);
+                if nth >= rounds {
+                    return Ok(());
+                }
+                while cell.deliver && nth * each > seen.load(Ordering::Relaxed) - from + AHEAD {
+                    std::thread::sleep(Duration::from_millis(1));
+                    ensure!(now() < deadline, "the deliveries did not arrive");
+                }
+                let request = &self.requests[nth as usize % self.requests.len()];
+                let (status, answer) =
+                    client.post(&request.path, None, request.content_type, &request.body)?;
+                let answer = String::from_utf8_lossy(&answer);
+                ensure!(status == 202, "ingest answered {status}: {answer}");
+            }
+        };
+        std::thread::scope(|scope| {
+            let producers: Vec<_> = (0..cell.producers).map(|_| scope.spawn(produce)).collect();
+            let goal = from + rounds * size * fan_out;
+            loop {
+                seen.store(receiver.count()?, Ordering::Relaxed);
+                let done = producers.iter().all(|p| p.is_finished());
+                if done
+                    && (seen.load(Ordering::Relaxed) >= goal
+                        || offered.load(Ordering::Relaxed) < rounds)
+                {
+                    break;
+                }
+                ensure!(now() < deadline, "the deliveries did not arrive");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            for producer in producers {
+                producer.join().expect("producers do not panic")?;
+            }
+            anyhow::Ok(())
+        })?;
+        Ok(rounds * each)
+    }
+}
+
+fn settings(cell: &Cell) -> Vec<(&'static str, String)> {
+    let number = |n: usize| n.to_string();
+    let mut settings = vec![
+        ("SENDERZ_POOL__MAX_IDLE_PER_ORIGIN", number(cell.connections)),
+        ("SENDERZ_DELIVERY__MAX_IN_FLIGHT", number(cell.connections)),
+    ];
+    if cell.is_spread() {
+        // A connection belongs to one tenant: each keeps its own.
+        settings.extend([
+            ("SENDERZ_LIMITS__TENANTS", number(cell.webhooks)),
+            ("SENDERZ_POOL__MAX_CONNECTIONS", number(tenants(cell) + cell.connections)),
+            ("SENDERZ_POOL__IDLE_TIMEOUT", "5m".to_owned()),
+        ]);
+    }
+    settings
+}
+
+fn tenants(cell: &Cell) -> usize {
+    if cell.is_spread() { cell.webhooks.div_ceil(TYPES.len()) } else { 1 }
+}
+
+fn set_up(cell: &Cell, receiver: &Receiver, gateway: &Gateway) -> anyhow::Result<()> {
+    let next = AtomicUsize::new(0);
+    let set = || -> anyhow::Result<()> {
+        let mut client = Client::open(gateway.api)?;
+        loop {
+            let tenant = next.fetch_add(1, Ordering::Relaxed);
+            if tenant >= tenants(cell) {
+                return Ok(());
+            }
+            let id = format!("t{tenant}");
+            client.post_json("/v1/tenants", None, &json!({"id": id, "name": id}))?;
+            for (url, events) in webhooks(cell, receiver, tenant) {
+                let webhook =
+                    json!({"url": url, "events": [events], "max_in_flight": cell.connections});
+                client.post_json("/v1/webhooks", Some(&id), &webhook)?;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let setters: Vec<_> = (0..SETTERS).map(|_| scope.spawn(set)).collect();
+        setters.into_iter().try_for_each(|setter| setter.join().expect("setters do not panic"))
+    })
+}
+
+/// The webhooks of one tenant: URL and type of event.
+fn webhooks(cell: &Cell, receiver: &Receiver, tenant: usize) -> Vec<(String, &'static str)> {
+    let host = tenant % cell.hosts;
+    let address = match host {
+        0 => "127.0.0.1".to_owned(),
+        _ => format!("127.1.{}.{}", host / 250, host % 250 + 1),
+    };
+    let url = |n: usize| {
+        format!("{}://{address}:{}/hook/{n}", cell.protocol.scheme(), receiver.addr.port())
+    };
+    if !cell.deliver {
+        Vec::new()
+    } else if cell.is_spread() {
+        TYPES.iter().enumerate().map(|(n, events)| (url(n), *events)).collect()
+    } else {
+        (0..cell.webhooks).map(|n| (url(n), "*")).collect()
+    }
+}
+
+/// Requests whose payloads have exactly the cell's body size.
+fn requests(cell: &Cell) -> Vec<Request> {
+    let bodies = if cell.is_spread() { BODIES } else { 1 };
+    let mut events = (0..).map(|n| event(cell, n));
+    (0..bodies)
+        .map(|_| {
+            if cell.batch == 1 {
+                let (tenant, payload) = events.next().expect("endless");
+                let path = format!("/v1/tenants/{tenant}/events");
+                let body = payload.into_bytes();
+                return Request { path, content_type: "application/json", body };
+            }
+            let lines: String = events
+                .by_ref()
+                .take(cell.batch)
+                .map(|(tenant, payload)| {
+                    format!("{{\"tenant\":\"{tenant}\",\"payload\":{payload}}}\n")
+                })
+                .collect();
+            let path = "/v1/events?ids=false".to_owned();
+            Request { path, content_type: "application/x-ndjson", body: lines.into_bytes() }
+        })
+        .collect()
+}
+
+/// The nth event's tenant and payload.
+fn event(cell: &Cell, n: usize) -> (String, String) {
+    let (tenant, kind) = if cell.is_spread() {
+        // One after the other over all webhooks.
+        (n % tenants(cell), TYPES[n / tenants(cell) % TYPES.len()])
+    } else {
+        (0, "message.delivered")
+    };
+    let reason =
+        if matches!(kind, "message.failed" | "message.blocked") { "\"carrier\"" } else { "null" };
+    let head = format!(
+        r#"{{"type":"{kind}","timestamp":"2026-11-23T04:20:00.123Z","data":{{"id":"msg_{n:020}","channel":"whatsapp","recipient":"+15555550100","status_reason":{reason},"note":""#
+    );
+    let filler = "x".repeat(cell.body - head.len() - 3);
+    (format!("t{tenant}"), format!("{head}{filler}\"}}}}"))
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
