@@ -251,7 +251,7 @@ impl Sender {
             (None, Some(failure)) => Ending::Unanswered(failure),
             (None, None) => Ending::Unanswered(Failure::bad_response("there was no answer")),
         };
-        let now = Now { steady: self.clock.at(ended), wall: at };
+        let now = Now { steady: self.clock.after(ended), wall: at };
         let Judgement { outcome, error, blame, gone } =
             outcome::judge(ending, out.target.success, now, self.max_retry_after);
         let truncated = head.is_some() && (!body_complete || body.seen > body.bytes.len());
