@@ -91,7 +91,7 @@ impl Shard {
             Some(Ended::Unreadable) => (Verdict::Failed(FailReason::Unreadable), None),
             Some(Ended::Broken { number }) => (verdict, Some(broken(number))),
             Some(Ended::Attempted { attempted, accepted_at }) => {
-                self.metrics.attempt(attempted.outcome, &attempted.attempt);
+                self.metrics.attempt(verdict, &attempted.attempt);
                 age = now.saturating_sub(accepted_at);
                 if attempted.gone && self.settings.disable_on_gone {
                     self.disable(key.webhook);
