@@ -148,8 +148,9 @@ impl Sender {
     ) -> Result<Answer, Failure> {
         let target = &*out.target;
         let mut refused = false;
+        // The latest reading of the clock: a turn may have waited for a connection to share.
+        let mut now = progress.started;
         loop {
-            let now = progress.started;
             let mut connection = match self.checkout(target, refused, now, progress) {
                 Some(open) => open,
                 None => Box::pin(self.open(target, refused, progress)).await?,
@@ -182,6 +183,7 @@ impl Sender {
                 return Err(Failure::http(&error));
             }
             refused |= refused_now;
+            now = answered;
         }
     }
 
