@@ -54,8 +54,8 @@ pub enum StartError {
     OperatorKey(#[from] OperatorKeyError),
     #[error(transparent)]
     Shard(#[from] ShardError),
-    /// The store failed while it recovered.
-    #[error("the store failed during recovery: {0}")]
+    /// Something ended or refused to go on before every delivery that waits was found again.
+    #[error("recovery did not finish: {0}")]
     Recovery(String),
 }
 
@@ -142,7 +142,7 @@ impl Gateway {
                 .await?;
         feeds
             .send(started_shards.feeds)
-            .map_err(|_| StartError::Recovery("it stopped while it opened".to_owned()))?;
+            .map_err(|_| StartError::Recovery("the store stopped while it opened".to_owned()))?;
         let recovering = readiness.hold(reason::RECOVERING);
         tokio::select! {
             recovered = all_recovered(started_shards.recovered) => {

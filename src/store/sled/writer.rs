@@ -471,7 +471,7 @@ impl Writer {
         if let Some(source) = fault.source() {
             what = format!("{what}: {source}");
         }
-        tracing::error!(error = what, "the store stopped after a write error");
+        tracing::error!(error = what, "the store stopped");
         self.metrics.write_failed.increment(1);
         self.poisoned = true;
         self.health.send_modify(|health| {
