@@ -89,7 +89,11 @@ impl Shard {
         let (verdict, attempt) = match ended {
             None | Some(Ended::Own) => (verdict, None),
             Some(Ended::Unreadable) => (Verdict::Failed(FailReason::Unreadable), None),
-            Some(Ended::Broken { number }) => (verdict, Some(broken(number))),
+            Some(Ended::Broken { number }) => {
+                let attempt = broken(number);
+                self.metrics.attempt(verdict, &attempt);
+                (verdict, Some(attempt))
+            }
             Some(Ended::Attempted { attempted, accepted_at }) => {
                 self.metrics.attempt(verdict, &attempted.attempt);
                 age = now.saturating_sub(accepted_at);
