@@ -109,13 +109,53 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
-/// The secrets that sign for a tenant now: the current one, and the one before it until its
-/// overlap ends.
+/// The secrets that sign for a tenant now: the current one, and those before it until their
+/// overlaps end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningSecrets {
     pub current: SigningSecret,
-    /// The rotated secret and the wall time (ms) from which it no longer signs.
-    pub previous: Option<(SigningSecret, Millis)>,
+    /// The rotated secrets, the newest first, each with the wall time (ms) from which it no longer
+    /// signs. What has ended may still stand here, until the next rotation.
+    pub previous: Vec<(SigningSecret, Millis)>,
+}
+
+/// Every attempt carries a signature for each secret that still signs, so they are few.
+pub const MAX_PREVIOUS_SECRETS: usize = 4;
+
+/// As many rotated secrets still sign as may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManySecrets {
+    /// The wall time at which the first of them ends, and another rotation is possible.
+    pub until: Millis,
+}
+
+impl SigningSecrets {
+    /// A tenant's first secret.
+    pub fn generate() -> Self {
+        Self { current: SigningSecret::generate(), previous: Vec::new() }
+    }
+
+    /// The rotated secrets that still sign at the wall time `now`, the newest first.
+    pub fn overlapping(&self, now: Millis) -> impl Iterator<Item = &(SigningSecret, Millis)> {
+        self.previous.iter().filter(move |(_, until)| now < *until)
+    }
+
+    /// What signs after a rotation at `now`. The secret before goes on for `overlap`, and those
+    /// before that as long as they were promised, because receivers may still hold one of them.
+    /// No overlap ends all of them: that is the way out for a secret that leaked.
+    pub fn rotated(self, now: Millis, overlap: Millis) -> Result<Self, TooManySecrets> {
+        let mut rotated = Self::generate();
+        if overlap == 0 {
+            return Ok(rotated);
+        }
+        rotated.previous.push((self.current, now.saturating_add(overlap)));
+        rotated.previous.extend(self.previous.into_iter().filter(|(_, until)| now < *until));
+        if rotated.previous.len() > MAX_PREVIOUS_SECRETS {
+            let ends = rotated.previous[1..].iter().map(|(_, until)| *until);
+            return Err(TooManySecrets { until: ends.min().expect("there are several") });
+        }
+        Ok(rotated)
+    }
 }
 
 /// A customer of senderZ.
@@ -127,4 +167,46 @@ pub struct Tenant {
     pub name: String,
     pub created_at: Millis,
     pub secrets: SigningSecrets,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = 1_795_000_000_000;
+    const HOUR: Millis = 3_600_000;
+
+    fn ends(secrets: &SigningSecrets) -> Vec<Millis> {
+        secrets.previous.iter().map(|(_, until)| *until).collect()
+    }
+
+    #[test]
+    fn a_rotation_keeps_what_was_promised_to_the_secrets_before() {
+        let first = SigningSecrets::generate();
+        let second = first.clone().rotated(NOW, 3 * HOUR).unwrap();
+        let third = second.clone().rotated(NOW + HOUR, HOUR).unwrap();
+        let [current, before] = [&second.current, &first.current];
+        let kept = [(current.clone(), NOW + 2 * HOUR), (before.clone(), NOW + 3 * HOUR)];
+        assert_eq!(third.previous, kept, "the newest first");
+        assert!(third.current != *current && *current != *before);
+        // What has ended is forgotten.
+        let fourth = third.clone().rotated(NOW + 2 * HOUR, HOUR).unwrap();
+        assert_eq!(ends(&fourth), [NOW + 3 * HOUR, NOW + 3 * HOUR]);
+        assert_eq!(fourth.overlapping(NOW + 3 * HOUR).count(), 0);
+    }
+
+    #[test]
+    fn where_too_many_sign_a_rotation_waits_for_the_first_to_end_or_ends_them_all() {
+        let mut secrets = SigningSecrets::generate();
+        for hours in [9, 2, 7, 5] {
+            secrets = secrets.rotated(NOW, hours * HOUR).unwrap();
+        }
+        let full = || secrets.clone();
+        let refused = Err(TooManySecrets { until: NOW + 2 * HOUR });
+        assert_eq!(full().rotated(NOW, HOUR), refused);
+        assert_eq!(full().rotated(NOW + 2 * HOUR - 1, HOUR), refused);
+        let next = full().rotated(NOW + 2 * HOUR, HOUR).unwrap();
+        assert_eq!(ends(&next), [3, 5, 7, 9].map(|hours| NOW + hours * HOUR));
+        assert_eq!(ends(&full().rotated(NOW, 0).unwrap()), [0; 0]);
+    }
 }

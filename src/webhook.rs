@@ -173,11 +173,7 @@ impl CustomHeaders {
             if bytes > limits.max_bytes {
                 return Err(HeaderError::TooLarge { limit: limits.max_bytes });
             }
-            let name =
-                HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::Name { index })?;
-            if is_reserved(name.as_str()) {
-                return Err(HeaderError::Reserved(name));
-            }
+            let name = parse_name(name, index)?;
             if headers.iter().any(|(other, _)| *other == name) {
                 return Err(HeaderError::Duplicate(name));
             }
@@ -250,8 +246,7 @@ impl HeadersPatch {
         let set = CustomHeaders::parse(set, limits)?;
         let mut removed = Vec::new();
         for (index, (name, _)) in pairs.iter().enumerate().filter(|(_, pair)| pair.1.is_none()) {
-            let name =
-                HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::Name { index })?;
+            let name = parse_name(name, index)?;
             if removed.contains(&name) || set.iter().any(|(other, _)| *other == name) {
                 return Err(HeaderError::Duplicate(name));
             }
@@ -265,6 +260,13 @@ impl fmt::Debug for CustomHeaders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
+}
+
+/// A name that a tenant may write, to set a header or to remove one: whoever removes what the
+/// gateway sets would take its silence for consent.
+fn parse_name(text: &str, index: usize) -> Result<HeaderName, HeaderError> {
+    let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| HeaderError::Name { index })?;
+    if is_reserved(name.as_str()) { Err(HeaderError::Reserved(name)) } else { Ok(name) }
 }
 
 /// Stricter than HTTP, which has a tab and bytes above ASCII: receivers read those differently.

@@ -163,6 +163,14 @@ fn an_operations_thread_that_panics_ends_the_process_with_the_alarm() {
     watched.ends_with("the operations thread ended by itself");
 }
 
+#[test]
+fn a_thread_of_the_api_that_panics_ends_the_process_with_the_alarm() {
+    let watched = Watched::start();
+    watched.produce();
+    let _broken = Broken::thread(watched.gateway.pid(), "api", WAIT, "EINVAL");
+    watched.ends_with("a thread of the API ended by itself");
+}
+
 /// A busy writer sleeps for a moment to let a commit grow (the sleep is what is broken here).
 #[test]
 fn a_store_thread_that_panics_ends_the_process_with_the_alarm() {

@@ -113,6 +113,13 @@ fn the_schedule_is_1_2_4_8_16_seconds_and_a_replay_delivers_with_the_same_id() {
     });
     assert_eq!(failed["attempts"].as_array().map(Vec::len), Some(6));
     assert_eq!(failed["attempts"][5]["error"]["code"], "status");
+    for (outcome, attempts) in [("retry", 5.0), ("failed", 1.0)] {
+        let line = format!("senderz_attempts_total{{outcome=\"{outcome}\",error=\"status\"}}");
+        eventually("the attempts are counted", Duration::from_secs(5), || {
+            (gateway.metric(&line) >= attempts).then_some(())
+        });
+        assert_eq!(gateway.metric(&line), attempts, "{line}");
+    }
 
     mended.store(true, Ordering::Relaxed);
     gateway.post(&format!("{path}/replay"), Some("acme"), &json!({}));

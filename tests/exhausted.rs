@@ -27,6 +27,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Two attempts in all, a moment apart: were one of ours to count, the delivery would soon fail.
 const IMPATIENT: (&str, &str) = ("SENDERZ_RETRY__SCHEDULE", "10ms");
 const DEFERRED: &str = "senderz_attempts_deferred_total";
+/// Events in a batch, and bytes in each: enough in all that the store fills one part of its file
+/// after the other, and cleans up behind itself, while no descriptor is left.
+const BATCH: usize = 50;
+const BATCHES: usize = 80;
+const TEXT: usize = 2000;
 
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
@@ -45,9 +50,11 @@ impl Kept {
 
     fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> support::http::Response {
         let key = format!("Bearer {OPERATOR_KEY}");
+        let lines = path == "/v1/events";
+        let content = if lines { "application/x-ndjson" } else { "application/json" };
         let headers = [
             ("authorization", key.as_str()),
-            ("content-type", "application/json"),
+            ("content-type", content),
             ("senderz-tenant", "acme"),
         ];
         self.0.request(method, path, &headers, body).expect("it answers")
@@ -56,6 +63,19 @@ impl Kept {
     fn event(&mut self, id: &str) {
         let body = payload("message.sent", id);
         let answer = self.ask("POST", "/v1/tenants/acme/events", body.as_bytes());
+        assert_eq!(answer.status, 202, "{}", String::from_utf8_lossy(&answer.body));
+    }
+
+    fn batch(&mut self, number: usize) {
+        let data = format!("\"data\":{{\"text\":\"{}\",", "x".repeat(TEXT));
+        let lines: String = (0..BATCH)
+            .map(|n| {
+                let payload = payload("message.sent", &format!("msg_{number}_{n}"));
+                let payload = payload.replacen("\"data\":{", &data, 1);
+                format!("{{\"tenant\":\"acme\",\"payload\":{payload}}}\n")
+            })
+            .collect();
+        let answer = self.ask("POST", "/v1/events", lines.as_bytes());
         assert_eq!(answer.status, 202, "{}", String::from_utf8_lossy(&answer.body));
     }
 
@@ -142,6 +162,53 @@ fn without_file_descriptors_attempts_are_put_off_and_the_listener_lives_on() {
     gateway.event("acme", &payload("message.sent", "msg_5"));
     assert_unharmed(&mut api, &mut ops, 6);
     assert_eq!(gateway.stop(), 0);
+}
+
+/// The store holds the descriptors that it needs. (sled opens files while it starts and for values
+/// larger than any of ours; of what it could not do later, a thread of its own would only log.)
+#[test]
+fn without_file_descriptors_the_store_takes_a_load_and_nothing_is_lost_or_sent_twice() {
+    let dir = directory();
+    let receiver = Receiver::start(|_| Answer::Status(200));
+    let log = dir.path().join("log");
+    let mut command = Gateway::command(&dir.path().join("data"), &[IMPATIENT]);
+    command.stderr(std::fs::File::create(&log).expect("ours"));
+    let mut gateway = Gateway::run(command).expect("it starts");
+    gateway.wait_ready();
+    gateway.tenant("acme");
+    gateway.webhook("acme", &receiver.url());
+    let (mut api, mut ops) = (Kept::open(gateway.api), Kept::open(gateway.ops));
+    // Those that are open stay, and there is no number for another one.
+    limit_descriptors(gateway.pid(), 0);
+
+    for number in 0..BATCHES {
+        api.batch(number);
+    }
+    let deferred = ops.metric(DEFERRED);
+    eventually("attempts are put off, again and again", LIMIT, || {
+        (ops.metric(DEFERRED) >= deferred + 1000.0).then_some(())
+    });
+    assert_eq!((gateway.ended(), receiver.connections()), (None, 0));
+    assert_eq!(ops.metric("senderz_store_errors_total{op=\"write\"}"), 0.0);
+
+    limit_descriptors(gateway.pid(), 1024);
+    let all = (BATCH * BATCHES) as u64;
+    eventually("all arrive", 2 * LIMIT, || (receiver.count() >= all).then_some(()));
+    eventually("nothing waits", LIMIT, || {
+        let ended = ops.metric("senderz_deliveries_ended_total{outcome=\"delivered\"}");
+        (ended == all as f64).then_some(())
+    });
+    let arrived: std::collections::HashSet<_> =
+        receiver.requests().iter().map(|r| r.header("webhook-id").to_owned()).collect();
+    assert_eq!((receiver.count(), arrived.len() as u64), (all, all), "each once");
+    let said = std::fs::read_to_string(&log).expect("ours");
+    assert!(!said.contains("panicked") && !said.contains("ERROR"), "{said}");
+    assert_eq!(gateway.stop(), 0);
+
+    let again = Gateway::start(&dir.path().join("data"), &[]);
+    assert_eq!(again.waiting("acme"), 0, "the store is whole");
+    assert_eq!(receiver.count(), all);
+    assert_eq!(again.stop(), 0);
 }
 
 /// Ticks are hundredths on every Linux.

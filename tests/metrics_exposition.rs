@@ -6,7 +6,7 @@ use std::{
 };
 
 use senderz_gateway::{
-    delivery::{Attempt, Outcome, Verdict},
+    delivery::{Attempt, Verdict},
     metrics::{self, ShardMetrics},
 };
 
@@ -26,7 +26,7 @@ fn promtool_accepts_what_is_rendered() {
         protocol: Default::default(),
         reused_connection: false,
     };
-    shard.attempt(Outcome::Delivered, &attempt);
+    shard.attempt(Verdict::Delivered, &attempt);
     shard.ended(Verdict::Delivered, 2);
     shard.flush();
     ::metrics::histogram!(metrics::STORE_COMMIT).record(0.003);

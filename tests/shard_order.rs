@@ -7,18 +7,18 @@ use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::Bytes;
 use senderz_gateway::{
-    clock::Clock,
+    clock::{self, Clock},
     config::Limits,
-    delivery::{CancelReason, Entry, Verdict},
+    delivery::{CancelReason, Entry, ErrorCode, FailReason, Verdict},
     directory::{Change, Directory, WebhookPatch},
     engine,
     event::{EventType, EventTypes},
     guard::{Policy, WebhookUrl},
     id::{EventId, WebhookNo},
-    sender,
+    metrics, sender,
     shard::{self, Inlets, Report, Settings},
     shutdown::{self, Alarm, Trigger},
-    store::{self, EventBlock, EventInBlock, Feed, NewEvent, Store, memory::Memory},
+    store::{self, EventBlock, EventInBlock, Feed, NewEvent, Route, Store, memory::Memory},
     tenant::Tenant,
     webhook::{SuccessRule, Webhook},
 };
@@ -116,16 +116,21 @@ impl Rig {
     }
 
     async fn ended(&self, event: EventId, webhook: WebhookNo) -> Entry {
+        self.entry(event, webhook, 1).await
+    }
+
+    /// The delivery's entry of this number, counted from 1.
+    async fn entry(&self, event: EventId, webhook: WebhookNo, number: usize) -> Entry {
         let reading = async {
             loop {
                 let entries = self.store.entries(event.place, Some(webhook)).await;
-                if let Some(entry) = entries.expect("it reads").pop() {
+                if let Some(entry) = entries.expect("it reads").into_iter().nth(number - 1) {
                     return entry;
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        tokio::time::timeout(LIMIT, reading).await.expect("the delivery ends")
+        tokio::time::timeout(LIMIT, reading).await.expect("it is recorded")
     }
 
     async fn stop(self) -> Report {
@@ -175,6 +180,62 @@ async fn an_event_for_a_webhook_deleted_meanwhile_is_canceled_and_says_why() {
         rig.pass_on().await;
     }
     assert_eq!((rig.stop().await.attempts, receiver.count()), (0, 0));
+}
+
+/// An event whose payload lies outside of its block, which the store never makes: an attempt of it
+/// panics. It counts as any that failed, so that the event neither holds its slot nor is tried for
+/// ever; and what comes behind it is delivered.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_panics_is_recorded_and_made_again_until_the_last_and_frees_its_slot() {
+    let receiver = Receiver::start(|_| Answer::Status(200));
+    let mut rig = Rig::start().await;
+    let webhook = rig.webhook(&receiver.url()).await;
+    let alone = WebhookPatch { max_in_flight: Some(Some(1)), ..WebhookPatch::default() };
+    rig.directory.update_webhook(rig.tenant.no, webhook.no, alone).await.expect("it is there");
+    for _ in 0..2 {
+        rig.pass_on().await;
+    }
+    // The store has such an event; the shard is told of a route that it does not have.
+    let unrouted = NewEvent {
+        tenant: rig.tenant.no,
+        event_type: EventType::Sent,
+        payload: Bytes::from(payload("message.sent", "msg_1")),
+        key: None,
+        routes: [].into(),
+    };
+    let broken = rig.store.append(vec![unrouted]).await.expect("it has room")[0].id;
+    let event = EventInBlock {
+        tenant: rig.tenant.no,
+        event_type: EventType::Sent,
+        payload: (0, 100),
+        routes: (0, 1),
+    };
+    let block = EventBlock {
+        number: broken.place.block(),
+        node: rig.store.node,
+        accepted_at: clock::wall_ms(),
+        entries_from: 0,
+        bytes: Bytes::new(),
+        events: vec![event],
+        routes: vec![Route { webhook: webhook.no, enabled: true }],
+    };
+    rig.feed.send(Feed::Block(Arc::new(block))).await.expect("the shard lives");
+
+    assert!(matches!(rig.entry(broken, webhook.no, 1).await.verdict, Verdict::RetryAt(_)));
+    let whole = rig.event("msg_2").await;
+    assert_eq!(rig.entry(whole, webhook.no, 1).await.verdict, Verdict::Delivered);
+    let last = rig.entry(broken, webhook.no, 2).await;
+    assert_eq!(last.verdict, Verdict::Failed(FailReason::AttemptsExhausted));
+    let attempt = last.attempt.expect("it was made");
+    assert_eq!((attempt.number, attempt.status), (2, None));
+    assert_eq!(attempt.error.map(|error| error.code), Some(ErrorCode::Canceled));
+    assert_eq!(receiver.count(), 1);
+    assert_eq!(rig.stop().await, Report { attempts: 3, abandoned: 0 });
+    let metrics = metrics::install().render();
+    for outcome in ["retry", "failed"] {
+        let line = format!("senderz_attempts_total{{outcome=\"{outcome}\",error=\"canceled\"}} 1");
+        assert!(metrics.lines().any(|counted| counted == line), "{line}");
+    }
 }
 
 /// A block that cannot be: the store never makes one. Whatever panics a shard, it is heard.

@@ -170,7 +170,9 @@ impl From<ChangeError> for Problem {
             ChangeError::NoSuchTenant | ChangeError::NoSuchWebhook | ChangeError::NoSuchKey => {
                 Self::not_found()
             }
-            ChangeError::Limit { .. } => Self::new(Code::LimitReached, error.to_string()),
+            ChangeError::Limit { .. } | ChangeError::TooManySecrets(_) => {
+                Self::new(Code::LimitReached, error.to_string())
+            }
             ChangeError::Headers(error) => {
                 let error = FieldError::new("/headers", error.to_string());
                 Self::fields(Code::InvalidBody, vec![error])

@@ -1,4 +1,10 @@
 //! The tenant's signing secret: read, and rotated with an overlap.
+//!
+//! A rotation within the overlap of another one cuts nothing short: every secret signs as long as
+//! it was promised when it was rotated, up to [`MAX_PREVIOUS_SECRETS`] of them. With an overlap of
+//! `0s`, for a secret that leaked, the new one signs alone from the answer on.
+//!
+//! [`MAX_PREVIOUS_SECRETS`]: crate::tenant::MAX_PREVIOUS_SECRETS
 
 use std::time::Duration;
 
@@ -25,8 +31,8 @@ const MAX_OVERLAP: Duration = Duration::from_secs(7 * DAY.as_secs());
 #[derive(Serialize)]
 struct SecretView<'a> {
     secret: &'a str,
-    /// The secret before it, while it still signs.
-    previous: Option<PreviousView<'a>>,
+    /// The secrets before it that still sign, the newest first.
+    previous: Vec<PreviousView<'a>>,
 }
 
 #[derive(Serialize)]
@@ -37,12 +43,11 @@ struct PreviousView<'a> {
 
 impl<'a> SecretView<'a> {
     fn of(secrets: &'a SigningSecrets) -> Self {
-        let signing = secrets.previous.as_ref().filter(|(_, until)| *until > wall_ms());
-        let previous = signing.map(|(secret, until)| PreviousView {
+        let previous = secrets.overlapping(wall_ms()).map(|(secret, until)| PreviousView {
             secret: secret.expose(),
             valid_until: rfc3339(*until),
         });
-        Self { secret: secrets.current.expose(), previous }
+        Self { secret: secrets.current.expose(), previous: previous.collect() }
     }
 }
 

@@ -5,6 +5,7 @@
 //! entries written, store closed. The operations listener lives from before the first to after the
 //! last of these.
 
+mod runtime;
 mod serve;
 mod settings;
 
@@ -13,7 +14,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::D
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::serve::banner;
-pub use self::serve::{Exit, serve};
+pub use self::{
+    runtime::runtime,
+    serve::{Exit, serve},
+};
 use crate::{
     api::{self, ApiState},
     clock::{self, Clock},
@@ -54,8 +58,8 @@ pub enum StartError {
     OperatorKey(#[from] OperatorKeyError),
     #[error(transparent)]
     Shard(#[from] ShardError),
-    /// The store failed while it recovered.
-    #[error("the store failed during recovery: {0}")]
+    /// Something ended or refused to go on before every delivery that waits was found again.
+    #[error("recovery did not finish: {0}")]
     Recovery(String),
 }
 
@@ -112,12 +116,16 @@ pub struct Drained {
 }
 
 impl Gateway {
-    /// Starts everything and returns once it serves. Must be called on a multi-thread runtime.
-    pub async fn start(config: Config, operator_key: Option<&str>) -> Result<Self, StartError> {
+    /// Starts everything and returns once it serves. Must be called on a [`runtime`] that raises
+    /// the same alarm.
+    pub async fn start(
+        config: Config,
+        operator_key: Option<&str>,
+        alarm: Alarm,
+    ) -> Result<Self, StartError> {
         let started = clock::instant();
         let readiness = Readiness::new();
         let starting = readiness.hold(reason::STARTING);
-        let alarm = Alarm::new();
         let (stop_ops, ops_signal) = shutdown::channel();
         // Both ports are bound before any work, so that a taken one is told at once.
         let listener = Listener::bind(&config.server)?;
@@ -142,7 +150,7 @@ impl Gateway {
                 .await?;
         feeds
             .send(started_shards.feeds)
-            .map_err(|_| StartError::Recovery("it stopped while it opened".to_owned()))?;
+            .map_err(|_| StartError::Recovery("the store stopped while it opened".to_owned()))?;
         let recovering = readiness.hold(reason::RECOVERING);
         tokio::select! {
             recovered = all_recovered(started_shards.recovered) => {

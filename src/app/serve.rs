@@ -12,6 +12,7 @@ use super::{Drained, Gateway, StartError};
 use crate::{
     config::{self, Config, Listen, Sources, environment},
     directory::OperatorKey,
+    shutdown::Alarm,
 };
 
 /// How a gateway that was started ended.
@@ -25,16 +26,18 @@ pub enum Exit {
     Failed,
 }
 
-/// Runs the gateway until it is told to stop. The sources are read again on SIGHUP; `reloaded` is
+/// Runs the gateway on a [`runtime`](super::runtime()) of this alarm until it is told to stop. The
+/// sources are read again on SIGHUP; `reloaded` is
 /// told of a configuration that is in force then.
 pub async fn serve(
     config: Config,
     sources: Sources,
+    alarm: Alarm,
     reloaded: impl Fn(&Config),
 ) -> Result<Exit, StartError> {
     let mut signals = Signals::install().map_err(|e| StartError::Bind(e.to_string()))?;
     let operator_key = environment::secret(OPERATOR_KEY);
-    let starting = Gateway::start(config, operator_key.as_deref().map(String::as_str));
+    let starting = Gateway::start(config, operator_key.as_deref().map(String::as_str), alarm);
     let mut gateway = tokio::select! {
         started = starting => started?,
         // Reloads asked for meanwhile are served by the start itself.

@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use super::{Exit, Global, logging};
 use crate::{
     app::{self, StartError},
+    shutdown::Alarm,
     store::OpenError,
 };
 
@@ -16,13 +17,10 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
     warn_if_root();
     // Ingest and the API; each shard, the store and the operations listener have threads of
     // their own.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("api")
-        .build()
-        .context("cannot start the runtime")?;
-    let ended =
-        runtime.block_on(app::serve(config, sources, |config| logging.set_level(&config.log)));
+    let alarm = Alarm::new();
+    let runtime = app::runtime(&alarm).context("cannot start the runtime")?;
+    let serving = app::serve(config, sources, alarm, |config| logging.set_level(&config.log));
+    let ended = runtime.block_on(serving);
     // Forced or failed, it must not wait for threads that wait for customers.
     runtime.shutdown_background();
     match ended {

@@ -8,13 +8,13 @@ use super::{
     state::{Counters, Edit, State},
 };
 use crate::{
-    clock::wall_ms,
+    clock::{rfc3339, wall_ms},
     config::Limits,
     event::EventTypes,
     guard::WebhookUrl,
     id::{KeyId, TenantNo, WebhookId, WebhookNo, random_u128},
     store::StoreError,
-    tenant::{SigningSecret, SigningSecrets, Tenant, TenantId},
+    tenant::{MAX_PREVIOUS_SECRETS, SigningSecrets, Tenant, TenantId, TooManySecrets},
     webhook::{CustomHeaders, HeaderError, HeadersPatch, SuccessRule, Webhook},
 };
 
@@ -35,6 +35,12 @@ pub enum ChangeError {
     /// `name` is the limit's key in the config, or says what it bounds.
     #[error("the limit {name} = {limit} is reached")]
     Limit { name: &'static str, limit: usize },
+    #[error(
+        "{MAX_PREVIOUS_SECRETS} earlier secrets still sign; rotate again after {}, when the first of \
+         them ends, or now with \"overlap\":\"0s\", which ends all of them at once",
+        rfc3339(.0.until)
+    )]
+    TooManySecrets(TooManySecrets),
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A webhook's headers, together with those that it has.
@@ -91,6 +97,12 @@ impl WebhookPatch {
     }
 }
 
+impl From<TooManySecrets> for ChangeError {
+    fn from(error: TooManySecrets) -> Self {
+        Self::TooManySecrets(error)
+    }
+}
+
 impl Directory {
     /// A new tenant with its signing secret and its first key.
     pub async fn create_tenant(
@@ -105,7 +117,7 @@ impl Directory {
             within("limits.tenants", limits.tenants, state.tenants.len())?;
             let (no, counters) = state.counters.take_tenant()?;
             let created_at = wall_ms();
-            let secrets = SigningSecrets { current: SigningSecret::generate(), previous: None };
+            let secrets = SigningSecrets::generate();
             let tenant = Arc::new(Tenant { no, id, name, created_at, secrets });
             let (key_no, counters) = counters.take_key()?;
             let (key, api_key) = ApiKey::generate(key_no, Principal::Tenant(no), created_at);
@@ -169,8 +181,8 @@ impl Directory {
         .await
     }
 
-    /// A new signing secret; the one before it signs beside it for `overlap`. One that still
-    /// overlapped from an earlier rotation ends now.
+    /// A new signing secret; the one before it signs beside it for `overlap`, and those of earlier
+    /// rotations until their own ends. No overlap ends all of them.
     pub async fn rotate_secret(
         &self,
         no: TenantNo,
@@ -178,12 +190,10 @@ impl Directory {
     ) -> Result<Arc<Tenant>, ChangeError> {
         self.change(move |state, _| {
             let tenant = state.tenants.get(&no).ok_or(ChangeError::NoSuchTenant)?;
-            let mut tenant = Tenant::clone(&tenant.entry.tenant);
+            let tenant = Tenant::clone(&tenant.entry.tenant);
             let overlap = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
-            let before = std::mem::replace(&mut tenant.secrets.current, SigningSecret::generate());
-            tenant.secrets.previous =
-                (overlap > 0).then(|| (before, wall_ms().saturating_add(overlap)));
-            let tenant = Arc::new(tenant);
+            let secrets = tenant.secrets.rotated(wall_ms(), overlap)?;
+            let tenant = Arc::new(Tenant { secrets, ..tenant });
             Ok((vec![Edit::TenantSet(Arc::clone(&tenant))], tenant))
         })
         .await

@@ -62,8 +62,12 @@ struct TenantRow<'a> {
     name: std::borrow::Cow<'a, str>,
     created_at: Millis,
     secret: &'a str,
+    /// The newest of the rotated secrets …
     #[serde(borrow)]
     previous: Option<PreviousRow<'a>>,
+    /// … and those before it. (The first rows knew only one.)
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    earlier: Vec<PreviousRow<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -172,27 +176,33 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Edit, BadRow> {
 }
 
 fn tenant_value(tenant: &Tenant) -> Vec<u8> {
+    let mut rotated = tenant.secrets.previous.iter().map(|(secret, valid_until)| PreviousRow {
+        secret: secret.expose(),
+        valid_until: *valid_until,
+    });
     frame(&TenantRow {
         id: tenant.id.as_str(),
         name: tenant.name.as_str().into(),
         created_at: tenant.created_at,
         secret: tenant.secrets.current.expose(),
-        previous: tenant.secrets.previous.as_ref().map(|(secret, valid_until)| PreviousRow {
-            secret: secret.expose(),
-            valid_until: *valid_until,
-        }),
+        previous: rotated.next(),
+        earlier: rotated.collect(),
     })
 }
 
 fn tenant(no: TenantNo, row: TenantRow<'_>) -> Result<Tenant, BadRow> {
     let secret = |text: &str| text.parse().map_err(|_| BadRow::Value("secret"));
-    let previous = row.previous.map(|p| Ok::<_, BadRow>((secret(p.secret)?, p.valid_until)));
+    let rotated = row.previous.into_iter().chain(row.earlier);
+    let previous = rotated.map(|p| Ok::<_, BadRow>((secret(p.secret)?, p.valid_until)));
     Ok(Tenant {
         no,
         id: row.id.parse().map_err(|_| BadRow::Value("id"))?,
         name: row.name.into_owned(),
         created_at: row.created_at,
-        secrets: SigningSecrets { current: secret(row.secret)?, previous: previous.transpose()? },
+        secrets: SigningSecrets {
+            current: secret(row.secret)?,
+            previous: previous.collect::<Result<_, _>>()?,
+        },
     })
 }
 

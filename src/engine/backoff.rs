@@ -1,8 +1,10 @@
 //! Backoff: when the next attempt of a delivery is due, or that there is none.
 //!
-//! The schedule is the contract's and counts from the end of the failed attempt. Jitter only adds:
-//! it spreads the retries of one outage and never makes one earlier than published. It comes from a
-//! hash of what is retried, so the same seed gives the same run.
+//! The schedule is the contract's and counts from the end of the failed attempt. That end lies
+//! somewhere in the millisecond `now`, so the delay counts from where this millisecond is over: an
+//! attempt comes up to a millisecond later than published and never earlier. Jitter only adds, too:
+//! it spreads the retries of one outage. It comes from a hash of what is retried, so the same seed
+//! gives the same run.
 
 use std::time::Duration;
 
@@ -36,8 +38,9 @@ pub(super) fn next_attempt(
     };
     let delay = millis(*delay);
     let extra = jitter.clamp(0.0, 1.0) * delay as f64 * fraction(seed, key, failed_in_round);
-    let due = now.saturating_add(delay).saturating_add(extra as u64);
-    let latest_asked = now.saturating_add(millis(max_retry_after));
+    let ended = now.saturating_add(1);
+    let due = ended.saturating_add(delay).saturating_add(extra as u64);
+    let latest_asked = ended.saturating_add(millis(max_retry_after));
     Next::At(not_before.map_or(due, |asked| due.max(asked.min(latest_asked))))
 }
 
@@ -64,9 +67,14 @@ fn mix(value: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Place, WebhookNo};
+    use crate::{
+        clock::{self, Clock},
+        id::{Place, WebhookNo},
+    };
 
     const NOW: Millis = 1_795_000_000_000;
+    /// Where the millisecond in which the attempt ended is over.
+    const ENDED: Millis = NOW + 1;
     const MINUTE: Millis = 60_000;
     const SCHEDULE: [Duration; 3] =
         [Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(1800)];
@@ -76,13 +84,13 @@ mod tests {
         DeliveryKey { place: Place::from_u64(place), webhook: WebhookNo(7) }
     }
 
-    /// What is due and in how many milliseconds; none where the schedule is exhausted.
+    /// In how many milliseconds from the end it is due; none where the schedule is exhausted.
     fn wait(jitter: f64, seed: u64, place: u64, failed: u16, asked: Option<Millis>) -> Option<u64> {
-        let asked = asked.map(|after| NOW + after);
+        let asked = asked.map(|after| ENDED + after);
         let next =
             next_attempt(&SCHEDULE, jitter, MAX_RETRY_AFTER, seed, key(place), failed, NOW, asked);
         match next {
-            Next::At(due) => Some(due - NOW),
+            Next::At(due) => Some(due - ENDED),
             Next::Exhausted => None,
         }
     }
@@ -109,10 +117,29 @@ mod tests {
         check(1, Some(5_001), Some(5_001));
         check(1, Some(5 * MINUTE), Some(5 * MINUTE));
         check(1, Some(5 * MINUTE + 1), Some(5 * MINUTE));
-        check(1, Some(Millis::MAX - NOW), Some(5 * MINUTE));
+        check(1, Some(Millis::MAX - ENDED), Some(5 * MINUTE));
         // A delay above the cap stays as it is.
         check(3, Some(20 * MINUTE), Some(30 * MINUTE));
         check(3, Some(40 * MINUTE), Some(30 * MINUTE));
+    }
+
+    /// As the shard does it: the clock is read once the attempt has ended.
+    #[test]
+    fn on_a_real_clock_a_retry_is_never_early_and_at_most_a_millisecond_late() {
+        let delay = SCHEDULE[0];
+        let next = |now| next_attempt(&SCHEDULE, 0.0, MAX_RETRY_AFTER, 1, key(1), 1, now, None);
+        for _ in 0..10 {
+            let clock = Clock::start();
+            for _ in 0..500 {
+                let ended = clock::instant();
+                let Next::At(due) = next(clock.now()) else { panic!("it is in the schedule") };
+                let told = clock::instant();
+                let starts = clock.instant_at(due);
+                assert!(starts >= ended + delay, "{:?} early", ended + delay - starts);
+                let latest = told + delay + Duration::from_millis(1);
+                assert!(starts <= latest, "{:?} late", starts - latest);
+            }
+        }
     }
 
     #[test]

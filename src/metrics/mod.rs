@@ -94,7 +94,10 @@ pub const CATALOGUE: [Metric; 29] = [
     counter(EVENTS_ACCEPTED, "Events made durable, by event type."),
     counter(EVENTS_REJECTED, "Events refused before they were accepted, by reason."),
     counter(DELIVERIES_CREATED, "Deliveries that accepted events were routed to."),
-    counter(ATTEMPTS, "Attempts made, by what they mean for the delivery and by error code."),
+    counter(
+        ATTEMPTS,
+        "Attempts made, by what followed (retry: another one; failed: it was the last) and error code.",
+    ),
     counter(
         ATTEMPTS_DEFERRED,
         "Attempts put off because the gateway had no file descriptor, local port or connection left.",

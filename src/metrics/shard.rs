@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Millis,
-    delivery::{Attempt, ErrorCode, Outcome, Phases, Verdict},
+    delivery::{Attempt, ErrorCode, Phases, Verdict},
     engine::{BreakerState, Gauges},
 };
 
@@ -105,12 +105,13 @@ impl ShardMetrics {
         self.registered.created.increment(deliveries);
     }
 
-    /// An attempt that counts: it was made and is recorded.
-    pub fn attempt(&mut self, outcome: Outcome, attempt: &Attempt) {
-        let outcome = match outcome {
-            Outcome::Delivered => 0,
-            Outcome::Retry { .. } => 1,
-            Outcome::Failed => 2,
+    /// An attempt that counts: it was made and is recorded. What follows from it for its delivery
+    /// is its outcome: `retry` says that there will be another one, `failed` that this was the last.
+    pub fn attempt(&mut self, verdict: Verdict, attempt: &Attempt) {
+        let outcome = match verdict {
+            Verdict::Delivered => 0,
+            Verdict::RetryAt(_) | Verdict::Reopened => 1,
+            Verdict::Failed(_) | Verdict::Canceled(_) => 2,
         };
         let error = attempt.error.as_ref().map_or(0, |error| error.code as usize);
         self.attempts[outcome][error] += 1;

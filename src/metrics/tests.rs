@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    delivery::{Attempt, AttemptError, FailReason, Outcome, Phases, Verdict},
+    delivery::{Attempt, AttemptError, CancelReason, FailReason, Phases, Verdict},
     engine::{BreakerState, Gauges},
 };
 
@@ -63,10 +63,18 @@ fn shards_add_up_exactly_and_take_their_gauges_with_them() {
     let before = parse(&handle.render());
     let (mut one, mut two) = (ShardMetrics::new(), ShardMetrics::new());
     for micros in [90, 100, 101, 4_000_000_000] {
-        one.attempt(Outcome::Delivered, &attempt(Some(200), None, micros));
+        one.attempt(Verdict::Delivered, &attempt(Some(200), None, micros));
     }
     let timeout = attempt(None, Some(ErrorCode::Timeout), 15_000_000);
-    two.attempt(Outcome::Retry { not_before: None }, &timeout);
+    two.attempt(Verdict::RetryAt(7), &timeout);
+    let reset = attempt(None, Some(ErrorCode::Reset), 500);
+    for last in [
+        Verdict::Failed(FailReason::AttemptsExhausted),
+        Verdict::Failed(FailReason::BlockedTarget),
+        Verdict::Canceled(CancelReason::Requested),
+    ] {
+        two.attempt(last, &reset);
+    }
     two.retry_lag(3);
     two.ended(Verdict::Delivered, 40);
     two.ended(Verdict::RetryAt(1), 40);
@@ -87,16 +95,18 @@ fn shards_add_up_exactly_and_take_their_gauges_with_them() {
     check("senderz_attempts_total{outcome=\"delivered\",error=\"none\"}", 4.0);
     check("senderz_attempts_total{outcome=\"retry\",error=\"timeout\"}", 1.0);
     check("senderz_attempts_total{outcome=\"retry\",error=\"dns\"}", 0.0);
+    check("senderz_attempts_total{outcome=\"retry\",error=\"reset\"}", 0.0);
+    check("senderz_attempts_total{outcome=\"failed\",error=\"reset\"}", 3.0);
     check("senderz_responses_total{code_class=\"2xx\"}", 4.0);
-    check(ATTEMPT_DURATION_COUNT, 5.0);
+    check(ATTEMPT_DURATION_COUNT, 8.0);
     check("senderz_attempt_duration_seconds_bucket{le=\"0.0001\"}", 2.0);
     check("senderz_attempt_duration_seconds_bucket{le=\"0.00025\"}", 3.0);
-    check("senderz_attempt_duration_seconds_bucket{le=\"15\"}", 4.0);
-    check("senderz_attempt_duration_seconds_bucket{le=\"3600\"}", 4.0);
-    check("senderz_attempt_duration_seconds_bucket{le=\"+Inf\"}", 5.0);
-    check("senderz_attempt_duration_seconds_sum", 4015.000291);
-    check("senderz_attempt_phase_seconds_count{phase=\"queue\"}", 5.0);
-    check("senderz_attempt_phase_seconds_count{phase=\"first_byte\"}", 5.0);
+    check("senderz_attempt_duration_seconds_bucket{le=\"15\"}", 7.0);
+    check("senderz_attempt_duration_seconds_bucket{le=\"3600\"}", 7.0);
+    check("senderz_attempt_duration_seconds_bucket{le=\"+Inf\"}", 8.0);
+    check("senderz_attempt_duration_seconds_sum", 4015.001791);
+    check("senderz_attempt_phase_seconds_count{phase=\"queue\"}", 8.0);
+    check("senderz_attempt_phase_seconds_count{phase=\"first_byte\"}", 8.0);
     check("senderz_attempt_phase_seconds_count{phase=\"dns\"}", 0.0);
     check("senderz_delivery_latency_seconds_sum", 0.04);
     check("senderz_retry_lag_seconds_bucket{le=\"0.0025\"}", 0.0);

@@ -148,8 +148,9 @@ impl Sender {
     ) -> Result<Answer, Failure> {
         let target = &*out.target;
         let mut refused = false;
+        // The latest reading of the clock: a turn may have waited for a connection to share.
+        let mut now = progress.started;
         loop {
-            let now = progress.started;
             let mut connection = match self.checkout(target, refused, now, progress) {
                 Some(open) => open,
                 None => Box::pin(self.open(target, refused, progress)).await?,
@@ -182,6 +183,7 @@ impl Sender {
                 return Err(Failure::http(&error));
             }
             refused |= refused_now;
+            now = answered;
         }
     }
 
@@ -251,7 +253,7 @@ impl Sender {
             (None, Some(failure)) => Ending::Unanswered(failure),
             (None, None) => Ending::Unanswered(Failure::bad_response("there was no answer")),
         };
-        let now = Now { steady: self.clock.at(ended), wall: at };
+        let now = Now { steady: self.clock.after(ended), wall: at };
         let Judgement { outcome, error, blame, gone } =
             outcome::judge(ending, out.target.success, now, self.max_retry_after);
         let truncated = head.is_some() && (!body_complete || body.seen > body.bytes.len());

@@ -92,9 +92,8 @@ impl Deadlines {
     }
 
     fn enter(self: &Rc<Self>, began: std::time::Instant, limit: Duration) -> Place<'_> {
-        // The clock's millisecond may be all but over.
         let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let deadline = self.clock.at(began).saturating_add(limit).saturating_add(1);
+        let deadline = self.clock.after(began).saturating_add(limit);
         let mut table = self.table.borrow_mut();
         let place = table.waiting.insert(Waiting { timer: None, waker: Waker::noop().clone() });
         let timer = table.wheel.insert(deadline, place);

@@ -42,7 +42,7 @@ pub(super) struct Judgement {
 /// The clocks that a `Retry-After` is measured with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
-    /// The engine's time: what `not_before` is in.
+    /// The engine's time: what `not_before` is in. Rounded up, lest a wait from here end early.
     pub(super) steady: Millis,
     /// What a receiver's date is compared with.
     pub(super) wall: Millis,

@@ -3,8 +3,8 @@
 //! Two schemes sign the same body. `X-Senderz-Signature` is lower-case hex HMAC-SHA256 of the raw
 //! body, keyed with the UTF-8 bytes of the whole `whsec_…` string. `webhook-signature` follows
 //! Standard Webhooks: `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`, keyed with the
-//! bytes that the string encodes. While a rotated secret overlaps, both headers carry the new
-//! signature first and the old one after it.
+//! bytes that the string encodes. While rotated secrets overlap, both headers carry the new
+//! signature first and the old ones after it, from the newest to the oldest.
 //!
 //! Keying an HMAC costs two compressions of SHA-256, as much as signing 128 bytes, so a [`Signer`]
 //! keeps the keyed states and clones one per signature. The body is hashed where it lies; what is
@@ -40,22 +40,22 @@ const BASE64: usize = MAC.div_ceil(3) * 4;
 /// A tenant's keys, ready to sign.
 pub struct Signer {
     current: Keys,
-    /// The rotated secret and the wall time from which it no longer signs.
-    previous: Option<(Keys, Millis)>,
+    /// The rotated secrets, the newest first, and the wall times from which they no longer sign.
+    previous: Vec<(Keys, Millis)>,
 }
 
 impl Signer {
     pub fn new(secrets: &SigningSecrets) -> Self {
         Self {
             current: Keys::new(&secrets.current),
-            previous: secrets.previous.as_ref().map(|(secret, end)| (Keys::new(secret), *end)),
+            previous: secrets.previous.iter().map(|(s, end)| (Keys::new(s), *end)).collect(),
         }
     }
 
     /// Appends the value of `X-Senderz-Signature`, as of the wall time `now`.
     pub fn write_hex(&self, now: Millis, body: &[u8], out: &mut Vec<u8>) {
         write_one_hex(&self.current.hex, body, out);
-        if let Some(previous) = self.overlapping(now) {
+        for previous in self.overlapping(now) {
             out.push(b',');
             write_one_hex(&previous.hex, body, out);
         }
@@ -71,14 +71,14 @@ impl Signer {
         out: &mut Vec<u8>,
     ) {
         write_one_standard(&self.current.standard, id, timestamp, body, out);
-        if let Some(previous) = self.overlapping(now) {
+        for previous in self.overlapping(now) {
             out.push(b' ');
             write_one_standard(&previous.standard, id, timestamp, body, out);
         }
     }
 
-    fn overlapping(&self, now: Millis) -> Option<&Keys> {
-        self.previous.as_ref().filter(|(_, end)| now < *end).map(|(keys, _)| keys)
+    fn overlapping(&self, now: Millis) -> impl Iterator<Item = &Keys> {
+        self.previous.iter().filter(move |(_, end)| now < *end).map(|(keys, _)| keys)
     }
 }
 

@@ -89,9 +89,13 @@ impl Shard {
         let (verdict, attempt) = match ended {
             None | Some(Ended::Own) => (verdict, None),
             Some(Ended::Unreadable) => (Verdict::Failed(FailReason::Unreadable), None),
-            Some(Ended::Broken { number }) => (verdict, Some(broken(number))),
+            Some(Ended::Broken { number }) => {
+                let attempt = broken(number);
+                self.metrics.attempt(verdict, &attempt);
+                (verdict, Some(attempt))
+            }
             Some(Ended::Attempted { attempted, accepted_at }) => {
-                self.metrics.attempt(attempted.outcome, &attempted.attempt);
+                self.metrics.attempt(verdict, &attempted.attempt);
                 age = now.saturating_sub(accepted_at);
                 if attempted.gone && self.settings.disable_on_gone {
                     self.disable(key.webhook);

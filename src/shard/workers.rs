@@ -3,7 +3,8 @@
 //! The state of an attempt is a few kilobytes. A task for each would allocate, copy and free them
 //! every time; a worker makes one attempt after the other in the same memory. There are as many
 //! as attempts were ever under way at once, but no more than [`KEPT`] stay when they have nothing
-//! to do. One that panics ends; its attempt is reported by what it was promised with.
+//! to do. One that panics ends; its attempt is reported by what it was promised with, and the next
+//! attempt that finds nobody idle gets a new worker.
 
 use std::{
     cell::{Cell, RefCell},

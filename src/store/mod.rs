@@ -93,14 +93,16 @@ pub enum AppendError {
     /// The disk's headroom is reached; heals when retention or the operator frees space.
     #[error("the store has no room for more events")]
     Full,
-    #[error("the store stopped after a write error")]
+    /// [`Health`] says after what.
+    #[error("the store has stopped")]
     Poisoned,
 }
 
 /// Why a read or a directory write failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    #[error("the store stopped after a write error")]
+    /// [`Health`] says after what.
+    #[error("the store has stopped")]
     Poisoned,
     #[error("the store has no room")]
     Full,
@@ -326,7 +328,8 @@ pub enum Feed {
 /// What the store says about itself; a watch, always current.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Set by the first failed write or sync, with what failed. The process must exit.
+    /// Set by the first failed write or sync, or where recovery refuses to go on, with what failed.
+    /// The process must exit.
     pub poisoned: Option<String>,
     /// New events are refused until space is free.
     pub full: bool,

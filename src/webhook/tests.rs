@@ -57,7 +57,10 @@ fn names_that_the_gateway_sets_are_refused_in_any_letter_case() {
         "X-Senderz-Anything",
     ] {
         for spelled in [reserved.to_owned(), reserved.to_lowercase(), reserved.to_uppercase()] {
-            check_headers(&[(&spelled, "x")], Err(HeaderError::Reserved(name(reserved))));
+            let refused = HeaderError::Reserved(name(reserved));
+            check_headers(&[(&spelled, "x")], Err(refused.clone()));
+            let removal = HeadersPatch::parse(&[(&spelled, None)], LIMITS);
+            assert_eq!(removal, Err(refused), "nor can {spelled} be removed");
         }
     }
     for free in ["X-Webhook-Id", "Webhooks", "X-Senderzone", "Hosts", "Accept", "Proxied"] {

@@ -113,20 +113,20 @@ async fn a_rotated_secret_overlaps_as_asked_and_reaches_the_shards() {
     world.webhook(&acme).await;
     while world.changes.try_recv().is_ok() {}
     let shown = world.get(&acme.key, "/v1/signing-secret").await.expect(200).json();
-    assert_eq!(shown, json!({"secret": acme.secret, "previous": null}));
+    assert_eq!(shown, json!({"secret": acme.secret, "previous": []}));
 
     let rotate = "/v1/signing-secret/rotate";
     let before = senderz_gateway::clock::wall_ms();
     let first = world.post(&acme.key, rotate, json!({"overlap": "2h"})).await.expect(200).json();
     assert_ne!(first["secret"], acme.secret.as_str());
-    assert_eq!(first["previous"]["secret"], acme.secret.as_str());
-    let until = first["previous"]["valid_until"].as_str().expect("a time");
+    assert_eq!(first["previous"][0]["secret"], acme.secret.as_str());
+    let until = first["previous"][0]["valid_until"].as_str().expect("a time");
     let until = until.parse::<jiff::Timestamp>().expect("RFC 3339").as_millisecond() as u64;
     assert!((before + 7_200_000..before + 7_260_000).contains(&until), "{until}");
     match world.changes.try_recv() {
         Ok(Change::WebhookSet { tenant, .. }) => {
             assert_eq!(tenant.secrets.current.expose(), first["secret"]);
-            assert!(tenant.secrets.previous.is_some());
+            assert_eq!(tenant.secrets.previous.len(), 1);
         }
         other => panic!("the shards were not told before the answer: {other:?}"),
     }
@@ -138,11 +138,27 @@ async fn a_rotated_secret_overlaps_as_asked_and_reaches_the_shards() {
     let body = axum::body::Body::empty();
     assert_eq!(world.send(request.body(body).expect("valid")).await.expect(200).json(), first);
 
+    // Another rotation cuts nothing short, whatever its own overlap.
+    let second = world.post(&acme.key, rotate, json!({"overlap": "1h"})).await.expect(200).json();
+    assert_eq!(second["previous"][0]["secret"], first["secret"]);
+    assert_eq!(second["previous"][1], first["previous"][0]);
+    for _ in 0..2 {
+        world.post(&acme.key, rotate, json!({})).await.expect(200);
+    }
+    let shown = world.get(&acme.key, "/v1/signing-secret").await.json();
+    let refused = world.post(&acme.key, rotate, json!({})).await.expect(409);
+    assert_eq!(refused.problem(), "limit_reached");
+    let detail = refused.json()["detail"].as_str().expect("text").to_owned();
+    // It is the second one that ends first.
+    let soonest = second["previous"][0]["valid_until"].as_str().expect("a time");
+    assert!(detail.contains(soonest) && detail.contains("\"overlap\":\"0s\""), "{detail}");
+    assert_eq!(world.get(&acme.key, "/v1/signing-secret").await.json(), shown);
+
     let last = world.post(&acme.key, rotate, json!({"overlap": "0s"})).await.expect(200).json();
-    assert_eq!(last["previous"], json!(null), "no overlap: the old one ends now");
+    assert_eq!(last["previous"], json!([]), "no overlap: all that came before ends now");
     // No body at all is the default overlap of a day.
     let day = world.call(&acme.key, Method::POST, rotate, None).await.expect(200).json();
-    assert_eq!(day["previous"]["secret"], last["secret"]);
+    assert_eq!(day["previous"][0]["secret"], last["secret"]);
     for overlap in [json!("8d"), json!("1w"), json!(3600), json!("-1h")] {
         let refused = world.post(&acme.key, rotate, json!({"overlap": overlap})).await.expect(400);
         assert_eq!(refused.pointers(), ["/overlap"]);

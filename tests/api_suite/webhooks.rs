@@ -85,6 +85,7 @@ async fn a_patch_changes_what_it_names_and_null_resets() {
         (json!({"headers": {"x-c": "v".repeat(190)}, "description": "new"}), "200 bytes"),
         (json!({"headers": {"x-c": null, "X-C": "1"}}), "twice"),
         (json!({"headers": {"x c": null}}), "not valid"),
+        (json!({"headers": {"Host": null}}), "set by the gateway"),
     ] {
         let before = world.get(&acme.key, &path).await.json();
         let refused = world.patch(&acme.key, &path, patch).await.expect(400);

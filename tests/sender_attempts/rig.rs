@@ -154,7 +154,7 @@ impl To {
             id: "acme".parse().unwrap(),
             name: "Acme".to_owned(),
             created_at: 0,
-            secrets: SigningSecrets { current: secret(), previous: None },
+            secrets: SigningSecrets { current: secret(), previous: Vec::new() },
         };
         Outgoing {
             target: Arc::new(Target::new(&webhook, &tenant, &settings())),

@@ -341,10 +341,12 @@ fn next_attempt(
     not_before: Option<Millis>,
 ) -> Option<(Millis, Millis)> {
     let delay = settings.retry_schedule.get(usize::from(round))?.as_millis() as Millis;
+    // The attempt ended somewhere in the millisecond `now`.
+    let ended = now + 1;
     let asked =
-        not_before.map_or(0, |at| at.min(now + settings.max_retry_after.as_millis() as u64));
+        not_before.map_or(0, |at| at.min(ended + settings.max_retry_after.as_millis() as u64));
     let jitter = (delay as f64 * settings.retry_jitter) as Millis;
-    Some(((now + delay).max(asked), (now + delay + jitter).max(asked)))
+    Some(((ended + delay).max(asked), (ended + delay + jitter).max(asked)))
 }
 
 fn decision(key: DeliveryKey, reason: CancelReason) -> Expected {

@@ -24,6 +24,7 @@ use crate::{
     app::{self, Gateway},
     config::{Config, FlagSetting, Listen, Sources, environment},
     directory::OperatorKey,
+    shutdown::Alarm,
     tenant::TenantId,
 };
 
@@ -52,13 +53,10 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     config.data_dir = config.data_dir.join("dev");
     let scratch = args.exit.then(|| Scratch::of(&mut config));
     let _logging = logging::start(&config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("api")
-        .build()
-        .context("cannot start the runtime")?;
+    let alarm = Alarm::new();
+    let runtime = app::runtime(&alarm).context("cannot start the runtime")?;
     let done = runtime.block_on(async {
-        let stage = Stage::set_up(config, &args).await?;
+        let stage = Stage::set_up(config, &args, alarm).await?;
         match (&args.events, args.exit) {
             (Some(file), true) => stage.play_and_exit(file).await,
             (Some(file), false) => {
@@ -132,7 +130,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn set_up(config: Config, args: &Args) -> anyhow::Result<Self> {
+    async fn set_up(config: Config, args: &Args, alarm: Alarm) -> anyhow::Result<Self> {
         let fail_rate = args.fail_rate.unwrap_or(match args.events {
             Some(_) => 0.0,
             None => EXAMPLE_FAIL_RATE,
@@ -144,7 +142,7 @@ impl Stage {
         })
         .context("cannot start the receiver")?;
         let given = environment::secret("SENDERZ_OPERATOR_KEY");
-        let gateway = Gateway::start(config, given.as_ref().map(|key| key.as_str())).await?;
+        let gateway = Gateway::start(config, given.as_ref().map(|key| key.as_str()), alarm).await?;
         let key = match (&gateway.operator_key, given) {
             (OperatorKey::Environment, Some(given)) => given,
             (OperatorKey::Made(key), _) => Zeroizing::new(key.expose().to_owned()),

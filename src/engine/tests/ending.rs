@@ -51,7 +51,7 @@ fn a_removed_webhook_is_forgotten_when_its_last_delivery_has_ended() {
     });
     check("while scheduled", |rig, ticket| {
         rig.step(vec![finished(ticket, AGAIN, Blame::Receiver), remove()]);
-        rig.after(1000, vec![]);
+        rig.after(GRAIN + 1000, vec![]);
     });
     check("scheduled, canceled later", |rig, ticket| {
         rig.step(vec![finished(ticket, AGAIN, Blame::Receiver), remove()]);
@@ -77,7 +77,7 @@ fn draining_starts_nothing_and_records_what_ends() {
     let ticket = sends(&effects)[0].0;
     assert_eq!(rig.step(vec![Input::Drain]), []);
     let effects = rig.step(vec![finished(ticket, AGAIN, Blame::Receiver)]);
-    assert_eq!(verdicts(&effects), [(1, Verdict::RetryAt(START + 1000))]);
+    assert_eq!(verdicts(&effects), [(1, Verdict::RetryAt(START + GRAIN + 1000))]);
     assert_eq!(sends(&effects), []);
     assert_eq!(rig.after(5000, vec![]), []);
 }
@@ -90,6 +90,6 @@ fn a_replay_goes_at_once_with_numbers_that_go_on_and_a_schedule_that_starts_anew
     let effects = rig.step(vec![set(1, lane(1)), Input::Replay { key: key(1, 7), attempts: 6 }]);
     let [(ticket, 1, 7, 7)] = sends(&effects)[..] else { panic!("{effects:?}") };
     let effects = rig.step(vec![finished(ticket, AGAIN, Blame::Receiver)]);
-    assert_eq!(verdicts(&effects), [(7, Verdict::RetryAt(rig.now + 1000))]);
-    assert_eq!(sends(&rig.after(1000, vec![]))[0].3, 8);
+    assert_eq!(verdicts(&effects), [(7, Verdict::RetryAt(rig.now + GRAIN + 1000))]);
+    assert_eq!(sends(&rig.after(GRAIN + 1000, vec![]))[0].3, 8);
 }

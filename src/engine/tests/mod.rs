@@ -13,6 +13,8 @@ use crate::delivery::{CancelReason, FailReason};
 const START: Millis = 1_795_000_000_000;
 const AGAIN: Outcome = Outcome::Retry { not_before: None };
 const DAY: Millis = 86_400_000;
+/// A delay counts from where the millisecond in which its attempt ended is over.
+const GRAIN: Millis = 1;
 
 /// An engine, its time, and what the last step did.
 struct Rig {

@@ -6,7 +6,8 @@ use super::*;
 fn six_attempts_follow_the_schedule_to_the_millisecond_and_then_it_has_failed() {
     let mut rig = Rig::new(|_| {});
     let mut effects = rig.step(vec![set(1, lane(1)), accepted(1, 7)]);
-    for (number, gap) in (1..).zip([1000, 2000, 4000, 8000, 16_000]) {
+    for (number, delay) in (1..).zip([1000, 2000, 4000, 8000, 16_000]) {
+        let gap = delay + GRAIN;
         let [(ticket, 1, 7, made)] = sends(&effects)[..] else { panic!("{effects:?}") };
         assert_eq!(made, number);
         let effects_of_failure = rig.after(30, vec![finished(ticket, AGAIN, Blame::Receiver)]);
@@ -38,10 +39,10 @@ fn what_follows_from_an_attempt() {
     let ours = Blame::Receiver;
     check(None, Outcome::Delivered, ours, Verdict::Delivered);
     check(None, Outcome::Failed, ours, Verdict::Failed(FailReason::BlockedTarget));
-    check(None, AGAIN, ours, Verdict::RetryAt(START + 1000));
-    check(None, asked(500), ours, Verdict::RetryAt(START + 1000));
+    check(None, AGAIN, ours, Verdict::RetryAt(START + GRAIN + 1000));
+    check(None, asked(500), ours, Verdict::RetryAt(START + GRAIN + 1000));
     check(None, asked(9_000), ours, Verdict::RetryAt(START + 9_000));
-    check(None, asked(DAY), ours, Verdict::RetryAt(START + 3_600_000));
+    check(None, asked(DAY), ours, Verdict::RetryAt(START + GRAIN + 3_600_000));
     // Whoever cancels what is under way cannot undo a success.
     for (before, reason) in [(cancel(), requested), (remove(), deleted)] {
         check(before.clone(), Outcome::Delivered, ours, Verdict::Delivered);
@@ -117,7 +118,7 @@ fn what_is_due_again_goes_before_what_is_new_and_the_new_goes_in_place_order() {
     let second = sends(&rig.step(vec![finished(first.0, AGAIN, Blame::Receiver)]))[0];
     assert_eq!((second.2, second.3), (5, 1));
     let done = finished(second.0, Outcome::Delivered, Blame::Receiver);
-    let third = sends(&rig.after(1000, vec![done]))[0];
+    let third = sends(&rig.after(GRAIN + 1000, vec![done]))[0];
     assert_eq!((third.2, third.3), (3, 2));
     let done = finished(third.0, Outcome::Delivered, Blame::Receiver);
     assert_eq!(sends(&rig.step(vec![done]))[0].2, 8);

@@ -29,23 +29,29 @@ fn signed(signer: &Signer, now: Millis) -> (String, String) {
 
 #[test]
 fn both_schemes_give_the_known_answers() {
-    let signer = Signer::new(&SigningSecrets { current: secret(SECRET), previous: None });
+    let signer = Signer::new(&SigningSecrets { current: secret(SECRET), previous: vec![] });
     assert_eq!(signed(&signer, NOW), (HEX_NEW.to_owned(), STANDARD_NEW.to_owned()));
     assert_eq!(signed(&signer, NOW), (HEX_NEW.to_owned(), STANDARD_NEW.to_owned()), "once more");
 }
 
 #[test]
-fn a_rotated_secret_signs_after_the_new_one_until_its_overlap_ends() {
-    let previous = Some((secret(OLD_SECRET), NOW + 1));
+fn rotated_secrets_sign_after_the_new_one_each_until_its_overlap_ends() {
+    // The one rotated last may be the first to end.
+    let previous = vec![(secret(OLD_SECRET), NOW + 1), (secret(SECRET), NOW + 2)];
     let signer = Signer::new(&SigningSecrets { current: secret(SECRET), previous });
-    let both = (format!("{HEX_NEW},{HEX_OLD}"), format!("{STANDARD_NEW} {STANDARD_OLD}"));
-    assert_eq!(signed(&signer, NOW), both);
-    assert_eq!(signed(&signer, NOW + 1), (HEX_NEW.to_owned(), STANDARD_NEW.to_owned()));
+    let [new, old] = [(HEX_NEW, STANDARD_NEW), (HEX_OLD, STANDARD_OLD)];
+    let check = |now, expected: &[(&str, &str)]| {
+        let (hex, standard): (Vec<&str>, Vec<&str>) = expected.iter().copied().unzip();
+        assert_eq!(signed(&signer, now), (hex.join(","), standard.join(" ")));
+    };
+    check(NOW, &[new, old, new]);
+    check(NOW + 1, &[new, new]);
+    check(NOW + 2, &[new]);
 }
 
 #[test]
 fn debug_shows_no_key() {
-    let signer = Signer::new(&SigningSecrets { current: secret(SECRET), previous: None });
+    let signer = Signer::new(&SigningSecrets { current: secret(SECRET), previous: vec![] });
     assert_eq!(format!("{signer:?}"), "Signer(hidden)");
 }
 

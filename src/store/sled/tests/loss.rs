@@ -51,6 +51,11 @@ fn start(dir: &Dir) -> Ended {
         }
         ended.is_some()
     });
+    if let Some(Ended::Refused(_)) = ended {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let told = runtime.block_on(opened.store.put_rows(vec![row("x", "y")])).unwrap_err();
+        assert!(!told.to_string().contains("write"), "nothing was written: {told}");
+    }
     drop(opened.store);
     opened.threads.into_iter().for_each(|thread| thread.join().unwrap());
     ended.unwrap()
