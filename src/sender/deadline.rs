@@ -113,8 +113,9 @@ impl Deadlines {
     fn watch(self: &Rc<Self>) {
         // Until it has looked, nobody needs to tell it anything.
         self.looks_at.set(Some(0));
-        let deadlines = Rc::clone(self);
+        let watch = Watch(Rc::clone(self));
         spawn_local(async move {
+            let deadlines = &watch.0;
             loop {
                 let at = deadlines.clock.instant_at(deadlines.fire());
                 tokio::select! {
@@ -143,6 +144,16 @@ impl Deadlines {
         woken.into_iter().for_each(Waker::wake);
         self.looks_at.set(Some(next));
         next
+    }
+}
+
+/// Held by the task that watches. Should that ever panic, the next attempt starts another: attempts
+/// without a deadline would hang for good.
+struct Watch(Rc<Deadlines>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.looks_at.set(None);
     }
 }
 
@@ -185,6 +196,19 @@ mod tests {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().build().unwrap();
         LocalSet::new().block_on(&runtime, test(Deadlines::new(Clock::start())));
+    }
+
+    #[test]
+    fn a_watch_that_died_is_replaced() {
+        run(async |deadlines| {
+            // As one leaves it that looked and then panicked.
+            deadlines.looks_at.set(Some(0));
+            drop(Watch(Rc::clone(&deadlines)));
+            let work = pin!(pending::<()>());
+            let late = deadlines.within(clock::instant(), MS, work);
+            let in_time = tokio::time::timeout(1000 * MS, late);
+            assert_eq!(in_time.await, Ok(Err(Late)));
+        });
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
-use super::{effects::READ_PAUSE, turn::Mailbox};
+use super::{effects::READ_PAUSE, mailbox::Mailbox};
 use crate::{
     clock::{self, Millis},
     delivery::Outcome,

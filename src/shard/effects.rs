@@ -4,6 +4,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use super::{
     attempt::{self, Ended, Finished},
+    mailbox::Owed,
     turn::{ENTRIES_BATCH, ENTRIES_WAIT, Shard},
 };
 use crate::{
@@ -139,7 +140,7 @@ impl Shard {
 
     fn refill(&self, webhook: WebhookNo, from: Place, until: Place, limit: usize) {
         let store = Rc::clone(&self.store);
-        let mailbox = Rc::clone(&self.mailbox);
+        let owed = Owed::new(&self.mailbox, "reading the log back");
         tokio::task::spawn_local(async move {
             let found = loop {
                 match store.places(webhook, from, until, limit).await {
@@ -150,7 +151,7 @@ impl Shard {
                     }
                 }
             };
-            mailbox.input(Input::Refilled { webhook, places: found.places, next: found.next });
+            owed.give(Input::Refilled { webhook, places: found.places, next: found.next });
         });
     }
 

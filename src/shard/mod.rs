@@ -13,6 +13,7 @@
 
 mod attempt;
 mod effects;
+mod mailbox;
 mod payloads;
 mod turn;
 mod workers;

@@ -1,16 +1,14 @@
 //! The loop: wait for one thing, drain the rest, make one step.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Notify, oneshot},
-    time::Sleep,
-};
+use tokio::{sync::oneshot, time::Sleep};
 
 use super::{
     Inlets, Report, Settings,
     attempt::{Ended, Finished, Held, Means},
     effects::message,
+    mailbox::Mailbox,
     payloads::Payloads,
     workers::Workers,
 };
@@ -78,26 +76,6 @@ pub(super) struct Shard {
     pub(super) report_at: Millis,
     pub(super) draining: bool,
     pub(super) report: Report,
-}
-
-/// Where tasks of this thread leave what the loop must hear.
-#[derive(Default)]
-pub(super) struct Mailbox {
-    finished: RefCell<Vec<Finished>>,
-    inputs: RefCell<Vec<Input>>,
-    notify: Notify,
-}
-
-impl Mailbox {
-    pub(super) fn finish(&self, finished: Finished) {
-        self.finished.borrow_mut().push(finished);
-        self.notify.notify_one();
-    }
-
-    pub(super) fn input(&self, input: Input) {
-        self.inputs.borrow_mut().push(input);
-        self.notify.notify_one();
-    }
 }
 
 impl Shard {
@@ -366,6 +344,7 @@ impl Shard {
     }
 
     fn take_mail(&mut self) {
+        self.mailbox.check();
         self.inputs.append(&mut self.mailbox.inputs.borrow_mut());
         let mut finished = self.mailbox.finished.take();
         for Finished { ticket, ended } in finished.drain(..) {

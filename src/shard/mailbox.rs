@@ -1,0 +1,89 @@
+//! Where the tasks of a shard's thread leave what its loop must hear.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use tokio::sync::Notify;
+
+use super::attempt::Finished;
+use crate::engine::Input;
+
+#[derive(Default)]
+pub(super) struct Mailbox {
+    pub(super) finished: RefCell<Vec<Finished>>,
+    pub(super) inputs: RefCell<Vec<Input>>,
+    pub(super) notify: Notify,
+    /// A task that panicked and owed an answer.
+    broken: Cell<Option<&'static str>>,
+}
+
+impl Mailbox {
+    pub(super) fn finish(&self, finished: Finished) {
+        self.finished.borrow_mut().push(finished);
+        self.notify.notify_one();
+    }
+
+    /// The runtime forgets a task that panics. Whoever waits for what the task owes would wait for
+    /// ever, so the shard ends with it, and that is heard.
+    pub(super) fn check(&self) {
+        let broken = self.broken.get();
+        assert!(broken.is_none(), "a task of the shard panicked: {}", broken.unwrap_or_default());
+    }
+}
+
+/// Held by a task that owes the loop an input.
+pub(super) struct Owed {
+    mailbox: Rc<Mailbox>,
+    what: &'static str,
+}
+
+impl Owed {
+    pub(super) fn new(mailbox: &Rc<Mailbox>, what: &'static str) -> Self {
+        Self { mailbox: Rc::clone(mailbox), what }
+    }
+
+    pub(super) fn give(self, input: Input) {
+        self.mailbox.inputs.borrow_mut().push(input);
+        self.mailbox.notify.notify_one();
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.mailbox.broken.set(Some(self.what));
+            self.mailbox.notify.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_heard_and_one_that_gives_or_is_dropped_is_not() {
+        let mailbox = Rc::new(Mailbox::default());
+        LocalSet::new()
+            .run_until(async {
+                drop(Owed::new(&mailbox, "dropped"));
+                Owed::new(&mailbox, "given").give(Input::Drain);
+                mailbox.notify.notified().await;
+                mailbox.check();
+                assert_eq!(mailbox.inputs.take(), [Input::Drain]);
+                let owed = Owed::new(&mailbox, "refill");
+                let task = spawn_local(async move {
+                    let _owed = owed;
+                    panic!("on purpose");
+                });
+                mailbox.notify.notified().await;
+                assert!(task.await.is_err());
+            })
+            .await;
+        assert_eq!(mailbox.broken.get(), Some("refill"));
+    }
+}
