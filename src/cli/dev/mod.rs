@@ -143,7 +143,7 @@ impl Stage {
             ..SinkOptions::default()
         })
         .context("cannot start the receiver")?;
-        let given = environment::secret("SENDERZ_OPERATOR_KEY");
+        let given = environment::secret(environment::OPERATOR_KEY);
         let gateway = Gateway::start(config, given.as_ref().map(|key| key.as_str())).await?;
         let key = match (&gateway.operator_key, given) {
             (OperatorKey::Environment, Some(given)) => given,
