@@ -238,6 +238,10 @@ async fn a_test_goes_to_the_one_webhook_whatever_its_filter() {
     assert!(events.len() == 6 && events.iter().all(|event| event.routes.len() == 1));
     let refused = world.post(&acme.key, &path, json!({"type": "message.lost"})).await.expect(400);
     assert_eq!(refused.pointers(), ["/type"]);
+    let odd = json!({"type": "message.sent", "count": 7});
+    let refused = world.post(&acme.key, &path, odd).await.expect(400);
+    let detail = &refused.json()["errors"][0]["detail"];
+    assert_eq!(detail, "there is no such field; there is only `type`");
     world
         .patch(&acme.key, &format!("/v1/webhooks/{id}"), json!({"enabled": false}))
         .await
