@@ -54,7 +54,7 @@ fn the_command_it_names_works_as_it_stands_and_deliveries_are_lines() {
 fn without_a_reader_it_ends_in_order() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut dev = Dev::start(dir.path());
-    dev.find("Look closer");
+    dev.find("message.sent ");
     dev.lines = None;
     let status = dev.child.wait().expect("it ends by itself, with its next line");
     assert_eq!(status.code(), Some(0));

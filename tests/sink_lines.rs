@@ -1,12 +1,20 @@
 //! What `sink` prints, as whoever runs it sees it: the real binary.
 
+mod support;
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
+use support::now;
+
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+/// For an answer that comes at once.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Sink {
     child: Child,
@@ -34,6 +42,7 @@ impl Sink {
             "POST /hook HTTP/1.1\r\nhost: x\r\nwebhook-id: {id}\r\nx-senderz-attempt: 1\r\n\
              x-senderz-event: message.sent\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"
         );
+        stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
         stream.write_all(request.as_bytes()).expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
@@ -112,8 +121,12 @@ fn without_a_reader_it_receives_all_the_same() {
     for arguments in [&[][..], &["--quiet"]] {
         let mut sink = Sink::start(arguments);
         drop(sink.child.stdout.take());
-        for n in 0..5 {
-            assert_eq!(sink.send(&format!("evt_{n}")), "200");
+        // Longer than it takes to print the counts, too.
+        let since = now();
+        let mut number = 0;
+        while since.elapsed() < Duration::from_millis(1500) {
+            assert_eq!(sink.send(&format!("evt_{number}")), "200");
+            number += 1;
         }
         assert_eq!(sink.child.try_wait().expect("ours"), None, "it goes on");
         assert_eq!(sink.stop(), Some(0));

@@ -181,11 +181,13 @@ fn every_request_is_told_with_its_answer_and_what_became_of_its_signature() {
 
 #[test]
 fn whoever_watches_too_slowly_holds_up_nobody_and_misses_a_number() {
-    let (watch, _held) = sync_channel(1);
+    let (watch, held) = sync_channel(1);
     let sink = start(SinkOptions { watch: Some(watch), ..SinkOptions::default() }).unwrap();
-    for id in ["evt_1", "evt_2", "evt_3"] {
-        assert_eq!(unsigned("/", id, 1).send(&sink, PATIENCE), Some(200));
-    }
+    let send = |id| unsigned("/", id, 1).send(&sink, PATIENCE);
+    let answers = ["evt_1", "evt_2", "evt_3"].map(send);
+    // Before anything can fail: a sink that waits for it could not stop.
+    drop(held);
+    assert_eq!(answers, [Some(200); 3]);
     let stats = sink.stop();
     assert_eq!((stats.succeeded, stats.untold), (3, 2));
 }
