@@ -183,6 +183,36 @@ impl Listener {
     }
 }
 
+/// What would keep [`Listener::bind`] from binding, as far as can be said without doing it: the
+/// certificate and its key, and the place of a unix socket. Whether the address is free only a
+/// start can say.
+pub fn check(config: &config::Server) -> Vec<BindError> {
+    let mut found: Vec<BindError> = match &config.tls {
+        Some((certificate, key)) => {
+            tls::problems(certificate, key).into_iter().map(BindError::Tls).collect()
+        }
+        None => Vec::new(),
+    };
+    if let Listen::Unix(path) = &config.listen {
+        found.extend(check_unix(path).err());
+    }
+    found
+}
+
+fn check_unix(path: &Path) -> Result<(), BindError> {
+    let error = |source| BindError::Unix { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => Ok(()),
+        Ok(_) => Err(BindError::NotASocket(path.to_owned())),
+        // The socket may be made, where its directory is there.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let above = path.parent().unwrap_or(Path::new("/"));
+            fs::metadata(above).map(drop).map_err(error)
+        }
+        Err(e) => Err(error(e)),
+    }
+}
+
 /// A listening socket. The unix one holds its file for the removal when it is dropped.
 enum Socket {
     Tcp(TcpListener),

@@ -335,7 +335,8 @@ fn health_tells_readiness_and_its_reasons() {
         let ops = scripted(&[answer]);
         let set = format!("ops.listen={}", ops.address);
         let result = run(&mut gateway(&["health", "--set", &set]));
-        assert_eq!((result.code, result.stdout.trim()), (Some(code), says), "{}", result.stderr);
+        let says = format!("{says} ({})", ops.address);
+        assert_eq!((result.code, result.stdout.trim()), (Some(code), &*says), "{}", result.stderr);
         assert!(ops.requests()[0].starts_with("GET /readyz "));
     };
     check((200, r#"{"ready":true}"#), 0, "ready");
@@ -375,19 +376,45 @@ fn a_delivery_is_shown_with_a_line_for_each_attempt() {
 }
 
 #[test]
-fn a_missing_tenant_is_told_as_the_flag() {
-    let check = |code: &str, detail: &str, says: &str| {
-        let problem = format!(r#"{{"title":"Bad","detail":"{detail}","code":"{code}"}}"#);
-        let api = scripted(&[(400, &problem)]);
-        let mut command = gateway(&["webhooks", "list", "--url", &api.url()]);
-        let result = run(command.env("SENDERZ_API_KEY", "k"));
-        assert!(result.stderr.contains(says), "{}", result.stderr);
-        assert!(!result.stderr.contains("Senderz-Tenant"), "{}", result.stderr);
-        assert!(!api.requests()[0].contains("senderz-tenant"));
-    };
-    let required = "say for which tenant with the header `Senderz-Tenant: <tenant id>`";
-    check("tenant_required", required, "error: say for which tenant with --tenant (400");
-    check("not_found", "Senderz-Tenant names no tenant", "--tenant names no tenant");
+fn a_replay_is_shown_with_its_last_attempt_as_a_line() {
+    let api = scripted(&[(
+        202,
+        r#"{"id":"dlv_1","status":"pending","last_attempt":
+            {"number":6,"at":"2026-01-01T00:00:05.000Z","status":500,"latency_ms":10.0,"error":null}}"#,
+    )]);
+    let mut command = gateway(&["replay", "dlv_1", "--tenant", "acme", "--url", &api.url()]);
+    let shown = run(command.env("SENDERZ_API_KEY", "k"));
+    let words: Vec<_> = shown.stdout.split_whitespace().collect();
+    assert_eq!(words[..6], ["id", "dlv_1", "status", "pending", "ATTEMPT", "AT"], "{words:?}");
+    assert!(words.ends_with(&["6", "2026-01-01T00:00:05.000Z", "10.0", "-", "500"]), "{words:?}");
+    assert!(api.requests()[0].starts_with("POST /v1/deliveries/dlv_1/replay "));
+}
+
+#[test]
+fn a_missing_tenant_is_told_in_one_sentence_everywhere() {
+    let problem = r#"{"title":"Bad","detail":"say for which tenant","code":"tenant_required"}"#;
+    for words in [
+        &["webhooks", "list"][..],
+        &["webhooks", "create", "https://example.com/"],
+        &["deliveries", "show", "dlv_1"],
+        &["replay", "dlv_1"],
+        &["send", "message.sent"],
+    ] {
+        let mut command = gateway(words);
+        command.env("SENDERZ_API_KEY", "k");
+        let result = if words[0] == "send" {
+            // The API is not asked: the tenant is part of the path.
+            run(command.args(["--url", "http://127.0.0.1:1"]))
+        } else {
+            let api = scripted(&[(400, problem)]);
+            let result = run(command.args(["--url", &api.url()]));
+            assert!(!api.requests()[0].contains("senderz-tenant"));
+            result
+        };
+        let sentence = "error: say for which tenant with --tenant; \
+                        `senderz-gateway tenants list` shows the tenants' ids\n";
+        assert_eq!((result.code, &*result.stderr), (Some(2), sentence), "{words:?}");
+    }
 }
 
 #[test]

@@ -136,6 +136,95 @@ fn check_says_of_a_data_directory_what_serve_says() {
 }
 
 #[test]
+fn check_says_of_a_data_directory_that_cannot_be_made_what_serve_says() {
+    let dir = directory();
+    let check = |data_dir: &Path, sentence: &str| {
+        let first = say("check", data_dir);
+        agree(&[say("serve", data_dir), first], 78, &format!("cannot be used: {sentence}"));
+    };
+    // Where the kernel shows its state there is no room for anybody, root included.
+    for missing in ["/proc/x/y", "/proc"] {
+        check(Path::new(missing), "No such file or directory (os error 2)");
+    }
+    for show_only in ["/sys/x/y", "/sys", "/dev/pts/x"] {
+        check(Path::new(show_only), "");
+    }
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).expect("ours");
+    check(&link, "Not a directory (os error 20)");
+    check(&link.join("data"), "File exists (os error 17)");
+    let long = "x".repeat(300);
+    check(&dir.path().join(&long), "File name too long (os error 36)");
+    check(&dir.path().join("a").join(&long), "File name too long (os error 36)");
+
+    let made = dir.path().join("b/c/d");
+    assert_eq!(say("check", &made), (0, String::new()));
+    assert!(!dir.path().join("b").exists(), "check makes nothing");
+}
+
+#[test]
+fn check_says_of_the_operators_key_what_serve_says() {
+    let dir = directory();
+    let data_dir = dir.path().join("data");
+    let short = [("SENDERZ_OPERATOR_KEY", "szk_operator_short")];
+    let sentence = "SENDERZ_OPERATOR_KEY must start with `szk_operator_` and have 32 to 256";
+    agree(&told_with(&data_dir, &short), 78, sentence);
+    assert!(!data_dir.exists(), "it is judged before anything is made");
+
+    // Without one in the environment it is the file's.
+    let none = [("SENDERZ_OPERATOR_KEY", "")];
+    let gateway = Gateway::start(&data_dir, &[]);
+    assert_eq!(gateway.stop(), 0);
+    let file = data_dir.join("operator.key");
+    let write = |content: &str, mode| {
+        std::fs::write(&file, content).expect("ours");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("ours");
+    };
+    write("nonsense\n", 0o600);
+    agree(&told_with(&data_dir, &none), 78, "does not hold an operator key; restore it");
+    write("szk_operator_0123456789abcdefghijkl\n", 0o644);
+    agree(&told_with(&data_dir, &none), 78, "can be read by other users; run `chmod 600` on it");
+    write("szk_operator_0123456789abcdefghijkl\n", 0o600);
+    assert_eq!(say_with("check", &data_dir, &none), (0, String::new()));
+}
+
+#[test]
+fn check_says_of_certificates_what_serve_says() {
+    let dir = directory();
+    let file = dir.path().join("not.pem");
+    std::fs::write(&file, "garbage\n").expect("ours");
+    let file = file.to_str().expect("UTF-8");
+    let data_dir = dir.path().join("data");
+    let own = [("SENDERZ_SERVER__TLS_CERTIFICATE", file), ("SENDERZ_SERVER__TLS_KEY", file)];
+    let (code, text) = say_with("serve", &data_dir, &own);
+    assert_eq!(code, 78, "{text}");
+    let (code, checked) = say_with("check", &data_dir, &own);
+    assert_eq!(code, 78, "{checked}");
+    let sentence = format!("cannot read the certificate chain in {file}: no certificate in it");
+    assert!(text.contains(&sentence) && checked.contains(&sentence), "{text}{checked}");
+    assert!(checked.contains(&format!("cannot read the private key in {file}")), "{checked}");
+
+    let trusted = [("SENDERZ_TLS__CA_FILE", file)];
+    let sentence = format!("cannot use the certificates in {file}: it has no certificate");
+    agree(&told_with(&data_dir, &trusted), 78, &sentence);
+}
+
+#[test]
+fn check_says_of_a_sockets_place_what_serve_says() {
+    let dir = directory();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").expect("ours");
+    let place = |path: &Path| format!("unix:{}", path.display());
+    let check = |listen: String, sentence: &str| {
+        let listen = [("SENDERZ_SERVER__LISTEN", listen.as_str())];
+        agree(&told_with(&dir.path().join("data"), &listen), 69, sentence);
+    };
+    check(place(&file), "exists and is not a socket; remove it or set another server.listen");
+    check(place(&dir.path().join("a/b")), "No such file or directory (os error 2)");
+    check(place(&file.join("b")), "Not a directory (os error 20)");
+}
+
+#[test]
 fn a_damaged_database_is_refused_instead_of_opened_as_an_empty_one() {
     let dir = directory();
     let (data_dir, db) = (dir.path().join("data"), dir.path().join("data/store/db"));
@@ -173,9 +262,13 @@ fn a_damaged_database_is_refused_instead_of_opened_as_an_empty_one() {
     assert_eq!(Gateway::start(&data_dir, &[]).stop(), 0, "the decision lasts");
 }
 
-/// Runs a subcommand that is expected to end by itself.
 fn say(word: &str, data_dir: &Path) -> (i32, String) {
-    let template = Gateway::command(data_dir, &[]);
+    say_with(word, data_dir, &[])
+}
+
+/// Runs a subcommand that is expected to end by itself.
+fn say_with(word: &str, data_dir: &Path, env: &[(&str, &str)]) -> (i32, String) {
+    let template = Gateway::command(data_dir, env);
     let mut command = std::process::Command::new(template.get_program());
     command.arg(word).stdin(Stdio::null());
     command.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -183,7 +276,11 @@ fn say(word: &str, data_dir: &Path) -> (i32, String) {
 }
 
 fn told(data_dir: &Path) -> [(i32, String); 2] {
-    ["serve", "check"].map(|word| say(word, data_dir))
+    told_with(data_dir, &[])
+}
+
+fn told_with(data_dir: &Path, env: &[(&str, &str)]) -> [(i32, String); 2] {
+    ["serve", "check"].map(|word| say_with(word, data_dir, env))
 }
 
 /// Both refused, with the same code and the same sentence.
@@ -194,8 +291,9 @@ fn agree(told: &[(i32, String); 2], code: i32, sentence: &str) {
         assert_eq!(*exit, code, "{text}");
     }
     let whole = |text: &str| {
-        let at = text.find("the data directory").expect("the sentence");
-        text[at..].trim_end().to_owned()
+        let start = |at: &str| Some(text.rfind(at)? + at.len());
+        let at = start("the gateway did not start error=").or_else(|| start("error: "));
+        text[at.expect("the sentence")..].trim_end().to_owned()
     };
     assert_eq!(whole(&told[0].1), whole(&told[1].1));
 }

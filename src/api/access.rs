@@ -4,7 +4,7 @@
 //! else, then the key is judged (401), then its role (403), then the tenant it acts for (400, 404),
 //! and only then the URL's parameters (400), all of them at once. So who may not call a route learns nothing about it.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     extract::{FromRequestParts, Path, Request, State},
@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, header, request::Parts};
 use super::{
     Code, Problem,
     params::Params,
+    problem::Object,
     routes::{Access, Route},
 };
 use crate::{
@@ -214,22 +215,22 @@ impl<S: Sync> FromRequestParts<S> for Params {
     }
 }
 
-/// The `{id}` of the path. One that cannot be decoded names nothing.
+/// The `{id}` of the path; empty, so that it names nothing, where it cannot be decoded.
 #[derive(Clone, Debug)]
 pub(super) struct Id(pub(super) String);
 
 impl Id {
-    /// The typed id; what is none names nothing.
-    pub(super) fn parse<T: std::str::FromStr>(&self) -> Result<T, Problem> {
-        self.0.parse().map_err(|_| Problem::not_found())
+    /// The typed id of an object; what is none names nothing.
+    pub(super) fn parse<T: std::str::FromStr>(&self, object: Object) -> Result<T, Problem> {
+        self.0.parse().map_err(|_| Problem::no_such(object))
     }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
-    type Rejection = Problem;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
         let path = Path::<String>::from_request_parts(parts, state).await;
-        path.map(|Path(id)| Self(id)).map_err(|_| Problem::not_found())
+        Ok(Self(path.map(|Path(id)| id).unwrap_or_default()))
     }
 }

@@ -10,7 +10,10 @@ use http::{HeaderMap, header};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Code, FieldError, Problem, params::nearest};
+use super::{
+    Code, FieldError, Problem,
+    params::{nearest, only},
+};
 use crate::config::units::{DURATION_RULE, format_duration, parse_duration};
 
 /// The largest body, bytes.
@@ -175,7 +178,7 @@ impl Fields {
             let detail = match nearest(name, &self.known) {
                 Some(near) => format!("there is no such field; did you mean `{near}`?"),
                 None if self.known.is_empty() => "there are no fields here".to_owned(),
-                None => format!("there is no such field; there are {}", self.known.join(", ")),
+                None => format!("there is no such field; {}", only(&self.known)),
             };
             self.errors.push(FieldError::new(pointer_to(name), detail));
         }

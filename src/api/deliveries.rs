@@ -14,6 +14,7 @@ use super::{
     delivery::{DeliveryView, FullDeliveryView, locate},
     page::{Page, json},
     params::Params,
+    problem::Object,
 };
 use crate::{
     clock::wall_ms,
@@ -52,7 +53,10 @@ pub(super) async fn list(
     };
     query.finish()?;
     let webhook = match webhook {
-        Some(id) => Some(api.directory.webhook_no(scope.no(), id).ok_or_else(Problem::not_found)?),
+        Some(id) => {
+            let found = api.directory.webhook_no(scope.no(), id);
+            Some(found.ok_or_else(|| Problem::no_such(Object::Webhook))?)
+        }
         None => None,
     };
     let page = api.store.deliveries(DeliveryQuery { webhook, ..wanted }).await?;

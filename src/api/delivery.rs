@@ -9,6 +9,7 @@ use super::{
     ApiState, Problem,
     access::{Id, Scope},
     attempt::{AttemptView, LastAttemptView},
+    problem::Object,
 };
 use crate::{
     clock::rfc3339,
@@ -33,8 +34,9 @@ pub(super) struct Located {
 
 /// Finds a delivery. Whatever is wrong with an id, the answer is the same as for another tenant's.
 pub(super) async fn locate(api: &ApiState, scope: &Scope, id: &Id) -> Result<Located, Problem> {
-    let id: DeliveryId = id.parse()?;
-    let (block, event) = locate_event(api, scope, id.key.place).await?;
+    let missing = || Problem::no_such(Object::Delivery);
+    let id: DeliveryId = id.parse(Object::Delivery)?;
+    let (block, event) = locate_event(api, scope, id.key.place).await?.ok_or_else(missing)?;
     let index = id.key.place.index();
     let routes = block.routes_of(index);
     let route = routes.iter().find(|route| route.webhook == id.key.webhook);
@@ -46,24 +48,19 @@ pub(super) async fn locate(api: &ApiState, scope: &Scope, id: &Id) -> Result<Loc
             route: *route,
             block,
         }),
-        _ => Err(Problem::not_found()),
+        _ => Err(missing()),
     }
 }
 
-/// The event at a place, where it is the caller's tenant's.
+/// The event at a place, where there is one and it is the caller's tenant's.
 pub(super) async fn locate_event(
     api: &ApiState,
     scope: &Scope,
     place: Place,
-) -> Result<(Arc<EventBlock>, EventInBlock), Problem> {
-    let block = api.store.block(place.block()).await?.ok_or_else(Problem::not_found)?;
-    match block.events.get(usize::from(place.index())) {
-        Some(event) if event.tenant == scope.no() => {
-            let event = *event;
-            Ok((block, event))
-        }
-        _ => Err(Problem::not_found()),
-    }
+) -> Result<Option<(Arc<EventBlock>, EventInBlock)>, Problem> {
+    let Some(block) = api.store.block(place.block()).await? else { return Ok(None) };
+    let event = block.events.get(usize::from(place.index())).copied();
+    Ok(event.filter(|event| event.tenant == scope.no()).map(|event| (block, event)))
 }
 
 impl Located {

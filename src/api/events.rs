@@ -17,6 +17,7 @@ use super::{
     delivery::{DeliveryView, locate_event, raw},
     page::{Page, json},
     params::Params,
+    problem::Object,
 };
 use crate::{
     clock::rfc3339,
@@ -101,12 +102,13 @@ pub(super) async fn show(
     scope: Scope,
     id: Id,
 ) -> Result<Response, Problem> {
-    let id: EventId = id.parse()?;
-    let (block, event) = locate_event(&api, &scope, id.place).await?;
+    let missing = || Problem::no_such(Object::Event);
+    let id: EventId = id.parse(Object::Event)?;
+    let (block, event) = locate_event(&api, &scope, id.place).await?.ok_or_else(missing)?;
     let index = id.place.index();
     // The rest of the id is part of the name: an id that was tampered with names nothing.
     if block.event_id(index) != id {
-        return Err(Problem::not_found());
+        return Err(missing());
     }
     let entries = by_webhook(api.store.entries(id.place, None).await?);
     let routes = block.routes_of(index);

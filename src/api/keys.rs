@@ -14,6 +14,7 @@ use super::{
     cursor::List,
     page::{Page, created},
     params::Params,
+    problem::Object,
 };
 use crate::{
     clock::rfc3339,
@@ -131,7 +132,7 @@ pub(super) async fn revoke(
     caller: Caller,
     id: Id,
 ) -> Result<StatusCode, Problem> {
-    let id: KeyId = id.parse()?;
+    let id: KeyId = id.parse(Object::Key)?;
     api.directory.revoke_key(caller.tenant_no(), id).await?;
     tracing::info!(key = %id, "api key revoked");
     Ok(StatusCode::NO_CONTENT)

@@ -92,7 +92,15 @@ fn unknown(name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
         Some(near) => format!("there is no such parameter; did you mean `{near}`?"),
         None if known.is_empty() => "this route takes no parameters".to_owned(),
-        None => format!("there is no such parameter; there are {}", known.join(", ")),
+        None => format!("there is no such parameter; {}", only(known)),
+    }
+}
+
+/// Which names there are, in words.
+pub(super) fn only(known: &[&str]) -> String {
+    match known {
+        [one] => format!("there is only `{one}`"),
+        all => format!("there are {}", all.join(", ")),
     }
 }
 

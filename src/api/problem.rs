@@ -93,6 +93,35 @@ impl Code {
     }
 }
 
+/// What an id in a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    Tenant,
+    Webhook,
+    Event,
+    Delivery,
+    Key,
+}
+
+impl Object {
+    /// Says which id is wanted and where it stands: the id of another object is an easy mistake.
+    const fn missing(self) -> &'static str {
+        match self {
+            Self::Tenant => "there is no such tenant; GET /v1/tenants shows their ids",
+            Self::Webhook => {
+                "there is no such webhook; its id is the `wh_…` that GET /v1/webhooks shows"
+            }
+            Self::Event => {
+                "there is no such event; its id is the `evt_…` that GET /v1/events shows"
+            }
+            Self::Delivery => {
+                "there is no such delivery; its id is the `dlv_…` that GET /v1/deliveries shows"
+            }
+            Self::Key => "there is no such key; its id is the `key_…` that GET /v1/keys shows",
+        }
+    }
+}
+
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -114,9 +143,10 @@ impl Problem {
         Self { retry_after: Some(wait), ..self }
     }
 
-    /// The one answer for what is missing and for what is another tenant's.
-    pub fn not_found() -> Self {
-        Self::new(Code::NotFound, "there is no such object")
+    /// The one answer for what is missing, for what is another tenant's and for what is no id at
+    /// all.
+    pub fn no_such(object: Object) -> Self {
+        Self::new(Code::NotFound, object.missing())
     }
 
     /// All that is wrong; the detail is the first and how many more there are.
@@ -167,9 +197,9 @@ impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::TenantExists => Self::new(Code::TenantExists, error.to_string()),
-            ChangeError::NoSuchTenant | ChangeError::NoSuchWebhook | ChangeError::NoSuchKey => {
-                Self::not_found()
-            }
+            ChangeError::NoSuchTenant => Self::no_such(Object::Tenant),
+            ChangeError::NoSuchWebhook => Self::no_such(Object::Webhook),
+            ChangeError::NoSuchKey => Self::no_such(Object::Key),
             ChangeError::Limit { .. } | ChangeError::TooManySecrets(_) => {
                 Self::new(Code::LimitReached, error.to_string())
             }

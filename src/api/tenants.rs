@@ -14,6 +14,7 @@ use super::{
     cursor::List,
     page::{Page, created, json},
     params::Params,
+    problem::Object,
 };
 use crate::{
     clock::rfc3339,
@@ -103,5 +104,5 @@ pub(super) async fn remove(State(api): State<ApiState>, id: Id) -> Result<Status
 }
 
 fn find(api: &ApiState, id: &Id) -> Result<std::sync::Arc<TenantEntry>, Problem> {
-    api.directory.tenant(&id.0).ok_or_else(Problem::not_found)
+    api.directory.tenant(&id.0).ok_or_else(|| Problem::no_such(Object::Tenant))
 }

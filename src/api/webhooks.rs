@@ -17,6 +17,7 @@ use super::{
     cursor::List,
     page::{Page, created, json},
     params::Params,
+    problem::Object,
 };
 use crate::{
     clock::rfc3339,
@@ -157,7 +158,8 @@ pub(super) async fn remove(
 }
 
 pub(super) fn find(api: &ApiState, scope: &Scope, id: &Id) -> Result<Arc<Webhook>, Problem> {
-    api.directory.webhook(scope.no(), id.parse()?).ok_or_else(Problem::not_found)
+    let found = api.directory.webhook(scope.no(), id.parse(Object::Webhook)?);
+    found.ok_or_else(|| Problem::no_such(Object::Webhook))
 }
 
 fn read_url(fields: &mut Fields, settings: &Settings) -> Given<WebhookUrl> {

@@ -5,6 +5,7 @@
 //! entries written, store closed. The operations listener lives from before the first to after the
 //! last of these.
 
+mod check;
 mod runtime;
 mod serve;
 mod settings;
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::serve::banner;
 pub use self::{
+    check::check,
     runtime::runtime,
     serve::{Exit, serve},
 };
@@ -23,12 +25,12 @@ use crate::{
     clock::{self, Clock},
     command::Shards,
     config::{Config, Listen},
-    directory::{Directory, LoadError, OperatorKey, OperatorKeyError},
+    directory::{Directory, LoadError, OperatorKey, OperatorKeyError, operator_key},
     guard::Policy,
     ingest::Ingest,
     metrics,
     ops::{self, Readiness, reason},
-    server::{self, Front, Listener},
+    server::{self, Front, Listener, TlsError},
     shard::{self, Report, ShardError},
     shutdown::{self, Alarm, Signal, Trigger},
     store::{self, Health, OpenError, Opened, Store},
@@ -50,6 +52,9 @@ pub enum StartError {
     /// A listener's address is taken or not ours.
     #[error("{0}")]
     Bind(String),
+    /// A listener's certificate or key is not usable.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Store(#[from] OpenError),
     #[error(transparent)]
@@ -65,7 +70,10 @@ pub enum StartError {
 
 impl From<server::BindError> for StartError {
     fn from(error: server::BindError) -> Self {
-        Self::Bind(error.to_string())
+        match error {
+            server::BindError::Tls(error) => Self::Tls(error),
+            other => Self::Bind(other.to_string()),
+        }
     }
 }
 
@@ -120,10 +128,11 @@ impl Gateway {
     /// the same alarm.
     pub async fn start(
         config: Config,
-        operator_key: Option<&str>,
+        given_key: Option<&str>,
         alarm: Alarm,
     ) -> Result<Self, StartError> {
         let started = clock::instant();
+        operator_key::judge(given_key)?;
         let readiness = Readiness::new();
         let starting = readiness.hold(reason::STARTING);
         let (stop_ops, ops_signal) = shutdown::channel();
@@ -140,7 +149,7 @@ impl Gateway {
         let Opened { store, rows, feeds, mut threads } = opened;
         threads.push(ops.thread);
         let directory = Directory::load(store.clone(), rows, config.limits.clone())?;
-        let operator_key = directory.ensure_operator_key(operator_key, &config.data_dir)?;
+        let operator_key = directory.ensure_operator_key(given_key, &config.data_dir)?;
         let clock = Clock::start();
         let policy = settings::policy(&config, &own_addresses(&listener, ops.address));
 

@@ -36,7 +36,7 @@ pub async fn serve(
     reloaded: impl Fn(&Config),
 ) -> Result<Exit, StartError> {
     let mut signals = Signals::install().map_err(|e| StartError::Bind(e.to_string()))?;
-    let operator_key = environment::secret(OPERATOR_KEY);
+    let operator_key = environment::secret(environment::OPERATOR_KEY);
     let starting = Gateway::start(config, operator_key.as_deref().map(String::as_str), alarm);
     let mut gateway = tokio::select! {
         started = starting => started?,
@@ -78,9 +78,6 @@ pub async fn serve(
         }
     }
 }
-
-/// Where an operator may set the operator's key.
-const OPERATOR_KEY: &str = "SENDERZ_OPERATOR_KEY";
 
 /// Stop signals this close together are one.
 const SAME_ASK: Duration = Duration::from_millis(100);

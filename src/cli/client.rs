@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
-use super::Global;
+use super::{Global, problem::Problem};
 use crate::{
     config::{Listen, Server, environment},
     tenant::TenantId,
@@ -93,58 +93,12 @@ pub(super) enum ClientError {
     Answer(String),
     #[error("{0}")]
     Problem(Problem),
+    /// Wrong usage, whoever finds it: the operator's key speaks for every tenant.
+    #[error(
+        "say for which tenant with --tenant; `senderz-gateway tenants list` shows the tenants' ids"
+    )]
+    NoTenant,
 }
-
-/// An error as the API tells it (RFC 9457).
-#[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) status: StatusCode,
-    body: Value,
-}
-
-impl Problem {
-    /// What `/readyz` holds against being ready.
-    pub(super) fn reasons(&self) -> String {
-        let reasons = self.body["reasons"].as_array().into_iter().flatten();
-        reasons.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
-    }
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = |name: &str| self.body[name].as_str().filter(|text| !text.is_empty());
-        let reason = self.status.canonical_reason().unwrap_or("unexpected answer");
-        match text("detail").or(text("title")).unwrap_or(reason) {
-            _ if text("code") == Some("tenant_required") => {
-                f.write_str("say for which tenant with --tenant")?;
-            }
-            // What is a header to the API is a flag to whoever reads this.
-            told => f.write_str(
-                &told.replace("the header Senderz-Tenant", FLAG).replace("Senderz-Tenant", FLAG),
-            )?,
-        }
-        write!(f, " ({}", self.status.as_u16())?;
-        match text("code") {
-            Some(code) => write!(f, ", {code})")?,
-            None => f.write_str(")")?,
-        }
-        for error in self.body["errors"].as_array().into_iter().flatten() {
-            let [pointer, detail] = ["pointer", "detail"].map(|n| error[n].as_str().unwrap_or("?"));
-            write!(f, "\n  {pointer}: {detail}")?;
-        }
-        match self.status {
-            StatusCode::UNAUTHORIZED => f.write_str(
-                "\nset SENDERZ_API_KEY or --key-file; the operator's key is in \
-                 <data_dir>/operator.key",
-            ),
-            StatusCode::FORBIDDEN => f.write_str("\nthis needs a key of another kind"),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Sets the header Senderz-Tenant.
-const FLAG: &str = "--tenant";
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -237,9 +191,11 @@ impl Client {
             body => serde_json::from_slice(body).unwrap_or(Value::Null),
         };
         if status.is_success() {
-            Ok(Answer { body, value })
-        } else {
-            Err(ClientError::Problem(Problem { status, body: value }))
+            return Ok(Answer { body, value });
+        }
+        match Problem::new(status, value) {
+            problem if problem.code() == Some("tenant_required") => Err(ClientError::NoTenant),
+            problem => Err(ClientError::Problem(problem)),
         }
     }
 

@@ -109,20 +109,23 @@ fn tell_canceled(output: Output, answer: &Answer) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The delivery's fields, then a line for each attempt.
-fn show(output: Output, answer: &Answer) -> std::io::Result<()> {
+/// The delivery's fields, then a line for each attempt that the answer has: all of them, or the
+/// last one.
+pub(super) fn show(output: Output, answer: &Answer) -> std::io::Result<()> {
     let (Output::Text, Some(fields)) = (output, answer.as_object()) else {
         return output::json(&answer.body);
     };
-    // The last attempt is the last line.
     output::fields(
         fields.iter().filter(|(name, _)| !["attempts", "last_attempt"].contains(&&***name)),
     )?;
-    let attempts = answer["attempts"].as_array().map_or(&[][..], Vec::as_slice);
-    if attempts.is_empty() {
+    let rows: Vec<_> = match (&answer["attempts"], &answer["last_attempt"]) {
+        (Value::Array(all), _) => all.iter().map(attempt_row).collect(),
+        (_, Value::Null) => Vec::new(),
+        (_, last) => vec![attempt_row(last)],
+    };
+    if rows.is_empty() {
         return output::line("no attempts yet");
     }
-    let rows: Vec<_> = attempts.iter().map(attempt_row).collect();
     let columns = ["attempt", "at", "latency_ms", "next_attempt_at", "result"];
     output::line("")?;
     output::line(&output::table(&columns, &rows))

@@ -21,13 +21,14 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         Some(address) => address,
         None => reachable(global.load()?.ops.listen.context("ops.listen is off")?).to_string(),
     };
-    match Client::anonymous(BaseUrl::Tcp { authority }).get("/readyz").await {
+    let base = BaseUrl::Tcp { authority: authority.clone() };
+    match Client::anonymous(base).get("/readyz").await {
         Ok(_) => {
-            line("ready")?;
+            line(&format!("ready ({authority})"))?;
             Ok(Exit::Ok)
         }
         Err(ClientError::Problem(problem)) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
-            line(&format!("not ready: {}", problem.reasons()))?;
+            line(&format!("not ready: {} ({authority})", problem.reasons()))?;
             Ok(Exit::Failure)
         }
         Err(error) => Err(error.into()),

@@ -14,6 +14,7 @@ mod dev;
 mod health;
 mod logging;
 mod output;
+mod problem;
 mod replay;
 mod send;
 mod serve;
@@ -24,11 +25,15 @@ mod tests;
 mod verify;
 mod webhooks;
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{
+    CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind,
+    parser::ValueSource,
+};
 
+use self::client::ClientError;
 pub use self::output::Output;
 use crate::{
     config::{Config, ConfigErrors, FlagSetting, Sources, environment},
@@ -133,7 +138,8 @@ pub fn main() -> ExitCode {
     // First, so that the process's start time is right.
     let _ = metrics::install();
     // clap ends the process itself: help and version with 0, wrong usage with 2.
-    let Cli { global, command } = Cli::parse();
+    let Cli { global, command } =
+        Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match run(global, command.unwrap_or(Command::Serve)) {
         Ok(exit) => exit.into(),
         Err(error) => report(&error).into(),
@@ -170,7 +176,62 @@ fn report(error: &anyhow::Error) -> Exit {
         return Exit::Ok;
     }
     let _ = io::Write::write_all(&mut io::stderr(), format!("error: {error:#}\n").as_bytes());
-    if error.is::<ConfigErrors>() { Exit::BadConfig } else { Exit::Failure }
+    if error.is::<ConfigErrors>() {
+        return Exit::BadConfig;
+    }
+    match error.downcast_ref() {
+        Some(ClientError::NoTenant) => Exit::Usage,
+        _ => Exit::Failure,
+    }
+}
+
+impl Cli {
+    /// Parses the arguments. A global flag that the command does not heed is wrong usage: whoever
+    /// typed it believes that it did something. In the environment it may stand for the others.
+    fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut definition = Self::command();
+        let matches = definition.try_get_matches_from_mut(arguments)?;
+        let cli = Self::from_arg_matches(&matches)?;
+        let typed = |flag: &&str| matches.value_source(flag) == Some(ValueSource::CommandLine);
+        let (unheeded, why) = cli.command.as_ref().unwrap_or(&Command::Serve).unheeded();
+        match unheeded.iter().copied().find(typed) {
+            None => Ok(cli),
+            Some(flag) => {
+                let flag = flag.replace('_', "-");
+                let told = format!("--{flag} has no meaning here: {why}");
+                Err(definition.error(ErrorKind::ArgumentConflict, told))
+            }
+        }
+    }
+}
+
+impl Command {
+    /// The global flags that this command does not heed, and why.
+    fn unheeded(&self) -> (&'static [&'static str], &'static str) {
+        const OF_CLIENTS: &[&str] = &["url", "key_file"];
+        const OF_GATEWAYS: &[&str] = &["url", "key_file", "listen", "data_dir", "set", "config"];
+        match self {
+            Self::Serve | Self::Dev(_) | Self::Check | Self::Config => {
+                (OF_CLIENTS, "this command asks no running gateway")
+            }
+            Self::Health(_) => (
+                OF_CLIENTS,
+                "health asks the operations listener, which --ops or ops.listen names, and needs \
+                 no key",
+            ),
+            Self::Sink(_) => {
+                (OF_GATEWAYS, "the sink is no gateway; --port says on which port it listens")
+            }
+            Self::Verify(_) | Self::Completions(_) => {
+                (OF_GATEWAYS, "this command needs no gateway and no configuration")
+            }
+            Self::Tenants(_)
+            | Self::Webhooks(_)
+            | Self::Send(_)
+            | Self::Deliveries(_)
+            | Self::Replay(_) => (&[], ""),
+        }
+    }
 }
 
 /// For commands that are one conversation: a runtime on this thread.

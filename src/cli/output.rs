@@ -1,6 +1,9 @@
 //! Printing results: a table for people, JSON for programs.
 
-use std::io::{self, Write as _};
+use std::{
+    fmt,
+    io::{self, Write as _},
+};
 
 use serde_json::Value;
 
@@ -18,6 +21,11 @@ pub enum Output {
 
 pub(super) fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
+}
+
+/// A line for whoever still reads: for commands whose work and exit code matter without it.
+pub(super) fn tell(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// The API's answer byte for byte, ended by a line feed: a number written as `1.0` or a name that

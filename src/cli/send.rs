@@ -9,7 +9,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{
     Exit, Global, Output,
-    client::{Client, segment},
+    client::{Client, ClientError, segment},
     output,
 };
 use crate::{clock, config::units, event::EventType, tenant::TenantId};
@@ -25,9 +25,9 @@ pub struct Args {
     /// message.blocked; left out with --payload
     #[arg(value_name = "TYPE", required_unless_present = "payload")]
     event_type: Option<EventType>,
-    /// The tenant whose event it is
+    /// The tenant whose event it is; needed whatever the key is
     #[arg(long)]
-    tenant: TenantId,
+    tenant: Option<TenantId>,
     /// A field of the payload's data; again for more
     #[arg(long, value_name = "KEY=VALUE", value_parser = super::key_value)]
     data: Vec<(String, String)>,
@@ -46,13 +46,14 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+    let tenant = args.tenant.ok_or(ClientError::NoTenant)?;
     let payload = match (&args.payload, args.event_type) {
         (Some(source), _) => Bytes::from(read_input(source)?),
         (None, Some(event_type)) => Bytes::from(example(event_type, &args.data).to_string()),
         (None, None) => unreachable!("clap requires one of the two"),
     };
-    let path = format!("/v1/tenants/{}/events", segment(args.tenant.as_str()));
-    let client = Client::new(global, Some(args.tenant))?;
+    let path = format!("/v1/tenants/{}/events", segment(tenant.as_str()));
+    let client = Client::new(global, Some(tenant))?;
     let key = args.idempotency_key.as_deref();
     let accepted = client.request(Method::POST, &path, Some(payload), key).await?;
     let id = accepted["id"].as_str().context("the answer has no event id")?;

@@ -5,6 +5,8 @@ use anyhow::Context as _;
 use super::{Exit, Global, logging};
 use crate::{
     app::{self, StartError},
+    sender::SenderError,
+    shard::ShardError,
     shutdown::Alarm,
     store::OpenError,
 };
@@ -38,15 +40,18 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
 pub(super) fn exit_of(error: &StartError) -> Exit {
     match error {
         StartError::Bind(_) | StartError::Store(OpenError::InUse(_)) => Exit::Unavailable,
-        // Another data_dir, or other rights on this one: nothing that a restart changes.
+        // Another data_dir, or other rights on this one, another key, another file: nothing that a
+        // restart changes.
         StartError::Store(
             OpenError::Unusable { .. } | OpenError::Newer { .. } | OpenError::Older { .. },
-        ) => Exit::BadConfig,
+        )
+        | StartError::Tls(_)
+        | StartError::OperatorKey(_)
+        | StartError::Shard(ShardError::Sender(SenderError::CaFile { .. })) => Exit::BadConfig,
         StartError::Store(
             OpenError::Broken { .. } | OpenError::Damaged { .. } | OpenError::Lost { .. },
         )
         | StartError::Directory(_)
-        | StartError::OperatorKey(_)
         | StartError::Shard(_)
         | StartError::Recovery(_) => Exit::Failure,
     }

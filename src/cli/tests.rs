@@ -7,7 +7,8 @@ use super::{
 use crate::{app::StartError, store::OpenError};
 
 fn parse(arguments: &str) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(["senderz-gateway"].into_iter().chain(arguments.split_whitespace()))
+    let arguments = ["senderz-gateway"].into_iter().chain(arguments.split_whitespace());
+    Cli::read(arguments.map(OsString::from))
 }
 
 #[test]
@@ -76,13 +77,23 @@ fn every_command_takes_its_documented_arguments_and_refuses_others() {
         "send --tenant acme",
         "send message.lost --tenant acme",
         "send message.sent --tenant acme --payload x",
-        "send message.sent",
         "sink --fail-rate -1",
         "sink --status 99",
         "sink --latency soon",
         "verify abcdef",
         "verify --secret-env S --id evt_1 abc",
-        "health --url https://example.com",
+        "webhooks list --url https://example.com",
+        // Global flags that the command does not heed.
+        "health --url http://127.0.0.1:1",
+        "--url http://127.0.0.1:1 health",
+        "health --key-file k",
+        "--url http://127.0.0.1:1",
+        "serve --key-file k",
+        "check --url http://127.0.0.1:1",
+        "sink --listen 127.0.0.1:1",
+        "sink --set limits.page=5",
+        "verify --secret-env S --config c abcdef",
+        "completions bash --data-dir d",
         // Secrets never come as arguments.
         "sink --secret whsec_x",
         "send message.sent --tenant acme --api-key szk_x",
@@ -92,6 +103,8 @@ fn every_command_takes_its_documented_arguments_and_refuses_others() {
         assert_eq!(error.exit_code(), 2, "{arguments:?}: {error}");
     }
     assert!(parse("").unwrap().command.is_none(), "no command means serve");
+    let error = parse("health --url http://127.0.0.1:1").expect_err("refused").to_string();
+    assert!(error.contains("--url has no meaning here") && error.contains("--ops"), "{error}");
 }
 
 #[test]
@@ -123,6 +136,7 @@ fn the_exit_code_says_whether_trying_again_can_help() {
     assert_eq!(report(&ConfigErrors(Vec::new()).into()), Exit::BadConfig);
     let pipe = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("printing");
     assert_eq!(report(&pipe), Exit::Ok);
+    assert_eq!(report(&ClientError::NoTenant.into()), Exit::Usage);
     assert_eq!(report(&anyhow::anyhow!("anything else")), Exit::Failure);
 }
 

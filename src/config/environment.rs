@@ -4,16 +4,21 @@ use std::ffi::OsString;
 
 use zeroize::Zeroizing;
 
+/// Where an operator may set the operator's key.
+pub const OPERATOR_KEY: &str = "SENDERZ_OPERATOR_KEY";
+
 /// Variables with our prefix that are not configuration keys.
-pub const RESERVED: [&str; 4] =
-    ["SENDERZ_CONFIG", "SENDERZ_URL", "SENDERZ_API_KEY", "SENDERZ_OPERATOR_KEY"];
+pub const RESERVED: [&str; 4] = ["SENDERZ_CONFIG", "SENDERZ_URL", "SENDERZ_API_KEY", OPERATOR_KEY];
 
 pub const PREFIX: &str = "SENDERZ_";
 
-/// A secret out of a named variable; none where it is unset, empty or not UTF-8.
+/// A secret out of a named variable; none where it is unset or empty. What is not UTF-8 is no
+/// secret of ours, but it was set: it comes with characters that whoever reads it refuses.
 #[expect(clippy::disallowed_methods, reason = "the one place that may")]
 pub fn secret(name: &str) -> Option<Zeroizing<String>> {
-    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Zeroizing::new)
+    let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
+    let value = value.into_string().unwrap_or_else(|odd| odd.to_string_lossy().into_owned());
+    Some(Zeroizing::new(value))
 }
 
 /// The variables that set configuration keys, by name.

@@ -16,7 +16,7 @@
 mod change;
 mod key;
 mod layout;
-mod operator_key;
+pub mod operator_key;
 mod state;
 mod wire;
 

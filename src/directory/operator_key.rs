@@ -57,10 +57,8 @@ pub(super) fn obtain(
     environment: Option<&str>,
     data_dir: &Path,
 ) -> Result<(KeyText, OperatorKey), OperatorKeyError> {
+    judge(environment)?;
     if let Some(text) = environment {
-        if !is_acceptable(text) {
-            return Err(OperatorKeyError::BadEnvironment);
-        }
         let key = KeyText::from_text(Zeroizing::new(text.to_owned()));
         return Ok((key, OperatorKey::Environment));
     }
@@ -72,6 +70,23 @@ pub(super) fn obtain(
             write(data_dir, &path, &key).map_err(|source| OperatorKeyError::Io { path, source })?;
             Ok((key.clone(), OperatorKey::Made(key)))
         }
+    }
+}
+
+/// Judges a key that is given by the environment. It needs nothing but itself, so a start asks
+/// before it makes anything.
+pub fn judge(environment: Option<&str>) -> Result<(), OperatorKeyError> {
+    match environment {
+        Some(text) if !is_acceptable(text) => Err(OperatorKeyError::BadEnvironment),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a start would find a key that it accepts, or make one. Makes none.
+pub fn check(environment: Option<&str>, data_dir: &Path) -> Result<(), OperatorKeyError> {
+    match environment {
+        Some(_) => judge(environment),
+        None => read(&data_dir.join(FILE)).map(drop),
     }
 }
 

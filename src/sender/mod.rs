@@ -30,6 +30,7 @@ use bytes::Bytes;
 use connect::Connector;
 use deadline::Deadlines;
 use pool::Pool;
+pub use tls::check_ca_file;
 
 use crate::{
     clock::Clock,

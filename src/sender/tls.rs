@@ -5,7 +5,7 @@
 //! client certificates. Revocation is not checked online: a blocking look-up for each handshake
 //! would let a third party slow down every delivery.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -40,20 +40,30 @@ fn roots(settings: &Settings) -> Result<RootCertStore, SenderError> {
     }
     roots.add_parsable_certificates(native.certs);
     if let Some(file) = &settings.ca_file {
-        let unreadable = |why: String| SenderError::CaFile { file: file.clone(), why };
-        let certificates =
-            CertificateDer::pem_file_iter(file).map_err(|e| unreadable(e.to_string()))?;
-        let before = roots.len();
-        for certificate in certificates {
-            let certificate = certificate.map_err(|e| unreadable(e.to_string()))?;
-            roots.add(certificate).map_err(|e| unreadable(e.to_string()))?;
-        }
-        if roots.len() == before {
-            return Err(unreadable("it has no certificate".to_owned()));
-        }
+        add_operators(&mut roots, file)?;
     }
     if roots.is_empty() {
         tracing::warn!("no root certificate found: no https webhook can be reached");
     }
     Ok(roots)
+}
+
+/// Whether the operator's file of certificates can be used.
+pub fn check_ca_file(file: &Path) -> Result<(), SenderError> {
+    add_operators(&mut RootCertStore::empty(), file)
+}
+
+fn add_operators(roots: &mut RootCertStore, file: &Path) -> Result<(), SenderError> {
+    let unreadable = |why: String| SenderError::CaFile { file: file.to_owned(), why };
+    let certificates =
+        CertificateDer::pem_file_iter(file).map_err(|e| unreadable(e.to_string()))?;
+    let before = roots.len();
+    for certificate in certificates {
+        let certificate = certificate.map_err(|e| unreadable(e.to_string()))?;
+        roots.add(certificate).map_err(|e| unreadable(e.to_string()))?;
+    }
+    if roots.len() == before {
+        return Err(unreadable("it has no certificate".to_owned()));
+    }
+    Ok(())
 }

@@ -49,39 +49,40 @@ enum Destination<'p> {
         tenant: &'p str,
     },
     Batch,
-    Router(Route),
+    Router,
     /// An ingest path with a method that it does not have.
     NoSuchMethod {
         allow: &'static str,
     },
 }
 
-/// The closed list of `route` labels.
+/// The `route` labels that are counted here. The router counts what reaches it itself, by the
+/// pattern of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     IngestEvent,
     IngestBatch,
-    Api,
-    Portal,
+    /// Refused before anybody knew what it was about.
     Other,
 }
 
 impl Route {
-    const ALL: [(Route, &'static str); 5] = [
+    const ALL: [(Route, &'static str); 3] = [
         (Self::IngestEvent, "ingest_event"),
         (Self::IngestBatch, "ingest_batch"),
-        (Self::Api, "api"),
-        (Self::Portal, "portal"),
         (Self::Other, "other"),
     ];
 }
+
+/// An answer, and under which route it is still to be counted; none where the router has done it.
+type Answered = (Response<Body>, Option<Route>);
 
 impl<'p> Destination<'p> {
     fn of(method: &Method, path: &'p str) -> Self {
         if path == "/v1/events" {
             return match *method {
                 Method::POST => Self::Batch,
-                Method::GET | Method::HEAD => Self::Router(Route::Api),
+                Method::GET | Method::HEAD => Self::Router,
                 _ => Self::NoSuchMethod { allow: "GET, HEAD, POST" },
             };
         }
@@ -92,11 +93,7 @@ impl<'p> Destination<'p> {
         match tenant {
             Some(tenant) if *method == Method::POST => Self::Event { tenant },
             Some(_) => Self::NoSuchMethod { allow: "POST" },
-            None if path.starts_with("/v1/") || path == "/openapi.json" => Self::Router(Route::Api),
-            None if path == "/" || path == "/portal" || path.starts_with("/portal/") => {
-                Self::Router(Route::Portal)
-            }
-            None => Self::Router(Route::Other),
+            None => Self::Router,
         }
     }
 
@@ -104,8 +101,7 @@ impl<'p> Destination<'p> {
         match self {
             Self::Event { .. } => Route::IngestEvent,
             Self::Batch => Route::IngestBatch,
-            Self::Router(route) => route,
-            Self::NoSuchMethod { .. } => Route::Other,
+            Self::Router | Self::NoSuchMethod { .. } => Route::Other,
         }
     }
 }
@@ -131,31 +127,32 @@ impl Front {
         let path = request.uri().path().to_owned();
         let destination = Destination::of(request.method(), &path);
         let answered = caught(self.answer(destination, request)).await;
-        let response = answered.unwrap_or_else(|_| {
-            tracing::error!(route = ?destination.route(), "a request's handler panicked");
+        let (response, uncounted) = answered.unwrap_or_else(|_| {
+            tracing::error!(?destination, "a request's handler panicked");
             let problem = Problem::new(Code::Internal, "the request could not be handled");
-            problem.closing().into_response(version).map(Body::new)
+            let response = problem.closing().into_response(version).map(Body::new);
+            (response, Some(destination.route()))
         });
-        // The API counts its own, by the pattern of the path.
-        if !matches!(destination, Destination::Router(_)) {
-            self.requests.count(destination.route(), response.status());
+        if let Some(route) = uncounted {
+            self.requests.count(route, response.status());
         }
         response
     }
 
-    async fn answer<B>(&self, destination: Destination<'_>, request: Request<B>) -> Response<Body>
+    async fn answer<B>(&self, destination: Destination<'_>, request: Request<B>) -> Answered
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     {
         if let Err(problem) = check_host(&request) {
-            return problem.into_response(request.version()).map(Body::new);
+            let response = problem.into_response(request.version()).map(Body::new);
+            return (response, Some(destination.route()));
         }
-        match destination {
+        let response = match destination {
             Destination::Event { tenant } => {
                 self.ingest.event(tenant, request).await.map(Body::new)
             }
             Destination::Batch => self.ingest.batch(request).await.map(Body::new),
-            Destination::Router(_) => self.route(request).await,
+            Destination::Router => return self.route(request).await,
             Destination::NoSuchMethod { allow } => {
                 let detail = "this resource takes only the methods in the header `Allow`";
                 let problem = Problem::new(Code::MethodNotAllowed, detail);
@@ -163,11 +160,12 @@ impl Front {
                 body::linger(request.into_body());
                 Problem { allow: Some(allow), ..problem }.into_response(version).map(Body::new)
             }
-        }
+        };
+        (response, Some(destination.route()))
     }
 
     /// Hands a request to the router, its body read whole: small, in time, and counted.
-    async fn route<B>(&self, request: Request<B>) -> Response<Body>
+    async fn route<B>(&self, request: Request<B>) -> Answered
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     {
@@ -181,13 +179,13 @@ impl Front {
             Ok(bytes) => {
                 let request = Request::from_parts(head, Body::from(bytes));
                 match self.api.clone().call(request).await {
-                    Ok(response) => response,
+                    Ok(response) => (response, None),
                     Err(never) => match never {},
                 }
             }
             Err(e) => {
                 body::linger(body);
-                unread(e).into_response(head.version).map(Body::new)
+                (unread(e).into_response(head.version).map(Body::new), Some(Route::Other))
             }
         }
     }
@@ -242,8 +240,9 @@ async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
 #[derive(Debug)]
 struct Panicked;
 
-/// `senderz_http_requests_total`, its handles looked up once.
-struct Requests([[metrics::Counter; 5]; Route::ALL.len()]);
+/// `senderz_http_requests_total`, its handles looked up once. Only series that can count are made:
+/// nothing here answers with 1xx or 3xx, and `other` is never a success.
+struct Requests([[metrics::Counter; 3]; Route::ALL.len()]);
 
 impl std::fmt::Debug for Requests {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -253,15 +252,22 @@ impl std::fmt::Debug for Requests {
 
 impl Requests {
     fn new() -> Self {
-        Self(Route::ALL.map(|(_, route)| {
-            ["1xx", "2xx", "3xx", "4xx", "5xx"].map(
-                |class| metrics::counter!(HTTP_REQUESTS, "route" => route, "code_class" => class),
-            )
+        Self(Route::ALL.map(|(route, name)| {
+            ["2xx", "4xx", "5xx"].map(|class| {
+                if route == Route::Other && class == "2xx" {
+                    return metrics::Counter::noop();
+                }
+                metrics::counter!(HTTP_REQUESTS, "route" => name, "code_class" => class)
+            })
         }))
     }
 
     fn count(&self, route: Route, status: http::StatusCode) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+        let class = match status.as_u16() {
+            ..400 => 0,
+            400..500 => 1,
+            500.. => 2,
+        };
         self.0[route as usize][class].increment(1);
     }
 }
@@ -273,31 +279,30 @@ mod tests {
     #[test]
     fn paths_are_routed_as_they_are_spelled() {
         let router = Destination::Router;
-        let api = router(Route::Api);
         for (method, path, expected) in [
             ("POST", "/v1/events", Destination::Batch),
-            ("GET", "/v1/events", api),
-            ("HEAD", "/v1/events", api),
+            ("GET", "/v1/events", router),
+            ("HEAD", "/v1/events", router),
             ("PUT", "/v1/events", Destination::NoSuchMethod { allow: "GET, HEAD, POST" }),
             ("OPTIONS", "/v1/events", Destination::NoSuchMethod { allow: "GET, HEAD, POST" }),
-            ("POST", "/v1/events/", api),
-            ("POST", "/v1/events/evt_1", api),
+            ("POST", "/v1/events/", router),
+            ("POST", "/v1/events/evt_1", router),
             ("POST", "/v1/tenants/acme/events", Destination::Event { tenant: "acme" }),
             ("POST", "/v1/tenants/%2e%2e/events", Destination::Event { tenant: "%2e%2e" }),
             ("POST", "/v1/tenants/../events", Destination::Event { tenant: ".." }),
             ("GET", "/v1/tenants/acme/events", Destination::NoSuchMethod { allow: "POST" }),
-            ("POST", "/v1/tenants//events", api),
-            ("POST", "/v1/tenants/events", api),
-            ("POST", "/v1/tenants/a/b/events", api),
-            ("POST", "/v1/tenants/acme/events/", api),
-            ("POST", "/v1/tenants/acme%2Fevents", api),
-            ("POST", "//v1/events", router(Route::Other)),
-            ("POST", "/V1/events", router(Route::Other)),
-            ("POST", "/v1/./events", api),
-            ("GET", "/openapi.json", api),
-            ("GET", "/", router(Route::Portal)),
-            ("GET", "/portal/x", router(Route::Portal)),
-            ("GET", "/portals", router(Route::Other)),
+            ("POST", "/v1/tenants//events", router),
+            ("POST", "/v1/tenants/events", router),
+            ("POST", "/v1/tenants/a/b/events", router),
+            ("POST", "/v1/tenants/acme/events/", router),
+            ("POST", "/v1/tenants/acme%2Fevents", router),
+            ("POST", "//v1/events", router),
+            ("POST", "/V1/events", router),
+            ("POST", "/v1/./events", router),
+            ("GET", "/openapi.json", router),
+            ("GET", "/", router),
+            ("GET", "/portal/x", router),
+            ("GET", "/portals", router),
         ] {
             let method = Method::from_bytes(method.as_bytes()).expect("a method");
             assert_eq!(Destination::of(&method, path), expected, "{method} {path}");

@@ -169,6 +169,30 @@ async fn another_tenants_object_answers_exactly_as_a_missing_one() {
 }
 
 #[tokio::test]
+async fn what_is_missing_says_which_id_is_wanted_and_where_it_stands() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let event = world.event(&acme, EventType::Sent, "{}").await;
+    for (list, wanted) in [
+        ("/v1/webhooks", "`wh_…`"),
+        ("/v1/events", "`evt_…`"),
+        ("/v1/deliveries", "`dlv_…`"),
+        ("/v1/keys", "`key_…`"),
+    ] {
+        let id = if list == "/v1/events" { "dlv_1".to_owned() } else { event.to_string() };
+        let method = if list == "/v1/keys" { Method::DELETE } else { Method::GET };
+        let path = format!("{list}/{id}");
+        let missing = world.call(&acme.key, method, &path, None).await.expect(404);
+        let detail = missing.json()["detail"].as_str().expect("text").to_owned();
+        let expected = format!("its id is the {wanted} that GET {list} shows");
+        assert!(detail.ends_with(&expected), "{detail}");
+    }
+    let missing = world.get(&world.operator, "/v1/tenants/nobody").await.expect(404);
+    let detail = "there is no such tenant; GET /v1/tenants shows their ids";
+    assert_eq!(missing.json()["detail"], detail);
+}
+
+#[tokio::test]
 async fn lists_show_only_the_callers_own() {
     let world = World::start().await;
     let (acme, beta) = (world.tenant("acme").await, world.tenant("beta").await);

@@ -177,6 +177,18 @@ async fn everything_wrong_with_a_body_is_said_at_once_with_its_place() {
 }
 
 #[tokio::test]
+async fn a_refusal_looks_as_the_readme_shows_it() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let body = json!({"events": ["*"], "timeout": "90s"});
+    let refused = world.post(&acme.key, "/v1/webhooks", body).await.expect(400).json();
+    let readme = include_str!("../../README.md");
+    let shown = readme.split("```json\n").nth(1).and_then(|rest| rest.split("```").next());
+    let shown: Value = serde_json::from_str(shown.expect("an example")).expect("JSON");
+    assert_eq!(shown, refused);
+}
+
+#[tokio::test]
 async fn the_limit_is_named_and_room_comes_back() {
     let mut world = World::start().await;
     let acme = world.tenant("acme").await;
@@ -239,6 +251,10 @@ async fn a_test_goes_to_the_one_webhook_whatever_its_filter() {
     assert!(events.len() == 6 && events.iter().all(|event| event.routes.len() == 1));
     let refused = world.post(&acme.key, &path, json!({"type": "message.lost"})).await.expect(400);
     assert_eq!(refused.pointers(), ["/type"]);
+    let odd = json!({"type": "message.sent", "count": 7});
+    let refused = world.post(&acme.key, &path, odd).await.expect(400);
+    let detail = &refused.json()["errors"][0]["detail"];
+    assert_eq!(detail, "there is no such field; there is only `type`");
     world
         .patch(&acme.key, &format!("/v1/webhooks/{id}"), json!({"enabled": false}))
         .await

@@ -333,9 +333,7 @@ async fn the_apis_bodies_are_bounded_and_timed() {
 }
 
 #[tokio::test]
-async fn an_answer_that_streams_is_not_idleness_and_requests_are_counted() {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    let rendered = recorder.handle();
+async fn an_answer_that_streams_is_not_idleness() {
     let (tx, rx) = tokio::sync::mpsc::channel::<&str>(1);
     let stream = axum::body::Body::new(Ticks(rx));
     let stream = Arc::new(std::sync::Mutex::new(Some(stream)));
@@ -347,10 +345,7 @@ async fn an_answer_that_streams_is_not_idleness_and_requests_are_counted() {
         }),
     );
     let server = config::Server { idle_timeout: SHORT, ..server_config() };
-    // The handles are made where the gateway is.
-    let guard = metrics::set_default_local_recorder(&recorder);
     let gateway = Gateway::with_api(ingest_config(), server, api).await;
-    drop(guard);
     let mut client = gateway.connect().await;
     client.send("GET /v1/stream HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let early = tokio::time::timeout(SHORT * 3, client.closed()).await;
@@ -362,15 +357,51 @@ async fn an_answer_that_streams_is_not_idleness_and_requests_are_counted() {
     // The connection was not asked to end meanwhile, either.
     client.send(raw_event(PAYLOAD, "")).await;
     assert_eq!(client.response().await.status(), "202");
-    let text = rendered.render();
-    for expected in [
-        // The API counts its own requests, and this one is a test's.
-        r#"senderz_http_requests_total{route="api",code_class="2xx"} 0"#,
-        r#"senderz_http_requests_total{route="ingest_event",code_class="2xx"} 1"#,
-        r#"senderz_http_requests_total{route="other",code_class="5xx"} 0"#,
+}
+
+#[tokio::test]
+async fn every_request_is_counted_once_and_every_series_can_count() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let rendered = recorder.handle();
+    let api = axum::Router::new()
+        .route("/v1/boom", axum::routing::get(boom))
+        .route("/v1/fine", axum::routing::get(async || "fine"));
+    // The handles are made where the gateway is.
+    let guard = metrics::set_default_local_recorder(&recorder);
+    let gateway = Gateway::with_api(ingest_config(), server_config(), api).await;
+    drop(guard);
+    for (request, status) in [
+        (raw_event(PAYLOAD, ""), "202"),
+        (raw_event("{}", ""), "400"),
+        ("PUT /v1/events HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "405"),
+        // What never reaches the router is not counted by it.
+        ("GET /v1/fine HTTP/1.1\r\n\r\n".to_owned(), "400"),
+        ("POST /v1/fine HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n".to_owned(), "413"),
+        ("GET /v1/boom HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "500"),
+        // The router counts its own, and this one is a test's that does not.
+        ("GET /v1/fine HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "200"),
     ] {
-        assert!(text.contains(expected), "{expected} is not in\n{text}");
+        let mut client = gateway.connect().await;
+        client.send(request).await;
+        assert_eq!(client.response().await.status(), status);
     }
+    let text = rendered.render();
+    let mut series: Vec<_> =
+        text.lines().filter_map(|l| l.strip_prefix("senderz_http_requests_total")).collect();
+    series.sort_unstable();
+    assert_eq!(
+        series,
+        [
+            r#"{route="ingest_batch",code_class="2xx"} 0"#,
+            r#"{route="ingest_batch",code_class="4xx"} 0"#,
+            r#"{route="ingest_batch",code_class="5xx"} 0"#,
+            r#"{route="ingest_event",code_class="2xx"} 1"#,
+            r#"{route="ingest_event",code_class="4xx"} 1"#,
+            r#"{route="ingest_event",code_class="5xx"} 0"#,
+            r#"{route="other",code_class="4xx"} 3"#,
+            r#"{route="other",code_class="5xx"} 1"#,
+        ]
+    );
 }
 
 async fn boom() -> &'static str {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::{EXAMPLE_EVERY, Stage};
-use crate::{clock, event::EventType, tenant::TenantId};
+use crate::{cli::output, clock, event::EventType, tenant::TenantId};
 
 pub(super) const TENANT: &str = "demo";
 
@@ -29,7 +29,7 @@ pub(super) async fn run(stage: &Stage) -> anyhow::Result<()> {
             let id = row["id"].as_str().unwrap_or_default();
             let news = line(row);
             if told.get(id) != Some(&news) {
-                println!("{news}");
+                output::line(&news)?;
                 told.insert(id.to_owned(), news);
             }
         }

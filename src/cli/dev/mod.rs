@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     Exit, Global,
     client::{BaseUrl, Client, ClientError, read_key},
-    logging,
+    logging, output,
     sink::{self, SinkHandle, SinkOptions, share},
 };
 use crate::{
@@ -141,7 +141,7 @@ impl Stage {
             ..SinkOptions::default()
         })
         .context("cannot start the receiver")?;
-        let given = environment::secret("SENDERZ_OPERATOR_KEY");
+        let given = environment::secret(environment::OPERATOR_KEY);
         let gateway = Gateway::start(config, given.as_ref().map(|key| key.as_str()), alarm).await?;
         let key = match (&gateway.operator_key, given) {
             (OperatorKey::Environment, Some(given)) => given,
@@ -193,20 +193,36 @@ impl Stage {
     /// Sends example events and tells what becomes of them, until interrupted.
     async fn show_examples(self) -> anyhow::Result<Exit> {
         app::banner(&self.gateway);
-        println!("  receiver http://{} (fails some requests on purpose)\n", self.receiver.addr);
-        println!("Sending example events of tenant `{}`. Ctrl-C ends it.", examples::TENANT);
-        println!(
-            "Look closer: senderz-gateway deliveries list --tenant {} --key-file {}\n",
+        output::line(&format!(
+            "  receiver http://{} (fails some requests on purpose)\n\n\
+             Sending example events of tenant `{}`. Ctrl-C ends it.\n\
+             Look closer: {}\n",
+            self.receiver.addr,
             examples::TENANT,
-            self.gateway.data_dir.join("operator.key").display()
-        );
+            self.look_closer()
+        ))?;
         self.tenant(examples::TENANT).await?;
         let examples = examples::run(&self);
-        tokio::select! {
-            done = examples => done?,
-            () = interrupted() => {}
-        }
-        self.stop().await
+        let done = tokio::select! {
+            done = examples => done,
+            () = interrupted() => Ok(()),
+        };
+        self.stop().await?;
+        done.map(|()| Exit::Ok)
+    }
+
+    /// A command that finds this gateway wherever it is typed.
+    fn look_closer(&self) -> String {
+        let url = match &self.gateway.api {
+            Listen::Tcp(address) => format!("http://{address}"),
+            Listen::Unix(path) => format!("unix:{}", path.display()),
+        };
+        let key = match &self.gateway.operator_key {
+            OperatorKey::Environment => String::new(),
+            _ => format!(" --key-file {}", self.gateway.data_dir.join("operator.key").display()),
+        };
+        let tenant = examples::TENANT;
+        format!("senderz-gateway deliveries list --tenant {tenant} --url {url}{key}")
     }
 
     async fn until_interrupted(self) -> anyhow::Result<Exit> {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::{ClientError, Stage};
-use crate::{clock, metrics};
+use crate::{cli::output::tell, clock, metrics};
 
 /// Lines in one batch.
 const BATCH_LINES: usize = 500;
@@ -62,12 +62,12 @@ pub(super) async fn send_file(stage: &Stage, file: &Path) -> anyhow::Result<Offe
         lines += 1;
     }
     send(stage, batch).await?;
-    println!(
+    tell(format_args!(
         "accepted {} events of {} tenants in {:.2} s",
         offered.values().sum::<u64>(),
         offered.len(),
         started.elapsed().as_secs_f64()
-    );
+    ));
     Ok(offered)
 }
 
@@ -129,7 +129,7 @@ pub(super) async fn count_when_ended(stage: &Stage, offered: &Offered) -> anyhow
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    println!("every delivery has ended after {:.2} s", started.elapsed().as_secs_f64());
+    tell(format_args!("every delivery has ended after {:.2} s", started.elapsed().as_secs_f64()));
     let mut log = Tally::default();
     for tenant in offered.keys() {
         let count = |row: &serde_json::Value| {
@@ -176,28 +176,28 @@ fn read_metrics() -> Tally {
 impl Counts {
     /// Prints the counts; true where all of them agree.
     pub(super) fn report(&self) -> bool {
-        println!("{:<14} {:>9} {:>9} {:>9}", "", "attempts", "delivered", "failed");
-        println!(
+        tell(format_args!("{:<14} {:>9} {:>9} {:>9}", "", "attempts", "delivered", "failed"));
+        tell(format_args!(
             "{:<14} {:>9} {:>9} {:>9}",
             "receiver", self.requests, self.requests_succeeded, ""
-        );
+        ));
         for (name, tally) in [("attempt log", &self.log), ("metrics", &self.metrics)] {
             let Tally { attempts, delivered, failed, .. } = tally;
-            println!("{name:<14} {attempts:>9} {delivered:>9} {failed:>9}");
+            tell(format_args!("{name:<14} {attempts:>9} {delivered:>9} {failed:>9}"));
         }
-        println!(
+        tell(format_args!(
             "receiver: {} requests failed on purpose, {} duplicates, {} bad signatures or requests, {} unverified",
             self.requests_failed, self.duplicates, self.bad_requests, self.unverified
-        );
+        ));
         let disagreements = self.disagreements();
         for what in &disagreements {
-            println!("DISAGREES: {what}");
+            tell(format_args!("DISAGREES: {what}"));
         }
         if disagreements.is_empty() {
-            println!(
+            tell(format_args!(
                 "all counts agree: {} events, {} delivered, {} failed, every signature verified",
                 self.events, self.log.delivered, self.log.failed
-            );
+            ));
         }
         disagreements.is_empty()
     }

@@ -3,16 +3,21 @@
 mod receiver;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
-    io::Write as _,
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use self::receiver::{SinkHandle, SinkOptions, Stats, start};
+use self::told::Printer;
+pub use self::{
+    receiver::{SinkHandle, SinkOptions, Stats, start},
+    told::{Seen, Signature, Told},
+};
 use super::{Exit, Output, secret_from};
 use crate::config::units;
 
@@ -40,13 +45,18 @@ pub struct Args {
     /// Names starting with SENDERZ_ are taken by the configuration
     #[arg(long, value_name = "NAME")]
     secret_env: Option<String>,
+    /// No line for each request; instead once a second what came so far
+    #[arg(long)]
+    quiet: bool,
 }
 
-/// Receives until interrupted; 0 where every request was in order and none came twice.
+/// Receives until interrupted, whether or not anybody reads what it prints; 0 where every request
+/// was in order and none came twice.
 pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
     let secret = args.secret_env.as_deref().map(secret_from).transpose()?;
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     let verifies = secret.is_some();
+    let printer = Printer::start(io::stdout(), output)?;
     let started = start(SinkOptions {
         listen,
         latency: args.latency,
@@ -55,6 +65,7 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
         status: args.status,
         seed: args.seed,
         secret,
+        watch: (!args.quiet).then(|| printer.lines.clone()),
     });
     let sink = match started {
         Ok(sink) => sink,
@@ -64,9 +75,9 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
             return Ok(Exit::Unavailable);
         }
     };
-    eprintln!("receiving on http://{}/ until interrupted", sink.addr);
+    say(&format!("receiving on http://{}/ until interrupted", sink.addr));
     if !verifies {
-        eprintln!("signatures are not verified: no --secret-env");
+        say("signatures are not verified: no --secret-env");
     }
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut before = Stats::default();
@@ -74,41 +85,25 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
     loop {
         tokio::select! {
-            _ = tick.tick() => {}
+            _ = tick.tick(), if args.quiet => {}
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
         }
         let now = sink.stats();
-        if now != before {
-            print(&now, now.requests - before.requests, output)?;
+        let counts = Told::Counts(now, now.requests - before.requests);
+        if now != before && printer.lines.try_send(counts).is_ok() {
             before = now;
         }
     }
     let stats = sink.stop();
-    print(&stats, stats.requests - before.requests, output)?;
+    printer.end(stats).await;
     let clean = stats.duplicates == 0 && stats.bad_signatures == 0 && stats.malformed == 0;
     Ok(if clean { Exit::Ok } else { Exit::Failure })
 }
 
-fn print(stats: &Stats, rate: u64, output: Output) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match output {
-        Output::Json => writeln!(out, "{}", serde_json::to_string(stats)?)?,
-        Output::Text => writeln!(
-            out,
-            "requests {} (+{rate})  ok {}  failed {}  hung {}  duplicates {}  bad signatures {}  \
-             malformed {}  unverified {}",
-            stats.requests,
-            stats.succeeded,
-            stats.failed,
-            stats.hung,
-            stats.duplicates,
-            stats.bad_signatures,
-            stats.malformed,
-            stats.unverified,
-        )?,
-    }
-    Ok(())
+/// On stderr, if anybody reads it.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {

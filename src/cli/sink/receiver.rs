@@ -16,6 +16,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU16, Ordering::Relaxed},
+        mpsc::SyncSender,
     },
     thread::JoinHandle,
     time::Duration,
@@ -30,6 +31,7 @@ use hyper_util::{
     server::conn::auto,
 };
 
+use super::told::{Seen, Signature, Told};
 use crate::{
     clock,
     sender::sign::{StandardHeaders, verify_hex, verify_standard},
@@ -64,6 +66,8 @@ pub struct SinkOptions {
     /// Verifies what comes on paths that have no secret of their own ([`SinkHandle::set_secret`]). A
     /// request that no secret covers is counted as unverified and treated like the others.
     pub secret: Option<SigningSecret>,
+    /// Told of every request once its answer is known; never waited for.
+    pub watch: Option<SyncSender<Told>>,
 }
 
 impl Default for SinkOptions {
@@ -76,6 +80,7 @@ impl Default for SinkOptions {
             status: 200,
             seed: 0,
             secret: None,
+            watch: None,
         }
     }
 }
@@ -101,6 +106,8 @@ pub struct Stats {
     /// Successes beyond the first of an event on a path.
     pub duplicates: u64,
     pub untracked: u64,
+    /// Not told to whoever watches, who was too slow for them.
+    pub untold: u64,
     pub connections: u64,
 }
 
@@ -199,22 +206,24 @@ impl Shared {
     async fn receive(&self, request: Request<Incoming>) -> StatusCode {
         self.state().stats.requests += 1;
         let (head, body) = request.into_parts();
-        let path = head.uri.path();
-        let id = text(&head.headers, "webhook-id");
-        let attempt = text(&head.headers, "x-senderz-attempt");
+        let (path, headers) = (head.uri.path(), &head.headers);
+        let id = text(headers, "webhook-id");
+        let attempt = text(headers, "x-senderz-attempt");
         let body = Limited::new(body, MAX_BODY).collect().await;
         let (Ok(body), Some(id), Some(attempt), &Method::POST) = (body, id, attempt, &head.method)
         else {
             self.state().stats.malformed += 1;
-            return StatusCode::BAD_REQUEST;
+            return self.answered(headers, Signature::Malformed, StatusCode::BAD_REQUEST);
         };
-        if !self.is_signed(path, &head.headers, id, &body.to_bytes()) {
+        let signature = self.verify(path, headers, id, &body.to_bytes());
+        if signature == Signature::Wrong {
             self.state().stats.bad_signatures += 1;
-            return StatusCode::UNAUTHORIZED;
+            return self.answered(headers, signature, StatusCode::UNAUTHORIZED);
         }
         let plan = self.plan(path, id, attempt);
         if plan == Plan::Hang {
             self.state().stats.hung += 1;
+            self.tell(headers, signature, None);
             tokio::time::sleep(MAX_HANG).await;
             return StatusCode::SERVICE_UNAVAILABLE;
         }
@@ -226,17 +235,43 @@ impl Shared {
             _ => StatusCode::from_u16(self.status.load(Relaxed)).unwrap_or(StatusCode::OK),
         };
         self.state().record(status, hash(&(path, id)));
+        self.answered(headers, signature, status)
+    }
+
+    fn answered(
+        &self,
+        headers: &HeaderMap,
+        signature: Signature,
+        status: StatusCode,
+    ) -> StatusCode {
+        self.tell(headers, signature, Some(status.as_u16()));
         status
     }
 
-    fn is_signed(&self, path: &str, headers: &HeaderMap, id: &str, body: &[u8]) -> bool {
+    fn tell(&self, headers: &HeaderMap, signature: Signature, status: Option<u16>) {
+        let Some(watch) = &self.options.watch else { return };
+        let owned = |name| text(headers, name).map(str::to_owned);
+        let seen = Seen {
+            at: clock::wall_ms(),
+            webhook_id: owned("webhook-id"),
+            event_type: owned("x-senderz-event"),
+            attempt: owned("x-senderz-attempt"),
+            status,
+            signature,
+        };
+        if watch.try_send(Told::Request(seen)).is_err() {
+            self.state().stats.untold += 1;
+        }
+    }
+
+    fn verify(&self, path: &str, headers: &HeaderMap, id: &str, body: &[u8]) -> Signature {
         let tenant = path.strip_prefix("/t/").and_then(|rest| rest.split('/').next());
         let secret = {
             let mut state = self.state();
             let own = tenant.and_then(|tenant| state.secrets.get(tenant)).cloned();
             let Some(secret) = own.or_else(|| self.options.secret.clone()) else {
                 state.stats.unverified += 1;
-                return true;
+                return Signature::NotVerified;
             };
             secret
         };
@@ -246,8 +281,9 @@ impl Shared {
             signature: text(headers, "webhook-signature").unwrap_or_default(),
         };
         let hex = text(headers, "x-senderz-signature").unwrap_or_default();
-        verify_hex(&secret, hex, body).is_ok()
-            && verify_standard(&secret, standard, body, clock::wall_ms(), TOLERANCE).is_ok()
+        let is_right = verify_hex(&secret, hex, body).is_ok()
+            && verify_standard(&secret, standard, body, clock::wall_ms(), TOLERANCE).is_ok();
+        if is_right { Signature::Verified } else { Signature::Wrong }
     }
 
     fn plan(&self, path: &str, id: &str, attempt: &str) -> Plan {

@@ -1,6 +1,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
+    sync::mpsc::sync_channel,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -150,4 +151,43 @@ fn what_is_no_delivery_is_refused_and_counted() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     assert_eq!(sink.stop().malformed, 1);
+}
+
+#[test]
+fn every_request_is_told_with_its_answer_and_what_became_of_its_signature() {
+    let secret = SigningSecret::generate();
+    let (watch, told) = sync_channel(100);
+    let sink = start(SinkOptions { watch: Some(watch), ..SinkOptions::default() }).unwrap();
+    sink.set_secret("acme", secret.clone());
+    let send = |path, signed_with| {
+        let delivery = Delivery { path, id: "evt_1", attempt: 2, signed_with, signed_at: now() };
+        delivery.send(&sink, PATIENCE);
+        let Ok(Told::Request(seen)) = told.try_recv() else { panic!("told, then answered") };
+        assert_eq!(seen.webhook_id.as_deref(), Some("evt_1"));
+        seen
+    };
+    let right = send("/t/acme", Some([&secret, &secret]));
+    assert_eq!((right.status, right.signature), (Some(200), Signature::Verified));
+    let line = right.to_string();
+    assert!(line.ends_with("Z  evt_1  -                  attempt 2  200  verified"), "{line}");
+    let wrong = send("/t/acme", None);
+    assert_eq!((wrong.status, wrong.signature), (Some(401), Signature::Wrong));
+    sink.set_status(503);
+    let open = send("/", None);
+    assert_eq!((open.status, open.signature), (Some(503), Signature::NotVerified));
+    let json = serde_json::to_value(&open).unwrap();
+    assert_eq!((&json["signature"], &json["status"]), (&"not_verified".into(), &503.into()));
+}
+
+#[test]
+fn whoever_watches_too_slowly_holds_up_nobody_and_misses_a_number() {
+    let (watch, held) = sync_channel(1);
+    let sink = start(SinkOptions { watch: Some(watch), ..SinkOptions::default() }).unwrap();
+    let send = |id| unsigned("/", id, 1).send(&sink, PATIENCE);
+    let answers = ["evt_1", "evt_2", "evt_3"].map(send);
+    // Before anything can fail: a sink that waits for it could not stop.
+    drop(held);
+    assert_eq!(answers, [Some(200); 3]);
+    let stats = sink.stop();
+    assert_eq!((stats.succeeded, stats.untold), (3, 2));
 }

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{fs::Access, io::Errno};
+use rustix::{
+    fs::{Access, FsWord, PROC_SUPER_MAGIC},
+    io::Errno,
+};
 
 use super::{FORMAT, mark::MarkFile};
 use crate::{clock, store::OpenError};
@@ -41,24 +44,27 @@ pub(super) fn prepare(data_dir: &Path) -> Result<(File, MarkFile), OpenError> {
 /// holds the lock no longer than it takes to see that it is free.
 pub fn check(data_dir: &Path) -> Result<(), OpenError> {
     let unusable = |error| unusable(data_dir, error);
-    // A link that leads nowhere is in the way of the directory that would be made.
-    if fs::symlink_metadata(data_dir).is_err() {
-        return can_be_made(data_dir).map_err(unusable);
+    match fs::symlink_metadata(data_dir) {
+        Ok(_) => can_be_used(data_dir, Making::File).map_err(unusable)?,
+        Err(error) if is_missing(&error) => return can_be_made(data_dir).map_err(unusable),
+        Err(error) => return Err(unusable(error)),
     }
-    can_be_written(data_dir).map_err(unusable)?;
     match File::options().write(true).open(data_dir.join(LOCK)) {
         Ok(lock) => drop(take(lock, data_dir)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if is_missing(&error) => {}
         Err(error) => return Err(unusable(error)),
     }
     if is_new(data_dir)? {
         return Ok(());
     }
     let store_dir = data_dir.join(STORE);
-    let log = || access(&store_dir.join("db"), Access::READ_OK | Access::WRITE_OK);
-    match can_be_written(&store_dir).and_then(|()| log()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        other => other.map_err(unusable)?,
+    if !fs::symlink_metadata(&store_dir).is_err_and(|error| is_missing(&error)) {
+        can_be_used(&store_dir, Making::File).map_err(unusable)?;
+        let log = access(&store_dir.join("db"), Access::READ_OK | Access::WRITE_OK);
+        match log {
+            Err(error) if is_missing(&error) => {}
+            other => other.map_err(unusable)?,
+        }
     }
     MarkFile::check(data_dir)
 }
@@ -67,17 +73,70 @@ pub(super) fn unusable(data_dir: &Path, error: io::Error) -> OpenError {
     OpenError::Unusable { path: data_dir.to_owned(), reason: error.to_string() }
 }
 
-/// The nearest directory above that there is has to take a new one.
-fn can_be_made(path: &Path) -> io::Result<()> {
-    let above = path.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok());
-    can_be_written(above.unwrap_or(Path::new(".")))
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
-fn can_be_written(dir: &Path) -> io::Result<()> {
-    if !fs::metadata(dir)?.is_dir() {
-        return Err(Errno::NOTDIR.into());
+/// Whether the directory, and those above it that are missing too, could be made. The errors are
+/// those that making them would give.
+fn can_be_made(path: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    let mut above = Path::new(".");
+    for ancestor in path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+        match fs::symlink_metadata(ancestor) {
+            Ok(_) => {
+                above = ancestor;
+                break;
+            }
+            Err(error) if is_missing(&error) => missing.extend(ancestor.file_name()),
+            Err(error) => return Err(error),
+        }
     }
-    access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+    if !above.is_dir() {
+        // A link that leads nowhere is in the way of the directory that would be made.
+        return Err(Errno::EXIST.into());
+    }
+    for name in missing {
+        match fs::symlink_metadata(above.join(name)) {
+            // Which names it takes (how long they may be), the file system says itself.
+            Err(error) if !is_missing(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    can_be_used(above, Making::Directory)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Making {
+    Directory,
+    File,
+}
+
+/// File systems in which the kernel shows its own state (linux/magic.h). Nothing can be made
+/// there, and the permissions do not say so.
+const SHOW_ONLY: [FsWord; 4] = [
+    0x6265_6572, // sysfs
+    0x1cd1,      // devpts
+    0x6462_6720, // debugfs
+    0x7363_6673, // securityfs
+];
+
+fn can_be_used(dir: &Path, making: Making) -> io::Result<()> {
+    if !dir.is_dir() {
+        // One that cannot even be looked at says why.
+        return Err(fs::symlink_metadata(dir).err().unwrap_or(Errno::NOTDIR.into()));
+    }
+    let kind = rustix::fs::statfs(dir)?.f_type;
+    // Every name but those of processes is missing in it, for making as for reading.
+    if kind == PROC_SUPER_MAGIC {
+        return Err(Errno::NOENT.into());
+    }
+    access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?;
+    match making {
+        _ if !SHOW_ONLY.contains(&kind) => Ok(()),
+        Making::Directory => Err(Errno::PERM.into()),
+        Making::File => Err(Errno::ACCESS.into()),
+    }
 }
 
 fn access(path: &Path, rights: Access) -> io::Result<()> {

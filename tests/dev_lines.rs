@@ -1,0 +1,61 @@
+//! What `dev` prints, as a newcomer sees it: the real binary.
+
+use std::{
+    io::{BufRead as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+struct Dev {
+    child: Child,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+}
+
+impl Dev {
+    fn start(data_dir: &std::path::Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_senderz-gateway"));
+        command.args(["dev", "--listen", "127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0"]);
+        command.env("SENDERZ_DATA_DIR", data_dir).env("SENDERZ_LOG__LEVEL", "error");
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the binary was built with the tests");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Self { child, lines: Some(lines) }
+    }
+
+    /// The next line that holds this.
+    fn find(&mut self, part: &str) -> String {
+        let lines = self.lines.as_mut().expect("not closed yet");
+        let found = lines.find_map(|line| line.ok().filter(|line| line.contains(part)));
+        found.unwrap_or_else(|| panic!("no line with {part:?}"))
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // Already ended where the test did it itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_command_it_names_works_as_it_stands_and_deliveries_are_lines() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut dev = Dev::start(dir.path());
+    let closer = dev.find("Look closer: senderz-gateway ");
+    dev.find("message.sent ");
+    let words = closer.split_whitespace().skip_while(|word| *word != "deliveries");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_senderz-gateway"));
+    let listed = command.args(words).output().expect("the binary runs");
+    assert!(listed.status.success(), "{closer}: {}", String::from_utf8_lossy(&listed.stderr));
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("message.sent"));
+}
+
+#[test]
+fn without_a_reader_it_ends_in_order() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut dev = Dev::start(dir.path());
+    dev.find("message.sent ");
+    dev.lines = None;
+    let status = dev.child.wait().expect("it ends by itself, with its next line");
+    assert_eq!(status.code(), Some(0));
+}
