@@ -39,11 +39,10 @@ impl Gateway {
             .env("SENDERZ_SECURITY__ALLOW_NETWORKS", "127.0.0.0/8")
             .env("SENDERZ_TLS__CA_FILE", tls::ca_file(certificates))
             .env("SENDERZ_STORE__DISK_HEADROOM", "1MiB")
-            .env("SENDERZ_LOG__LEVEL", "warn")
+            .env("SENDERZ_LOG__LEVEL", "error")
             .envs(settings.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value))))
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stdout(Stdio::piped());
         let mut child = pinned(GATEWAY_CPU, || command.spawn())?;
         let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
         let api = loop {

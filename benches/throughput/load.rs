@@ -125,7 +125,8 @@ fn settings(cell: &Cell) -> Vec<(&'static str, String)> {
     let number = |n: usize| n.to_string();
     let mut settings = vec![
         ("SENDERZ_POOL__MAX_IDLE_PER_ORIGIN", number(cell.connections)),
-        ("SENDERZ_DELIVERY__MAX_IN_FLIGHT", number(cell.connections)),
+        // One webhook's own cap does it for one webhook.
+        ("SENDERZ_DELIVERY__MAX_IN_FLIGHT", number(cell.connections.max(64))),
     ];
     if cell.is_spread() {
         // A connection belongs to one tenant: each keeps its own.

@@ -27,7 +27,12 @@ use sled::{Db, IVec};
 use crate::store::{
     StoreError,
     codec::{self, Damage, Log},
-    sled::{flusher::Flusher, meta::Meta, writes::Writes},
+    sled::{
+        flusher::Flusher,
+        meta::{Meta, Numbers},
+        runway::Runway,
+        writes::Writes,
+    },
 };
 
 /// Kinds of keys beside the logs' own.
@@ -94,6 +99,7 @@ pub(super) fn in_words(error: &sled::Error) -> String {
 /// The writer's side.
 pub(super) struct Disk {
     view: View,
+    runway: Runway,
     /// Our own handle of sled's file.
     file: File,
     /// Open for good: while the process has no descriptor left, events are committed all the same.
@@ -115,7 +121,8 @@ impl Disk {
         let file = File::open(store_dir.join("db"))?;
         let mut blobs = Dir::new(File::open(store_dir.join("blobs"))?)?;
         let blobs_at_open = count_files(&mut blobs)?;
-        Ok(Self { view, file, blobs, blobs_at_open, flusher, data_dir, os })
+        let runway = Runway::new();
+        Ok(Self { view, runway, file, blobs, blobs_at_open, flusher, data_dir, os })
     }
 
     pub(super) fn view(&self) -> &View {
@@ -128,6 +135,11 @@ impl Disk {
         self.view.db.flush()?;
         (self.os.sync)(&self.file).map_err(Fault::Sync)?;
         self.check_side_files()
+    }
+
+    /// Makes room for the blocks below `next`; to be called before they are committed.
+    pub(super) fn make_room(&mut self, next: Numbers) -> Result<(), Fault> {
+        self.runway.extend(&self.view.db, next)
     }
 
     /// Writes the meta row by itself and returns when it is durable.
@@ -241,7 +253,7 @@ impl View {
     pub(super) fn block(&self, log: Log, number: u64) -> Result<Option<Found>, StoreError> {
         let key = log.key(number, 0);
         touch(&self.db, &key)?;
-        let Some(first) = self.get(&key)? else {
+        let Some(first) = self.get(&key)?.filter(is_written) else {
             return Ok(self.is_quarantined(log, number)?.then_some(Err(Damage::MissingPart)));
         };
         let parts = match codec::open(&key, &first) {
@@ -267,8 +279,14 @@ impl View {
         from: u64,
     ) -> Result<Option<(u64, Found)>, StoreError> {
         let end = log.key(u64::MAX, u16::MAX);
-        let Some(first) = self.db.range(log.key(from, 0)..=end).next() else { return Ok(None) };
-        let (key, record) = first.map_err(read_failed)?;
+        let mut records = self.db.range(log.key(from, 0)..=end);
+        let (key, record) = loop {
+            let Some(first) = records.next() else { return Ok(None) };
+            let (key, record) = first.map_err(read_failed)?;
+            if is_written(&record) {
+                break (key, record);
+            }
+        };
         let (number, _) = codec::parse_key(&key).unwrap_or((u64::MAX, 0));
         let found = codec::open(&key, &record).map(|(_, body)| Bytes::copy_from_slice(body));
         Ok(Some((number, found)))
@@ -277,9 +295,13 @@ impl View {
     /// The highest block number in a log.
     pub(super) fn last_number(&self, log: Log) -> Result<Option<u64>, StoreError> {
         let range = log.key(0, 0)..=log.key(u64::MAX, u16::MAX);
-        let Some(last) = self.db.range(range).next_back() else { return Ok(None) };
-        let (key, _) = last.map_err(read_failed)?;
-        Ok(codec::parse_key(&key).map(|(number, _)| number))
+        for last in self.db.range(range).rev() {
+            let (key, record) = last.map_err(read_failed)?;
+            if is_written(&record) {
+                return Ok(codec::parse_key(&key).map(|(number, _)| number));
+            }
+        }
+        Ok(None)
     }
 
     /// All blocks of a log from `from` on, in order.
@@ -302,6 +324,11 @@ impl View {
             Some(found) => found.map(|_| true).map_err(read_failed),
         }
     }
+}
+
+/// Whether it is more than a key made ahead (see `runway`).
+fn is_written(record: &IVec) -> bool {
+    !record.is_empty()
 }
 
 /// See [`TOUCHES`].
@@ -371,11 +398,15 @@ impl Iterator for Scan {
 
 impl Scan {
     fn record(&mut self) -> Option<Result<(u64, u16, IVec), StoreError>> {
-        let found = self.records.next()?;
-        Some(found.map_err(read_failed).and_then(|(key, record)| {
-            touch(&self.db, &key)?;
-            let (number, part) = codec::parse_key(&key).unwrap_or((u64::MAX, u16::MAX));
-            Ok((number, part, record))
-        }))
+        loop {
+            let (key, record) = match self.records.next()? {
+                Ok(found) => found,
+                Err(error) => return Some(Err(read_failed(error))),
+            };
+            if is_written(&record) {
+                let (number, part) = codec::parse_key(&key).unwrap_or((u64::MAX, u16::MAX));
+                return Some(touch(&self.db, &key).map(|()| (number, part, record)));
+            }
+        }
     }
 }

@@ -19,6 +19,9 @@
 //! | `40` block, part | event log |
 //! | `50` block, part | idempotency keys |
 //! | `60` key | quarantined records, as they were found |
+//! | `2f` `3f` `4f` | fences: empty (see `runway`) |
+//!
+//! A block whose record is empty has not been written yet.
 //!
 //! Threads: `store-write` owns everything that changes (`writer`); `store-read` answers what the
 //! shards wait for and `store-page` what people look at (`reader`). `disk` alone knows sled's
@@ -39,6 +42,7 @@ mod recovery;
 mod retention;
 mod room;
 mod rows;
+mod runway;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -279,7 +279,9 @@ impl Writer {
             for (number, keys) in key_blocks {
                 self.ledger.stored(number, keys);
             }
-            if let Err(fault) = self.disk.commit(mem::take(&mut draft.writes)) {
+            let room = self.disk.make_room(draft.next);
+            let written = room.and_then(|()| self.disk.commit(mem::take(&mut draft.writes)));
+            if let Err(fault) = written {
                 self.poison(&fault);
                 answers.into_iter().for_each(|answer| answer.refuse());
                 answer_all(group.entry_replies, &POISONED);

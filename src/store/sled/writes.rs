@@ -2,6 +2,11 @@
 
 use sled::{Batch, Db, IVec};
 
+use crate::store::codec::{Log, parse_key};
+
+/// The first bytes of keys that are written once.
+const LOGS: [u8; 2] = [Log::Entries as u8, Log::Events as u8];
+
 /// Records on their way into sled.
 ///
 /// sled's log is recovered up to its first gap, so records that are written one after the other
@@ -29,6 +34,13 @@ impl Writes {
     }
 
     pub(super) fn apply(self, db: &Db) -> sled::Result<()> {
+        // Those of a block's further parts are not made ahead (see `runway`).
+        for (key, _) in &self.list {
+            let is_log = key.first().is_some_and(|tag| LOGS.contains(tag));
+            if is_log && parse_key(key).is_some_and(|(_, part)| part > 0) {
+                db.insert(key, IVec::default())?;
+            }
+        }
         if self.whole {
             let mut batch = Batch::default();
             for (key, record) in self.list {
