@@ -214,7 +214,7 @@ impl Engine {
         let Some(until) = spill.asked.take() else { return };
         let mut taken = 0;
         for place in places {
-            if !spill.skip.remove(place) && !self.told.passed_over(*place) {
+            if !spill.skip.remove(*place) && !self.told.passed_over(*place) {
                 lane.fresh.push_back(*place);
                 taken += 1;
             }
@@ -232,7 +232,7 @@ impl Engine {
             self.spilled_lanes -= 1;
         } else {
             let from = spill.next;
-            spill.skip.retain(|place| *place >= from);
+            spill.skip.forget_before(from);
         }
         if lane.removed {
             self.removing.push_back(no);

@@ -5,9 +5,11 @@
 //! A delivery that waits for its first attempt costs eight bytes here: its place. A lane that holds
 //! too many spills: what comes after stays in the log, and only where it begins and ends is kept.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
-use super::{LaneSettings, Settings, breaker::Breaker, fairness::TenantIndex, rate::Rate};
+use super::{
+    LaneSettings, Settings, breaker::Breaker, fairness::TenantIndex, rate::Rate, skip::Skip,
+};
 use crate::{
     clock::Millis,
     id::{Place, WebhookNo},
@@ -72,7 +74,7 @@ pub(super) struct Spill {
     /// How many wait there.
     pub(super) count: u64,
     /// Places in the stretch that do not wait there: known elsewhere, settled or canceled.
-    pub(super) skip: HashSet<Place>,
+    pub(super) skip: Skip,
     /// Up to where a refill has been asked for.
     pub(super) asked: Option<Place>,
 }
@@ -163,7 +165,7 @@ impl Lane {
 
 impl Spill {
     pub(super) fn new(first: Place) -> Self {
-        Self { next: first, last: first, count: 1, skip: HashSet::new(), asked: None }
+        Self { next: first, last: first, count: 1, skip: Skip::default(), asked: None }
     }
 
     pub(super) fn push(&mut self, place: Place) {

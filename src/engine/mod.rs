@@ -18,6 +18,7 @@ mod fairness;
 mod lane;
 mod rate;
 pub mod router;
+mod skip;
 mod step;
 #[cfg(test)]
 mod tests;
