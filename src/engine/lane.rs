@@ -16,7 +16,7 @@ use crate::{
     wheel::TimerId,
 };
 
-/// A queue that has been this long gives its memory back when it empties.
+/// A queue that has been this long gives its memory back as it empties.
 const KEEP_CAPACITY: usize = 4096;
 
 #[derive(Debug)]
@@ -135,19 +135,11 @@ impl Lane {
     }
 
     pub(super) fn pop_fresh(&mut self) -> Option<Place> {
-        let place = self.fresh.pop_front();
-        if self.fresh.is_empty() && self.fresh.capacity() > KEEP_CAPACITY {
-            self.fresh = VecDeque::new();
-        }
-        place
+        pop(&mut self.fresh)
     }
 
     pub(super) fn pop_due(&mut self) -> Option<Due> {
-        let due = self.due.pop_front();
-        if self.due.is_empty() && self.due.capacity() > KEEP_CAPACITY {
-            self.due = VecDeque::new();
-        }
-        due
+        pop(&mut self.due)
     }
 
     /// Tells the spilled stretch, if there is one, that this place does not wait there.
@@ -163,6 +155,15 @@ impl Lane {
     }
 }
 
+/// Not only once it is empty: what is bounded over all lanes may wait now in one and now in another.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if queue.capacity() > KEEP_CAPACITY && queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(queue.capacity() / 2);
+    }
+    first
+}
+
 impl Spill {
     pub(super) fn new(first: Place) -> Self {
         Self { next: first, last: first, count: 1, skip: Skip::default(), asked: None }
@@ -171,5 +172,20 @@ impl Spill {
     pub(super) fn push(&mut self, place: Place) {
         self.last = place;
         self.count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_queue_gives_its_memory_back_before_it_is_empty() {
+        let mut queue: VecDeque<u64> = (0..1_000_000).collect();
+        while queue.len() > 100 {
+            pop(&mut queue);
+        }
+        assert!(queue.capacity() <= 2 * KEEP_CAPACITY, "room for {}", queue.capacity());
+        assert!(queue.iter().copied().eq(999_900..1_000_000));
     }
 }
