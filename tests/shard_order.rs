@@ -229,6 +229,7 @@ fn settings(clock: Clock) -> Settings {
             webhook_max_in_flight: 10,
             max_queued: 1000,
             lane_window: 100,
+            max_retrying: 1000,
             breaker_timeouts: 3,
         },
         sender: sender::Settings {

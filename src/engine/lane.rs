@@ -112,12 +112,29 @@ impl Lane {
     }
 
     /// Whether it has something to send and a slot to send it with; the rate limit is asked later.
-    pub(super) fn can_go(&self) -> bool {
+    pub(super) fn can_go(&self, crowded: bool) -> bool {
         self.settings.enabled
             && !self.removed
             && self.rate_timer.is_none()
             && self.in_flight < self.breaker.cap()
-            && self.holds_any()
+            && (!self.due.is_empty() || (!self.fresh.is_empty() && self.has_room(crowded)))
+    }
+
+    /// Whether one more of its deliveries may become one that waits for a retry. In a crowd, no
+    /// more may wait than may be under way.
+    pub(super) fn has_room(&self, crowded: bool) -> bool {
+        !crowded || self.retrying() < self.breaker.cap() as usize
+    }
+
+    /// Whether a crowd keeps its first attempts from being made.
+    pub(super) fn is_held_back(&self, crowded: bool) -> bool {
+        let wants = self.settings.enabled && !self.removed && !self.fresh.is_empty();
+        wants && !self.has_room(crowded)
+    }
+
+    /// Retries and replays that wait.
+    fn retrying(&self) -> usize {
+        self.scheduled as usize + self.due.len()
     }
 
     /// Whether any delivery waits in memory for a slot.

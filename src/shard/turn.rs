@@ -71,6 +71,8 @@ pub(super) struct Shard {
     pub(super) ended: Vec<Option<Ended>>,
     /// Why attempts were put off lately; told once a second.
     pub(super) own_fault: Option<String>,
+    /// Whether the log says that too many deliveries wait for a retry.
+    pub(super) crowded: bool,
     pub(super) entries: Vec<Entry>,
     /// When the waiting entries must go to the store, whether many or few.
     pub(super) entries_due: Option<Millis>,
@@ -137,6 +139,7 @@ impl Shard {
             mailbox,
             ended: Vec::new(),
             own_fault: None,
+            crowded: false,
             entries: Vec::new(),
             entries_due: None,
             wake: None,
