@@ -272,6 +272,11 @@ impl Shard {
 
     fn command(&mut self, command: Command) {
         self.inputs.push(match command {
+            Command::AskRoom { webhook, reply } => {
+                // Whoever asked may have gone away.
+                let _ = reply.send(self.engine.has_room(webhook));
+                return;
+            }
             Command::Replay { key, attempts } => Input::Replay { key, attempts },
             Command::Cancel { key } => Input::Cancel { key },
         });
