@@ -6,13 +6,15 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::id::{DeliveryKey, WebhookNo};
 
-/// What a shard is asked to do about one delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a shard is asked to do, or to say.
+#[derive(Debug)]
 pub enum Command {
+    /// Whether there is room for another replay to this webhook; asked before one is recorded.
+    AskRoom { webhook: WebhookNo, reply: oneshot::Sender<bool> },
     /// An ended delivery is due again; the attempt log already says `Reopened`, durably.
     /// `attempts` were made before: numbers go on from there.
     Replay { key: DeliveryKey, attempts: u16 },
@@ -23,6 +25,7 @@ pub enum Command {
 impl Command {
     pub fn webhook(&self) -> WebhookNo {
         match self {
+            Command::AskRoom { webhook, .. } => *webhook,
             Command::Replay { key, .. } | Command::Cancel { key } => key.webhook,
         }
     }
@@ -54,6 +57,13 @@ impl Shards {
     pub async fn send(&self, command: Command) -> Result<(), Stopped> {
         let shard = self.shard_of(command.webhook());
         self.senders[shard].send(command).await.map_err(|_| Stopped)
+    }
+
+    /// Whether the webhook's shard has room for another replay to it.
+    pub async fn has_room(&self, webhook: WebhookNo) -> Result<bool, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::AskRoom { webhook, reply }).await?;
+        answer.await.map_err(|_| Stopped)
     }
 }
 

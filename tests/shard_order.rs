@@ -8,13 +8,14 @@ use std::{sync::Arc, thread::JoinHandle, time::Duration};
 use bytes::Bytes;
 use senderz_gateway::{
     clock::{self, Clock},
+    command::{Command, Shards},
     config::Limits,
     delivery::{CancelReason, Entry, ErrorCode, FailReason, Verdict},
     directory::{Change, Directory, WebhookPatch},
     engine,
     event::{EventType, EventTypes},
     guard::{Policy, WebhookUrl},
-    id::{EventId, WebhookNo},
+    id::{DeliveryKey, EventId, WebhookNo},
     metrics, sender,
     shard::{self, Inlets, Report, Settings},
     shutdown::{self, Alarm, Trigger},
@@ -42,12 +43,17 @@ struct Rig {
     alarm: Alarm,
     stop: Trigger,
     thread: JoinHandle<Report>,
-    // Dropped, they would tell the shard to stop or that nothing more comes.
-    _idle: (mpsc::Sender<senderz_gateway::command::Command>, mpsc::Sender<Box<Settings>>),
+    commands: Shards,
+    // Dropped, it would tell the shard that nothing more comes.
+    _reload: mpsc::Sender<Box<Settings>>,
 }
 
 impl Rig {
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut engine::Settings)) -> Self {
         let opened = Memory::default().open(store_settings()).expect("it has no disk");
         let store = opened.store;
         let directory = Directory::load(store.clone(), opened.rows, limits()).expect("it is empty");
@@ -60,7 +66,8 @@ impl Rig {
         let inlets = Inlets { feed, changes, commands, reload, drain, recovered: recovered_in };
         let alarm = Alarm::new();
         let (clock, vigil) = (Clock::start(), alarm.watch_over("a delivery thread"));
-        let settings = settings(clock);
+        let mut settings = settings(clock);
+        change(&mut settings.engine);
         let thread = shard::start(settings, inlets, store.clone(), directory.clone(), clock, vigil)
             .expect("a thread");
         opened.feeds.send(vec![feed_in.clone()]).expect("it waits for that");
@@ -79,7 +86,8 @@ impl Rig {
             alarm,
             stop,
             thread,
-            _idle: (commands_in, reload_in),
+            commands: Shards::new(vec![commands_in]),
+            _reload: reload_in,
         }
     }
 
@@ -238,6 +246,29 @@ async fn an_attempt_that_panics_is_recorded_and_made_again_until_the_last_and_fr
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_has_no_room_for_a_replay_while_too_many_of_its_webhooks_deliveries_are_retried() {
+    let receiver = Receiver::start(|_| Answer::Status(500));
+    let rig = Rig::start_with(|settings| {
+        settings.retry_schedule = vec![Duration::from_secs(600)];
+        (settings.max_retrying, settings.webhook_max_in_flight) = (1, 1);
+    })
+    .await;
+    let failing = rig.webhook(&receiver.url()).await;
+    let other = WebhookNo(failing.no.0 + 1);
+    assert_eq!(rig.commands.has_room(failing.no).await, Ok(true));
+    let event = rig.event("msg_1").await;
+    let first = rig.ended(event, failing.no).await;
+    assert!(matches!(first.verdict, Verdict::RetryAt(_)), "{first:?}");
+    assert_eq!(rig.commands.has_room(failing.no).await, Ok(false));
+    assert_eq!(rig.commands.has_room(other).await, Ok(true));
+    let key = DeliveryKey { place: event.place, webhook: failing.no };
+    rig.commands.send(Command::Cancel { key }).await.expect("the shard lives");
+    let over = async { while rig.commands.has_room(failing.no).await != Ok(true) {} };
+    tokio::time::timeout(LIMIT, over).await.expect("what is canceled is not retried");
+    rig.stop().await;
+}
+
 /// A block that cannot be: the store never makes one. Whatever panics a shard, it is heard.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shard_that_panics_raises_the_alarm_and_one_that_was_stopped_does_not() {
@@ -290,6 +321,7 @@ fn settings(clock: Clock) -> Settings {
             webhook_max_in_flight: 10,
             max_queued: 1000,
             lane_window: 100,
+            max_retrying: 1000,
             breaker_timeouts: 3,
         },
         sender: sender::Settings {

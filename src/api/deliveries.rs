@@ -1,5 +1,7 @@
 //! Deliveries: listed, shown, replayed, canceled.
 
+use std::time::Duration;
+
 use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
@@ -29,6 +31,9 @@ pub(super) const PARAMS: &[&str] =
 
 /// Attempts after which a delivery is not replayed again: its numbers have 16 bits.
 const MAX_ATTEMPTS: u16 = 60_000;
+/// When to come back after a replay for which there was no room: by then most retries of a webhook
+/// that fails have been made.
+const NO_ROOM_FOR: Duration = Duration::from_secs(10);
 
 pub(super) async fn list(
     State(api): State<ApiState>,
@@ -119,6 +124,10 @@ pub(super) async fn replay(
     if standing.attempts >= MAX_ATTEMPTS {
         let detail = format!("a delivery has at most {MAX_ATTEMPTS} attempts");
         return Err(Problem::new(Code::LimitReached, detail));
+    }
+    if !api.commands.has_room(key.webhook).await? {
+        let detail = "too many deliveries wait for a retry, this webhook's among them";
+        return Err(Problem::new(Code::RateLimited, detail).retry_after(NO_ROOM_FOR));
     }
     let reopened = Entry { key, at: wall_ms(), verdict: Verdict::Reopened, attempt: None };
     entries.push(reopened.clone());

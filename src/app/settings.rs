@@ -62,6 +62,7 @@ pub(super) fn shard(
             webhook_max_in_flight: delivery.webhook_max_in_flight,
             max_queued: config.runtime.max_queued.div_ceil(shards),
             lane_window: LANE_WINDOW,
+            max_retrying: config.runtime.max_retrying.div_ceil(shards),
             breaker_timeouts: config.breaker.timeouts,
         },
         sender: sender(config, policy, clock),

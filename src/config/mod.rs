@@ -93,6 +93,7 @@ pub struct Runtime {
     pub payload_memory: usize,
     pub payload_in_flight: usize,
     pub max_queued: usize,
+    pub max_retrying: usize,
     pub drain_timeout: Duration,
 }
 

@@ -100,6 +100,7 @@ fn runtime(r: &mut Reader<'_>) -> Runtime {
         payload_memory: r.size("runtime.payload_memory", MIB..=TIB) as usize,
         payload_in_flight: r.size("runtime.payload_in_flight", MIB..=TIB) as usize,
         max_queued: r.count("runtime.max_queued", 1000..=1_000_000_000),
+        max_retrying: r.count("runtime.max_retrying", 1000..=1_000_000_000),
         drain_timeout: r.duration("runtime.drain_timeout", ZERO..=HOUR),
     }
 }

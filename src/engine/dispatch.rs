@@ -22,7 +22,7 @@ impl Engine {
             let Some(no) = self.fairness.next() else { break };
             let lane = &mut self.lanes[no as usize];
             lane.in_ring = false;
-            if !lane.can_go() {
+            if !lane.can_go(self.crowded) {
                 self.release(no);
                 continue;
             }
@@ -33,12 +33,13 @@ impl Engine {
                 continue;
             }
             self.send_one(now, no, effects);
+            self.see_if_room();
             self.ask_for_refill(no, effects);
             self.enter_ring(no);
         }
     }
 
-    /// The lane's next delivery that is not too old: due ones first.
+    /// The lane's next delivery that is not too old: due ones first, and in a crowd perhaps only those.
     fn send_one(&mut self, now: Millis, no: LaneNo, effects: &mut Vec<Effect>) {
         let dues = self.lanes[no as usize].due.len();
         while self.decisions > 0 {
@@ -46,7 +47,9 @@ impl Engine {
             let (retry, due) = if let Some(due) = lane.pop_due() {
                 self.retrying -= 1;
                 (due.retry, due.due)
-            } else if let Some(place) = lane.pop_fresh() {
+            } else if lane.has_room(self.crowded)
+                && let Some(place) = lane.pop_fresh()
+            {
                 self.pending -= 1;
                 (Retry { place, attempts: 0, round: 0, replayed: false }, now)
             } else {
@@ -145,6 +148,7 @@ impl Engine {
         if self.forget_waiting(no, key.place) {
             record_decision(effects, key, Verdict::Canceled(CancelReason::Requested));
             self.ask_for_refill(no, effects);
+            self.enter_ring(no);
             self.watch_age(no);
             self.release(no);
             return;
@@ -214,7 +218,7 @@ impl Engine {
         let Some(until) = spill.asked.take() else { return };
         let mut taken = 0;
         for place in places {
-            if !spill.skip.remove(place) && !self.told.passed_over(*place) {
+            if !spill.skip.remove(*place) && !self.told.passed_over(*place) {
                 lane.fresh.push_back(*place);
                 taken += 1;
             }
@@ -232,7 +236,7 @@ impl Engine {
             self.spilled_lanes -= 1;
         } else {
             let from = spill.next;
-            spill.skip.retain(|place| *place >= from);
+            spill.skip.forget_before(from);
         }
         if lane.removed {
             self.removing.push_back(no);

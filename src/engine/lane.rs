@@ -5,16 +5,18 @@
 //! A delivery that waits for its first attempt costs eight bytes here: its place. A lane that holds
 //! too many spills: what comes after stays in the log, and only where it begins and ends is kept.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
-use super::{LaneSettings, Settings, breaker::Breaker, fairness::TenantIndex, rate::Rate};
+use super::{
+    LaneSettings, Settings, breaker::Breaker, fairness::TenantIndex, rate::Rate, skip::Skip,
+};
 use crate::{
     clock::Millis,
     id::{Place, WebhookNo},
     wheel::TimerId,
 };
 
-/// A queue that has been this long gives its memory back when it empties.
+/// A queue that has been this long gives its memory back as it empties.
 const KEEP_CAPACITY: usize = 4096;
 
 #[derive(Debug)]
@@ -72,7 +74,7 @@ pub(super) struct Spill {
     /// How many wait there.
     pub(super) count: u64,
     /// Places in the stretch that do not wait there: known elsewhere, settled or canceled.
-    pub(super) skip: HashSet<Place>,
+    pub(super) skip: Skip,
     /// Up to where a refill has been asked for.
     pub(super) asked: Option<Place>,
 }
@@ -110,12 +112,29 @@ impl Lane {
     }
 
     /// Whether it has something to send and a slot to send it with; the rate limit is asked later.
-    pub(super) fn can_go(&self) -> bool {
+    pub(super) fn can_go(&self, crowded: bool) -> bool {
         self.settings.enabled
             && !self.removed
             && self.rate_timer.is_none()
             && self.in_flight < self.breaker.cap()
-            && self.holds_any()
+            && (!self.due.is_empty() || (!self.fresh.is_empty() && self.has_room(crowded)))
+    }
+
+    /// Whether one more of its deliveries may become one that waits for a retry. In a crowd, no
+    /// more may wait than may be under way.
+    pub(super) fn has_room(&self, crowded: bool) -> bool {
+        !crowded || self.retrying() < self.breaker.cap() as usize
+    }
+
+    /// Whether a crowd keeps its first attempts from being made.
+    pub(super) fn is_held_back(&self, crowded: bool) -> bool {
+        let wants = self.settings.enabled && !self.removed && !self.fresh.is_empty();
+        wants && !self.has_room(crowded)
+    }
+
+    /// Retries and replays that wait.
+    fn retrying(&self) -> usize {
+        self.scheduled as usize + self.due.len()
     }
 
     /// Whether any delivery waits in memory for a slot.
@@ -133,19 +152,11 @@ impl Lane {
     }
 
     pub(super) fn pop_fresh(&mut self) -> Option<Place> {
-        let place = self.fresh.pop_front();
-        if self.fresh.is_empty() && self.fresh.capacity() > KEEP_CAPACITY {
-            self.fresh = VecDeque::new();
-        }
-        place
+        pop(&mut self.fresh)
     }
 
     pub(super) fn pop_due(&mut self) -> Option<Due> {
-        let due = self.due.pop_front();
-        if self.due.is_empty() && self.due.capacity() > KEEP_CAPACITY {
-            self.due = VecDeque::new();
-        }
-        due
+        pop(&mut self.due)
     }
 
     /// Tells the spilled stretch, if there is one, that this place does not wait there.
@@ -161,13 +172,37 @@ impl Lane {
     }
 }
 
+/// Not only once it is empty: what is bounded over all lanes may wait now in one and now in another.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if queue.capacity() > KEEP_CAPACITY && queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(queue.capacity() / 2);
+    }
+    first
+}
+
 impl Spill {
     pub(super) fn new(first: Place) -> Self {
-        Self { next: first, last: first, count: 1, skip: HashSet::new(), asked: None }
+        Self { next: first, last: first, count: 1, skip: Skip::default(), asked: None }
     }
 
     pub(super) fn push(&mut self, place: Place) {
         self.last = place;
         self.count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_queue_gives_its_memory_back_before_it_is_empty() {
+        let mut queue: VecDeque<u64> = (0..1_000_000).collect();
+        while queue.len() > 100 {
+            pop(&mut queue);
+        }
+        assert!(queue.capacity() <= 2 * KEEP_CAPACITY, "room for {}", queue.capacity());
+        assert!(queue.iter().copied().eq(999_900..1_000_000));
     }
 }

@@ -13,11 +13,13 @@
 mod ages;
 mod backoff;
 mod breaker;
+mod crowd;
 mod dispatch;
 mod fairness;
 mod lane;
 mod rate;
 pub mod router;
+mod skip;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -53,6 +55,8 @@ pub struct Settings {
     pub max_queued: usize,
     /// The least that a lane holds in memory before it may spill.
     pub lane_window: usize,
+    /// Deliveries that wait in memory for a retry; from then on webhooks that fail are held back.
+    pub max_retrying: usize,
     /// Consecutive timeouts that open a webhook's breaker.
     pub breaker_timeouts: u32,
 }
@@ -159,6 +163,10 @@ pub struct Gauges {
     pub in_flight: u64,
     pub breakers_open: u64,
     pub breakers_half_open: u64,
+    /// Too many deliveries wait for a retry; see [`Settings::max_retrying`].
+    pub crowded: bool,
+    /// Webhooks whose first attempts wait because of that.
+    pub webhooks_held_back: u64,
     /// When the oldest waiting delivery was accepted (to the second); none when nothing waits.
     pub oldest_accepted_at: Option<Millis>,
 }

@@ -8,6 +8,7 @@ use super::{
     Blame, Effect, Gauges, Input, LaneSettings, Settings, Ticket,
     ages::Ages,
     backoff::{self, Next},
+    crowd::Round,
     fairness::{Fairness, LaneNo},
     lane::{Due, Lane, Retry, Spill},
     rate::Rate,
@@ -52,6 +53,8 @@ pub struct Engine {
     pub(super) spilled: u64,
     /// In the wheel or due.
     pub(super) retrying: u64,
+    /// Set while too many are retrying.
+    pub(super) crowded: bool,
     pub(super) draining: bool,
     /// What is left of this step's decisions.
     pub(super) decisions: usize,
@@ -78,24 +81,6 @@ pub(super) enum Timer {
 }
 
 const _: () = assert!(size_of::<Timer>() == 16);
-
-/// A retry's step in the schedule (7 bits) and whether it was replayed (1 bit).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Round(u8);
-
-impl Round {
-    fn new(round: u8, replayed: bool) -> Self {
-        Self(round.min(0x7f) | u8::from(replayed) << 7)
-    }
-
-    fn step(self) -> u8 {
-        self.0 & 0x7f
-    }
-
-    fn replayed(self) -> bool {
-        self.0 >> 7 == 1
-    }
-}
 
 /// An attempt under way.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +110,7 @@ impl Engine {
             pending: 0,
             spilled: 0,
             retrying: 0,
+            crowded: false,
             draining: false,
             decisions: 0,
             fired: Vec::new(),
@@ -145,6 +131,7 @@ impl Engine {
         }
         let more_timers = self.fire_timers(now, effects);
         self.cancel_removed(effects);
+        self.see_if_room();
         if self.spilled_lanes == 0 {
             self.told.forget();
         }
@@ -270,15 +257,6 @@ impl Engine {
         };
         self.lanes[no as usize].skip(retry.place);
         self.schedule(no, retry, due);
-        self.retrying += 1;
-    }
-
-    /// Puts a retry into the wheel; it is counted as retrying already.
-    fn schedule(&mut self, no: LaneNo, retry: Retry, due: Millis) {
-        let round = Round::new(retry.round, retry.replayed);
-        let timer = Timer::Retry { place: retry.place, lane: no, attempts: retry.attempts, round };
-        self.wheel.insert(due, timer);
-        self.lanes[no as usize].scheduled += 1;
     }
 
     fn finish(
@@ -316,10 +294,7 @@ impl Engine {
             effects.push(Effect::Forget { ticket });
             match canceled {
                 Some(reason) => record_decision(effects, key, Verdict::Canceled(reason)),
-                None => {
-                    self.schedule(flight.lane, flight.retry, now + OWN_FAULT_PAUSE);
-                    self.retrying += 1;
-                }
+                None => self.schedule(flight.lane, flight.retry, now + OWN_FAULT_PAUSE),
             }
         } else {
             let number = flight.retry.attempts.saturating_add(1);
@@ -362,7 +337,6 @@ impl Engine {
                 let attempts = flight.retry.attempts.saturating_add(1);
                 let retry = Retry { attempts, round, ..flight.retry };
                 self.schedule(flight.lane, retry, due);
-                self.retrying += 1;
                 Verdict::RetryAt(due)
             }
         }
@@ -406,9 +380,8 @@ impl Engine {
     fn change_settings(&mut self, settings: Settings) {
         self.fairness.set_share(share(&settings));
         self.settings = settings;
-        // In the order of the table, so that the same inputs have the same effects.
-        let lanes: Vec<LaneNo> = self.lanes.iter().map(|(no, _)| no as LaneNo).collect();
-        for no in lanes {
+        self.see_if_crowded();
+        for no in self.all_lanes() {
             let lane = &mut self.lanes[no as usize];
             lane.breaker.resize(lane.whole_cap(&self.settings));
             if let Some((_, timer)) = lane.expiry_timer.take() {
@@ -420,14 +393,19 @@ impl Engine {
     }
 
     /// The lane of a webhook that still exists.
-    fn live(&self, webhook: WebhookNo) -> Option<LaneNo> {
+    pub(super) fn live(&self, webhook: WebhookNo) -> Option<LaneNo> {
         self.index.get(&webhook).copied().filter(|no| !self.lanes[*no as usize].removed)
+    }
+
+    /// In the order of the table, so that the same inputs have the same effects.
+    pub(super) fn all_lanes(&self) -> Vec<LaneNo> {
+        self.lanes.iter().map(|(no, _)| no as LaneNo).collect()
     }
 
     /// Lets a lane take part in the turns, if it could go and does not yet.
     pub(super) fn enter_ring(&mut self, no: LaneNo) {
         let lane = &mut self.lanes[no as usize];
-        if !lane.in_ring && lane.can_go() {
+        if !lane.in_ring && lane.can_go(self.crowded) {
             lane.in_ring = true;
             self.fairness.enter(lane.tenant, no);
         }
@@ -445,6 +423,7 @@ impl Engine {
             spilled: self.spilled,
             retrying: self.retrying,
             in_flight: self.flights.len() as u64,
+            crowded: self.crowded,
             ..Gauges::default()
         };
         let mut oldest: Option<Millis> = None;
@@ -454,6 +433,7 @@ impl Engine {
                 super::BreakerState::Open => gauges.breakers_open += 1,
                 super::BreakerState::HalfOpen => gauges.breakers_half_open += 1,
             }
+            gauges.webhooks_held_back += u64::from(lane.is_held_back(self.crowded));
             let fresh = lane.oldest_fresh().and_then(|place| self.ages.of(place));
             let due = lane.due.front().map(|due| self.age_base(due));
             oldest = [oldest, fresh, due].into_iter().flatten().min();

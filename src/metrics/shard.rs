@@ -60,6 +60,7 @@ pub(super) struct Registered {
     in_flight: Gauge,
     breakers_open: Gauge,
     breakers_half_open: Gauge,
+    held_back: Gauge,
 }
 
 impl ShardMetrics {
@@ -97,6 +98,7 @@ impl ShardMetrics {
             in_flight: deliveries("in_flight"),
             breakers_open: webhooks("breaker_open"),
             breakers_half_open: webhooks("breaker_half_open"),
+            held_back: webhooks("held_back"),
         }
     }
 
@@ -185,6 +187,7 @@ impl ShardMetrics {
             before.breakers_half_open,
             now.breakers_half_open,
         );
+        move_by(&self.registered.held_back, before.webhooks_held_back, now.webhooks_held_back);
         self.shown = now;
     }
 

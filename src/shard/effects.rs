@@ -14,7 +14,7 @@ use crate::{
         Verdict,
     },
     directory::WebhookPatch,
-    engine::{Effect, Input, Ticket},
+    engine::{Effect, Gauges, Input, Ticket},
     id::{DeliveryKey, Place, WebhookNo},
     store::Write,
 };
@@ -193,8 +193,27 @@ impl Shard {
         if let Some(why) = self.own_fault.take() {
             tracing::warn!(why, "attempts are put off by a fault of the gateway's own");
         }
-        self.metrics.gauges(self.engine.gauges(now));
+        let gauges = self.engine.gauges(now);
+        if gauges.crowded != self.crowded {
+            self.crowded = gauges.crowded;
+            self.tell_crowd(gauges);
+        }
+        self.metrics.gauges(gauges);
         self.metrics.flush();
+    }
+
+    fn tell_crowd(&self, Gauges { crowded, retrying, webhooks_held_back, .. }: Gauges) {
+        let limit = self.settings.engine.max_retrying;
+        if crowded {
+            tracing::warn!(
+                retrying,
+                limit,
+                webhooks_held_back,
+                "too many deliveries wait for a retry; webhooks that fail make no first attempts"
+            );
+        } else {
+            tracing::info!(retrying, limit, "there is room again for deliveries to be retried");
+        }
     }
 }
 

@@ -69,6 +69,8 @@ pub(super) struct Shard {
     pub(super) ended: Vec<Option<Ended>>,
     /// Why attempts were put off lately; told once a second.
     pub(super) own_fault: Option<String>,
+    /// Whether the log says that too many deliveries wait for a retry.
+    pub(super) crowded: bool,
     pub(super) entries: Vec<Entry>,
     /// When the waiting entries must go to the store, whether many or few.
     pub(super) entries_due: Option<Millis>,
@@ -115,6 +117,7 @@ impl Shard {
             mailbox,
             ended: Vec::new(),
             own_fault: None,
+            crowded: false,
             entries: Vec::new(),
             entries_due: None,
             wake: None,
@@ -247,6 +250,11 @@ impl Shard {
 
     fn command(&mut self, command: Command) {
         self.inputs.push(match command {
+            Command::AskRoom { webhook, reply } => {
+                // Whoever asked may have gone away.
+                let _ = reply.send(self.engine.has_room(webhook));
+                return;
+            }
             Command::Replay { key, attempts } => Input::Replay { key, attempts },
             Command::Cancel { key } => Input::Cancel { key },
         });

@@ -4,7 +4,6 @@ use std::task::Poll;
 
 use http::Method;
 use senderz_gateway::{
-    command::Command,
     delivery::{
         Attempt, AttemptError, ErrorCode, FailReason, KeptResponse, Phases, Protocol, Verdict,
     },
@@ -14,7 +13,10 @@ use senderz_gateway::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{TestTenant, World, attempt};
+use crate::{
+    shard::Told,
+    support::{TestTenant, World, attempt},
+};
 
 /// A tenant with one webhook and one event for it.
 async fn one_delivery(world: &World) -> (TestTenant, DeliveryKey, String) {
@@ -180,7 +182,7 @@ async fn filters_reach_the_store() {
 
 #[tokio::test]
 async fn only_an_ended_delivery_is_replayed_and_the_record_comes_first() {
-    let mut world = World::start().await;
+    let world = World::start().await;
     let (acme, key, path) = one_delivery(&world).await;
     let replay = format!("{path}/replay");
     let refused = world.post(&acme.key, &replay, json!({})).await.expect(409);
@@ -189,20 +191,43 @@ async fn only_an_ended_delivery_is_replayed_and_the_record_comes_first() {
     world.post(&acme.key, &replay, json!({})).await.expect(409);
     let reason = Verdict::Failed(FailReason::AttemptsExhausted);
     world.attempted(key, reason, failed(2, ErrorCode::Status, Some(500))).await;
-    assert!(world.commands.try_recv().is_err(), "a refused replay tells no shard");
+    assert!(world.shard.told().is_none(), "a refused replay tells no shard");
 
     // Without a body, too.
     let accepted = world.call(&acme.key, Method::POST, &replay, None).await.expect(202).json();
     assert_eq!((&accepted["status"], &accepted["attempts_made"]), (&json!("pending"), &json!(2)));
-    assert_eq!(world.commands.try_recv(), Ok(Command::Replay { key, attempts: 2 }));
+    assert_eq!(world.shard.told(), Some(Told::Replay { key, attempts: 2 }));
     let entries = world.store.entries(key.place, Some(key.webhook)).await.expect("it reads");
     assert_eq!(entries.last().map(|entry| entry.verdict), Some(Verdict::Reopened));
     world.post(&acme.key, &replay, json!({})).await.expect(409);
-    assert!(world.commands.try_recv().is_err());
+    assert!(world.shard.told().is_none());
 
     world.attempted(key, Verdict::Delivered, attempt(3)).await;
     world.post(&acme.key, &replay, json!({})).await.expect(202);
-    assert_eq!(world.commands.try_recv(), Ok(Command::Replay { key, attempts: 3 }));
+    assert_eq!(world.shard.told(), Some(Told::Replay { key, attempts: 3 }));
+}
+
+#[tokio::test]
+async fn a_replay_for_which_the_shard_has_no_room_is_refused_before_it_is_recorded() {
+    let world = World::start().await;
+    let (acme, key, path) = one_delivery(&world).await;
+    world.attempted(key, Verdict::Delivered, attempt(1)).await;
+    world.shard.has_room.set(false);
+    let replay = format!("{path}/replay");
+    let refused = world.post(&acme.key, &replay, json!({})).await.expect(429);
+    assert_eq!(
+        (refused.problem().as_str(), &refused.headers["retry-after"]),
+        ("rate_limited", &http::HeaderValue::from_static("10"))
+    );
+    assert_eq!(world.shard.told(), None);
+    let entries = world.store.entries(key.place, None).await.expect("it reads");
+    assert_eq!(entries.len(), 1, "nothing was recorded");
+    let shown = world.get(&acme.key, &path).await.expect(200).json();
+    assert_eq!(shown["status"], "delivered");
+    // It can be asked for again.
+    world.shard.has_room.set(true);
+    world.post(&acme.key, &replay, json!({})).await.expect(202);
+    assert_eq!(world.shard.told(), Some(Told::Replay { key, attempts: 1 }));
 }
 
 #[tokio::test]
@@ -217,21 +242,21 @@ async fn a_shard_hears_of_a_replay_only_after_it_is_durable() {
             match held.recv().await {
                 Some(Write::Entries { entries, reply: Some(reply) }) => {
                     assert_eq!((entries[0].key, entries[0].verdict), (key, Verdict::Reopened));
-                    assert!(world.commands.is_empty(), "not durable yet");
+                    assert!(world.shard.len() == 0, "not durable yet");
                     reply.send(answer.clone()).expect("somebody waits");
                 }
                 other => panic!("a replay is recorded with an answer: {other:?}"),
             }
         });
         assert_eq!(call.status.as_u16(), if answer.is_ok() { 202 } else { 507 });
-        assert_eq!(world.commands.len(), usize::from(answer.is_ok()));
+        assert_eq!(world.shard.len(), usize::from(answer.is_ok()));
     }
-    assert_eq!(world.commands.try_recv(), Ok(Command::Replay { key, attempts: 1 }));
+    assert_eq!(world.shard.told(), Some(Told::Replay { key, attempts: 1 }));
 }
 
 #[tokio::test]
 async fn of_many_replays_at_once_one_is_taken() {
-    let mut world = World::start().await;
+    let world = World::start().await;
     let (acme, key, path) = one_delivery(&world).await;
     world.attempted(key, Verdict::Delivered, attempt(1)).await;
     let replay = format!("{path}/replay");
@@ -240,7 +265,7 @@ async fn of_many_replays_at_once_one_is_taken() {
     let taken = statuses.iter().filter(|status| **status == 202).count();
     assert_eq!((taken, statuses.len()), (1, 20), "{statuses:?}");
     assert!(statuses.iter().all(|status| [202, 409].contains(status)));
-    assert!(world.commands.try_recv().is_ok() && world.commands.try_recv().is_err());
+    assert!(world.shard.told().is_some() && world.shard.told().is_none());
 }
 
 /// Polls all of them in turn until each is done.
@@ -266,7 +291,7 @@ async fn join_all(
 
 #[tokio::test]
 async fn a_replay_whose_caller_goes_away_is_sent_all_the_same() {
-    let mut world = World::start().await;
+    let world = World::start().await;
     let (acme, key, path) = one_delivery(&world).await;
     world.attempted(key, Verdict::Delivered, attempt(1)).await;
     let replay = format!("{path}/replay");
@@ -281,12 +306,12 @@ async fn a_replay_whose_caller_goes_away_is_sent_all_the_same() {
     }
     // Whichever of the calls recorded it, exactly one record and one command came of it.
     assert!(matches!(ended, Some(202 | 409)));
-    let told = tokio::time::timeout(std::time::Duration::from_secs(5), world.commands.recv()).await;
-    assert_eq!(told, Ok(Some(Command::Replay { key, attempts: 1 })));
+    let told = tokio::time::timeout(std::time::Duration::from_secs(5), world.shard.tell()).await;
+    assert_eq!(told, Ok(Told::Replay { key, attempts: 1 }));
     let entries = world.store.entries(key.place, None).await.expect("it reads");
     let reopened = entries.iter().filter(|entry| entry.verdict == Verdict::Reopened).count();
     assert_eq!(reopened, 1);
-    assert!(world.commands.try_recv().is_err());
+    assert!(world.shard.told().is_none());
 }
 
 /// What comes of a future that is dropped after so many polls.
@@ -306,7 +331,7 @@ async fn at_most<F: Future>(polls: usize, future: F) -> Option<F::Output> {
 
 #[tokio::test]
 async fn a_delivery_of_a_deleted_webhook_is_not_replayed() {
-    let mut world = World::start().await;
+    let world = World::start().await;
     let (acme, key, path) = one_delivery(&world).await;
     world.attempted(key, Verdict::Delivered, attempt(1)).await;
     let webhook = world.directory.webhook_id(key.webhook).expect("it exists");
@@ -316,34 +341,34 @@ async fn a_delivery_of_a_deleted_webhook_is_not_replayed() {
         .expect(204);
     let refused = world.post(&acme.key, &format!("{path}/replay"), json!({})).await.expect(409);
     assert_eq!(refused.problem(), "webhook_deleted");
-    assert!(world.commands.try_recv().is_err());
+    assert!(world.shard.told().is_none());
     let entries = world.store.entries(key.place, None).await.expect("it reads");
     assert_eq!(entries.len(), 1, "nothing was recorded");
 }
 
 #[tokio::test]
 async fn a_waiting_delivery_is_canceled_by_its_shard() {
-    let mut world = World::start().await;
+    let world = World::start().await;
     let (acme, key, path) = one_delivery(&world).await;
     let cancel = format!("{path}/cancel");
     world.call(&acme.key, Method::POST, &cancel, None).await.expect(202);
-    assert_eq!(world.commands.try_recv(), Ok(Command::Cancel { key }));
+    assert_eq!(world.shard.told(), Some(Told::Cancel { key }));
     world.attempted(key, Verdict::RetryAt(9), failed(1, ErrorCode::Status, Some(500))).await;
     world.post(&acme.key, &cancel, json!({})).await.expect(202);
-    assert_eq!(world.commands.try_recv(), Ok(Command::Cancel { key }));
+    assert_eq!(world.shard.told(), Some(Told::Cancel { key }));
     world.attempted(key, Verdict::Delivered, attempt(2)).await;
     let refused = world.post(&acme.key, &cancel, json!({})).await.expect(409);
     assert_eq!(refused.problem(), "delivery_ended");
     let unknown = world.post(&acme.key, &cancel, json!({"force": true})).await.expect(400);
     assert_eq!(unknown.pointers(), ["/force"]);
-    assert!(world.commands.try_recv().is_err());
+    assert!(world.shard.told().is_none());
 }
 
 #[tokio::test]
 async fn a_stopped_store_or_shard_is_unavailable_and_says_when_to_come_back() {
-    let mut world = World::start().await;
+    let world = World::start().await;
     let (acme, key, path) = one_delivery(&world).await;
-    world.commands.close();
+    world.shard.stop();
     let gone = world.post(&acme.key, &format!("{path}/cancel"), json!({})).await.expect(503);
     assert_eq!(
         (gone.problem().as_str(), &gone.headers["retry-after"]),

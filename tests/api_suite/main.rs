@@ -7,5 +7,6 @@ mod deliveries;
 mod events;
 mod keys;
 mod lists;
+mod shard;
 mod support;
 mod webhooks;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use senderz_gateway::{
     api::{self, ApiState, Settings},
-    command::{Command, Shards},
+    command::Shards,
     config::Limits,
     delivery::{Attempt, Entry, KeptResponse, Phases, Protocol, Verdict},
     directory::{Change, Directory, OperatorKey},
@@ -22,6 +22,8 @@ use senderz_gateway::{
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
+
+use crate::shard::Shard;
 
 /// The one place where the tests choose a store.
 fn open_store() -> Opened {
@@ -62,7 +64,7 @@ pub(crate) struct World {
     router: Router,
     pub(crate) directory: Directory,
     pub(crate) store: Store,
-    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) shard: Shard,
     pub(crate) changes: mpsc::Receiver<Change>,
     pub(crate) operator: String,
 }
@@ -124,21 +126,21 @@ impl World {
         };
         let (tell, changes) = mpsc::channel(1000);
         directory.subscribe(tell).await;
-        let (router, commands) = router(&directory, store.clone());
-        Self { router, directory, store, commands, changes, operator }
+        let (router, shard) = router(&directory, store.clone());
+        Self { router, directory, store, shard, changes, operator }
     }
 
     /// From now on the API's writes wait in the answer instead of going to the store.
     pub(crate) fn hold_writes(&mut self) -> mpsc::Receiver<Write> {
         let (writes, held) = mpsc::channel(10);
         let store = Store { writes, ..self.store.clone() };
-        (self.router, self.commands) = router(&self.directory, store);
+        (self.router, self.shard) = router(&self.directory, store);
         held
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response =
-            self.router.clone().oneshot(request).await.expect("the router is infallible");
+        let answering = self.shard.beside(self.router.clone().oneshot(request));
+        let response = answering.await.expect("the router is infallible");
         let (head, body) = response.into_parts();
         let body = to_bytes(body, 1 << 24).await.expect("a body in memory");
         Answer { status: head.status, headers: head.headers, body }
@@ -225,7 +227,7 @@ impl World {
     }
 }
 
-fn router(directory: &Directory, store: Store) -> (Router, mpsc::Receiver<Command>) {
+fn router(directory: &Directory, store: Store) -> (Router, Shard) {
     let (send, commands) = mpsc::channel(100);
     let settings = Settings {
         limits: limits(),
@@ -234,7 +236,7 @@ fn router(directory: &Directory, store: Store) -> (Router, mpsc::Receiver<Comman
         max_in_flight: 100,
     };
     let state = ApiState::new(directory.clone(), store, Shards::new(vec![send]), settings);
-    (api::router(state), commands)
+    (api::router(state), Shard::new(commands))
 }
 
 /// A delivered attempt, to change.

@@ -112,11 +112,17 @@ impl Lane {
         self.dues.first().map(|(due, _)| *due)
     }
 
-    /// Whether something certainly waits in memory that could go now. Fresh ones may be in the log
+    /// Whether something certainly waits in memory that may go now. Fresh ones may be in the log
     /// only while a refill is under way.
-    pub(crate) fn is_ready(&self, now: Millis) -> bool {
+    pub(crate) fn is_ready(&self, now: Millis, crowded: bool) -> bool {
         let is_due = self.first_due().is_some_and(|due| due <= now);
-        is_due || (!self.fresh.is_empty() && !self.asked)
+        is_due || (!self.fresh.is_empty() && !self.asked && self.has_room(crowded))
+    }
+
+    /// In a crowd, a webhook has no more waiting for a retry than it may have under way: where it
+    /// has, it makes no first attempts and takes no replays.
+    pub(crate) fn has_room(&self, crowded: bool) -> bool {
+        !crowded || self.retries.len() < self.breaker.cap as usize
     }
 
     /// Whether its own cap, as the breaker has it, leaves a slot.

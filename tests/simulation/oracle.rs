@@ -31,6 +31,13 @@ pub(crate) struct Oracle {
     /// The largest numbers that this engine has had: what is in memory when they shrink stays.
     pub(crate) most_queued: usize,
     pub(crate) widest_window: usize,
+    pub(crate) most_retrying: usize,
+    pub(crate) most_in_flight: u32,
+    pub(crate) widest_cap: u32,
+    /// Waiting for a retry when this engine started.
+    pub(crate) rebuilt: usize,
+    /// From `max_retrying` that wait for a retry until an eighth of them is gone.
+    pub(crate) crowded: bool,
     expected: VecDeque<Expected>,
 }
 
@@ -61,6 +68,11 @@ impl Oracle {
         Self {
             most_queued: settings.max_queued,
             widest_window: settings.lane_window.max(1),
+            most_retrying: settings.max_retrying,
+            most_in_flight: settings.max_in_flight,
+            widest_cap: settings.webhook_max_in_flight,
+            rebuilt: 0,
+            crowded: false,
             settings,
             lanes: BTreeMap::new(),
             flights: HashMap::new(),
@@ -72,14 +84,22 @@ impl Oracle {
 
     /// Before the step: what the engine is going to be told.
     pub(crate) fn told(&mut self, now: Millis, input: &Input) {
+        self.take(now, input);
+        self.crowded |= self.retrying() >= self.settings.max_retrying;
+    }
+
+    fn take(&mut self, now: Millis, input: &Input) {
         match input {
-            Input::WebhookSet { webhook, settings } => match self.lanes.get_mut(webhook) {
-                Some(lane) => lane.change(*settings, &self.settings, now),
-                None => {
-                    let lane = Lane::new(*settings, &self.settings, now);
-                    self.lanes.insert(*webhook, lane);
+            Input::WebhookSet { webhook, settings } => {
+                self.widest_cap = self.widest_cap.max(settings.max_in_flight.unwrap_or(0));
+                match self.lanes.get_mut(webhook) {
+                    Some(lane) => lane.change(*settings, &self.settings, now),
+                    None => {
+                        let lane = Lane::new(*settings, &self.settings, now);
+                        self.lanes.insert(*webhook, lane);
+                    }
                 }
-            },
+            }
             Input::WebhookRemoved { webhook } => {
                 // It may have been removed before this engine started.
                 if let Some(lane) = self.lanes.get_mut(webhook) {
@@ -96,6 +116,7 @@ impl Oracle {
                 let base = if replayed { Base::Due } else { Base::Between(*began.min(&now)) };
                 let (due, attempts, round) = (*due, *attempts, *round_attempts);
                 lane.wait(key.place, Retry { due, attempts, round, base });
+                self.rebuilt += 1;
             }
             Input::Replay { key, attempts } => {
                 let Some(lane) = self.live(*key) else { return };
@@ -130,6 +151,9 @@ impl Oracle {
         self.settings = settings.clone();
         self.most_queued = self.most_queued.max(settings.max_queued);
         self.widest_window = self.widest_window.max(settings.lane_window);
+        self.most_retrying = self.most_retrying.max(settings.max_retrying);
+        self.most_in_flight = self.most_in_flight.max(settings.max_in_flight);
+        self.widest_cap = self.widest_cap.max(settings.webhook_max_in_flight);
         for lane in self.lanes.values_mut() {
             lane.breaker.resize(lane.whole_cap(settings));
         }
@@ -248,13 +272,15 @@ impl Oracle {
     /// An attempt starts.
     fn sent(&mut self, now: Millis, ticket: Ticket, key: DeliveryKey, number: u16, due: Millis) {
         assert!(!self.draining, "{key:?} is sent while draining");
-        let max_age = self.max_age();
+        self.see_if_room();
+        let (max_age, crowded) = (self.max_age(), self.crowded);
         let lane = self.lanes.get_mut(&key.webhook).expect("sent to a webhook that is known");
         let retry = if let Some(retry) = lane.take_retry(key.place) {
             assert!(retry.due <= now, "{key:?} is due at {} and sent at {now}", retry.due);
             assert_eq!(due, retry.due, "when {key:?} was due");
             retry
         } else {
+            assert!(lane.has_room(crowded), "{key:?} adds to a crowd: {lane:?}");
             let first = lane.fresh.pop_first();
             let (place, accepted) = first.unwrap_or_else(|| panic!("{key:?} does not wait"));
             assert_eq!(key.place, place, "first attempts of {:?} start in order", key.webhook);
@@ -298,8 +324,24 @@ impl Oracle {
     }
 
     /// After all effects of a step.
-    pub(crate) fn step_is_over(&self) {
+    pub(crate) fn step_is_over(&mut self) {
+        self.see_if_room();
         assert!(self.expected.is_empty(), "the engine did not do {:?}", self.expected);
+    }
+
+    /// What a shard must answer when it is asked whether a delivery may be replayed now.
+    pub(crate) fn has_room(&self, webhook: WebhookNo) -> bool {
+        let lane = self.lanes.get(&webhook).filter(|lane| !lane.removed);
+        lane.is_none_or(|lane| lane.has_room(self.crowded))
+    }
+
+    pub(crate) fn retrying(&self) -> usize {
+        self.lanes.values().map(|lane| lane.retries.len()).sum()
+    }
+
+    fn see_if_room(&mut self) {
+        let max = self.settings.max_retrying;
+        self.crowded &= self.retrying() >= max - max / 8;
     }
 
     pub(crate) fn max_age(&self) -> Millis {

@@ -97,6 +97,7 @@ pub(crate) fn settings(rng: &mut Rng) -> Settings {
         webhook_max_in_flight: rng.count(1..=8),
         max_queued: rng.pick(&[0, 1, 5, 20, 1000]),
         lane_window: rng.pick(&[0, 1, 2, 3, 6]),
+        max_retrying: rng.pick(&[1, 4, 12, 40, 1000, 1000, 1000]),
         breaker_timeouts: rng.count(1..=4),
     }
 }

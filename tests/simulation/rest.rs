@@ -10,6 +10,7 @@ use senderz_gateway::{
 use crate::{
     lane::Lane,
     oracle::{AGE_GRAIN, Oracle},
+    world::REPLAYS_AT_ONCE,
 };
 
 impl Oracle {
@@ -38,7 +39,7 @@ impl Oracle {
         let could_go = self.shard_has_slot()
             && self.tenant_has_slot(lane.settings.tenant)
             && lane.has_slot()
-            && lane.is_ready(now);
+            && lane.is_ready(now, self.crowded);
         if !could_go {
             return;
         }
@@ -67,7 +68,7 @@ impl Oracle {
     /// `spilled` is not known here, but together with `pending` it is.
     pub(crate) fn counts(&self, now: Millis, gauges: &Gauges) {
         let fresh: usize = self.lanes.values().map(|lane| lane.fresh.len()).sum();
-        let retrying: usize = self.lanes.values().map(|lane| lane.retries.len()).sum();
+        let retrying = self.retrying();
         assert_eq!(gauges.pending + gauges.spilled, fresh as u64, "{gauges:?}: pending, spilled");
         assert_eq!(gauges.retrying, retrying as u64, "retrying");
         assert_eq!(gauges.in_flight, self.flights.len() as u64, "in flight");
@@ -78,11 +79,35 @@ impl Oracle {
         }
         let in_memory = self.most_queued + self.lanes.len() * 2 * self.widest_window;
         assert!(gauges.pending <= in_memory as u64, "{gauges:?}: {in_memory} fit in memory");
+        self.is_bounded(gauges);
         let firsts = self.lanes.values().filter_map(|lane| lane.fresh.first_key_value());
         if let Some(oldest) = firsts.map(|(_, accepted)| *accepted).min() {
             let told = gauges.oldest_accepted_at;
             assert!(told.is_some_and(|told| told <= oldest && told <= now), "{told:?}, {oldest}");
         }
+    }
+}
+
+impl Oracle {
+    /// Beyond the limit: what was under way when it was reached, what is waiting for a webhook and
+    /// under way while as many wait as may be under way, a few replays that were asked for at once,
+    /// and what waited before the start.
+    fn is_bounded(&self, gauges: &Gauges) {
+        let each = 2 * self.widest_cap as usize + REPLAYS_AT_ONCE;
+        let beyond = self.most_in_flight as usize + self.lanes.len() * each + self.rebuilt;
+        let bound = self.most_retrying + beyond;
+        assert!(gauges.retrying + gauges.in_flight <= bound as u64, "{gauges:?}, {bound} at most");
+        assert_eq!(gauges.crowded, self.crowded, "{gauges:?}");
+        if self.lanes.values().all(|lane| !lane.asked) {
+            assert_eq!(gauges.webhooks_held_back, self.held_back().count() as u64, "{gauges:?}");
+        }
+    }
+
+    /// Lanes whose first attempts the crowd keeps from being made.
+    pub(crate) fn held_back(&self) -> impl Iterator<Item = &Lane> {
+        let wants = |lane: &&Lane| lane.settings.enabled && !lane.removed && !lane.fresh.is_empty();
+        let is_full = |lane: &&Lane| !lane.has_room(self.crowded);
+        self.lanes.values().filter(wants).filter(is_full)
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use senderz_gateway::{
     delivery::{CancelReason, FailReason, Verdict},
-    engine::{BreakerState, Effect},
+    engine::{BreakerState, Effect, Gauges},
 };
 
 /// What every set of runs is to meet.
-const WANTED: [&str; 16] = [
+const WANTED: [&str; 19] = [
     "attempts",
     "attempts exhausted",
     "blocked",
@@ -16,12 +16,15 @@ const WANTED: [&str; 16] = [
     "breaker half open",
     "breaker open",
     "canceled",
+    "crowd",
     "delivered",
     "empty refill",
     "expired",
+    "held back",
     "own fault",
     "refill",
     "replay",
+    "replay refused",
     "restart",
     "restart over settled blocks while spilled",
     "webhook deleted",
@@ -54,6 +57,16 @@ impl Tally {
                 _ => return,
             },
         });
+    }
+
+    /// What an engine that rests holds.
+    pub(crate) fn crowd(&mut self, gauges: &Gauges) {
+        if gauges.crowded {
+            self.note("crowd");
+        }
+        if gauges.webhooks_held_back > 0 {
+            self.note("held back");
+        }
     }
 
     pub(crate) fn add(&mut self, other: &Tally) {

@@ -24,6 +24,8 @@ use crate::{
 const STEPS_AT_ONCE: usize = 50;
 /// As long as anything is under way or comes within this time, a run goes on.
 const QUIET: Millis = 600_000;
+/// Replays that one action asks for.
+pub(crate) const REPLAYS_AT_ONCE: usize = 4;
 /// Steps after which a run counts as endless.
 const STEPS: usize = 100_000;
 
@@ -191,7 +193,7 @@ impl World {
             }
             Action::Replay => {
                 let keys = self.logs.keys(true);
-                for _ in 0..self.rng.between(1..=4).min(keys.len() as u64) {
+                for _ in 0..self.rng.between(1..=REPLAYS_AT_ONCE as u64).min(keys.len() as u64) {
                     let key = self.rng.pick(&keys);
                     self.replay(key, inputs);
                 }
@@ -242,7 +244,11 @@ impl World {
     }
 
     fn replay(&mut self, key: DeliveryKey, inputs: &mut Vec<Input>) {
-        if self.logs.story(key).state.is_ended() {
+        let has_room = self.engine.has_room(key.webhook);
+        assert_eq!(has_room, self.oracle.has_room(key.webhook), "room for {key:?}");
+        if !has_room {
+            self.tally.note("replay refused");
+        } else if self.logs.story(key).state.is_ended() {
             self.logs.record(key, 0, Verdict::Reopened, self.now);
             let attempts = self.logs.story(key).attempts;
             inputs.push(Input::Replay { key, attempts });
@@ -315,6 +321,7 @@ impl World {
                 let gauges = self.engine.gauges(self.now);
                 self.oracle.counts(self.now, &gauges);
                 self.spilled = gauges.spilled;
+                self.tally.crowd(&gauges);
                 return;
             }
         }

@@ -1,6 +1,7 @@
 //! One behaviour a test, where the simulation is blunt: exact tables, bounds, turns, memory.
 
 mod ages;
+mod crowd;
 mod ending;
 mod slots;
 mod spill;
@@ -34,6 +35,7 @@ fn settings() -> Settings {
         webhook_max_in_flight: 10,
         max_queued: 1000,
         lane_window: 4,
+        max_retrying: 1000,
         breaker_timeouts: 3,
     }
 }

@@ -1,0 +1,95 @@
+//! What the API sees of a shard: it answers questions at once and keeps what it is told.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    pin::pin,
+    task::{Context, Poll},
+};
+
+use senderz_gateway::{command::Command, id::DeliveryKey};
+use tokio::sync::mpsc;
+
+/// What the shard is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Replay { key: DeliveryKey, attempts: u16 },
+    Cancel { key: DeliveryKey },
+}
+
+/// It has no task of its own, so that nothing happens behind a test's back: it is driven by
+/// whoever waits for the API, or looks.
+pub(crate) struct Shard {
+    commands: RefCell<mpsc::Receiver<Command>>,
+    told: RefCell<VecDeque<Told>>,
+    pub(crate) has_room: Cell<bool>,
+}
+
+impl Shard {
+    pub(crate) fn new(commands: mpsc::Receiver<Command>) -> Self {
+        Self {
+            commands: RefCell::new(commands),
+            told: RefCell::default(),
+            has_room: Cell::new(true),
+        }
+    }
+
+    /// Drives `future`, and the shard until that is done.
+    pub(crate) async fn beside<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        std::future::poll_fn(|context| {
+            let output = future.as_mut().poll(context);
+            if output.is_pending() {
+                self.take(context);
+            }
+            output
+        })
+        .await
+    }
+
+    fn take(&self, context: &mut Context<'_>) {
+        while let Poll::Ready(Some(command)) = self.commands.borrow_mut().poll_recv(context) {
+            self.hear(command);
+        }
+    }
+
+    fn hear(&self, command: Command) {
+        let told = match command {
+            Command::AskRoom { reply, .. } => {
+                // Whoever asked may have gone away.
+                let _ = reply.send(self.has_room.get());
+                return;
+            }
+            Command::Replay { key, attempts } => Told::Replay { key, attempts },
+            Command::Cancel { key } => Told::Cancel { key },
+        };
+        self.told.borrow_mut().push_back(told);
+    }
+
+    /// How much it was told and nobody has looked at.
+    pub(crate) fn len(&self) -> usize {
+        while let Ok(command) = self.commands.borrow_mut().try_recv() {
+            self.hear(command);
+        }
+        self.told.borrow().len()
+    }
+
+    /// What it was told next, if anything.
+    pub(crate) fn told(&self) -> Option<Told> {
+        self.len();
+        self.told.borrow_mut().pop_front()
+    }
+
+    /// Waits for what it is told next.
+    pub(crate) async fn tell(&self) -> Told {
+        std::future::poll_fn(|context| {
+            self.take(context);
+            self.told.borrow_mut().pop_front().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    pub(crate) fn stop(&self) {
+        self.commands.borrow_mut().close();
+    }
+}
