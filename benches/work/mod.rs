@@ -1,4 +1,4 @@
-//! What the micro-benchmarks time: one small rig for each thing
+//! What the micro-benchmarks time and the instruction gate counts: one small rig for each thing
 //! that is done once or more for a delivery, always with the same input.
 
 pub(crate) mod blocks;
