@@ -23,13 +23,20 @@ pub mod sign;
 pub mod target;
 mod tls;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
 use connect::Connector;
 use deadline::Deadlines;
-use pool::Pool;
+use pool::{Connection, Pool};
 pub use tls::check_ca_file;
 
 use crate::{
@@ -113,6 +120,21 @@ impl Sender {
     /// From now on, addresses are judged by `policy`, those of open connections too.
     pub fn set_policy(&self, policy: Arc<Policy>) {
         self.connector.set_policy(policy);
+    }
+
+    /// Takes a connection at rest out of the pool and puts it back, as an attempt does before and
+    /// after its request; false where none rests there. The pool is nobody's business but the
+    /// sender's, so this is all that the benchmarks see of it.
+    #[doc(hidden)]
+    pub fn take_and_return(&self, target: &target::Target, now: Instant) -> bool {
+        match self.pool.checkout(&target.origin, &self.connector.policy(), now) {
+            Some(Connection::Http1(connection)) => {
+                self.pool.park(&target.origin, connection, now);
+                true
+            }
+            Some(Connection::Http2(_)) => true,
+            None => false,
+        }
     }
 
     /// What is open now.

@@ -108,12 +108,7 @@ impl Target {
     }
 
     /// The request of one attempt, made at the wall time `at`.
-    pub(super) fn request(
-        &self,
-        out: &Outgoing,
-        at: Millis,
-        protocol: Protocol,
-    ) -> Request<Full<Bytes>> {
+    pub fn request(&self, out: &Outgoing, at: Millis, protocol: Protocol) -> Request<Full<Bytes>> {
         let mut headers = self.headers.clone();
         self.stamp(&mut headers, out, at);
         let mut request = Request::new(Full::new(out.payload.clone()));
