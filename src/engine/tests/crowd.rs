@@ -41,7 +41,7 @@ fn a_webhook_that_fails_makes_no_first_attempts_in_a_crowd_and_its_retries_keep_
     let went = fail_all(&mut rig, effects);
     assert_eq!(went, (0..16).collect::<Vec<_>>());
     assert_eq!(retrying(&mut rig), (16, true, 1));
-    let effects = rig.after(1000, vec![]);
+    let effects = rig.after(1001, vec![]);
     let again: Vec<_> = sends(&effects).iter().map(|sent| (sent.2, sent.3)).collect();
     assert_eq!(again.len(), 2);
     assert!(again.iter().all(|(place, number)| *place < 16 && *number == 2), "{again:?}");
@@ -139,7 +139,7 @@ fn what_was_waiting_for_a_retry_before_the_start_is_rebuilt_beyond_the_limit() {
     inputs.push(accepted(1, 100));
     assert_eq!(sends(&rig.step(inputs)), [], "it is crowded at once");
     assert_eq!(retrying(&mut rig), (99, true, 1));
-    let effects = rig.after(1000, vec![]);
+    let effects = rig.after(1001, vec![]);
     assert_eq!(sends(&effects).len(), 10, "the retries go when they are due");
 }
 
