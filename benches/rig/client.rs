@@ -1,11 +1,13 @@
-//! The producer's side: a blocking HTTP/1.1 client over one kept connection.
+//! The producers' side: HTTP/1.1 clients over one kept connection each, a blocking one for setting
+//! up and an asynchronous one for load.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
@@ -65,4 +67,56 @@ impl Client {
         self.stream.read_exact(&mut answer)?;
         Ok((status, answer))
     }
+}
+
+/// Many of these share one thread: waking a thread for each answer would be charged to the gateway,
+/// who wakes it.
+pub(crate) struct Feeder {
+    stream: tokio::net::TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Feeder {
+    pub(crate) async fn open(to: SocketAddr) -> anyhow::Result<Self> {
+        let stream = tokio::net::TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, answer: Vec::with_capacity(4096) })
+    }
+
+    /// Sends a whole request; gives the status and the answer as it came.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> anyhow::Result<(u16, &[u8])> {
+        self.stream.write_all(request).await?;
+        self.answer.clear();
+        loop {
+            if self.stream.read_buf(&mut self.answer).await? == 0 {
+                bail!("the gateway closed the connection");
+            }
+            if let Some(status) = whole(&self.answer)? {
+                return Ok((status, &self.answer));
+            }
+        }
+    }
+}
+
+/// A whole request, ready to be sent often.
+pub(crate) fn request(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
+        super::gateway::OPERATOR_KEY,
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// The status, once head and body have come.
+fn whole(answer: &[u8]) -> anyhow::Result<Option<u16>> {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let head = std::str::from_utf8(&answer[..end])?;
+    let status = head.split(' ').nth(1).context("a status line")?.parse()?;
+    let length = head.lines().filter_map(|line| line.split_once(':'));
+    let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length: usize = length.map(|(_, value)| value.trim()).next().unwrap_or("0").parse()?;
+    Ok((answer.len() >= end + 4 + length).then_some(status))
 }

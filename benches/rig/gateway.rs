@@ -20,14 +20,16 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// `certificates` is the directory with the receiver's; `settings` are variables of the
-    /// environment.
+    /// Starts `binary`, or the one that was built with the benchmark. `certificates` is the
+    /// directory with the receiver's; `settings` are variables of the environment.
     pub(crate) fn start(
+        binary: Option<&Path>,
         data_dir: &Path,
         certificates: &Path,
         settings: &[(&str, String)],
     ) -> anyhow::Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_senderz-gateway"));
+        let built = Path::new(env!("CARGO_BIN_EXE_senderz-gateway"));
+        let mut command = Command::new(binary.unwrap_or(built));
         command
             .arg("serve")
             .env("SENDERZ_DATA_DIR", data_dir)

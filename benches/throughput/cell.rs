@@ -1,5 +1,7 @@
 //! The cells of the table, and the options that choose and change them.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, bail, ensure};
 
 use crate::rig::Protocol;
@@ -29,6 +31,8 @@ pub(crate) struct Cell {
     pub(crate) deliveries: u64,
     pub(crate) warm_up: u64,
     pub(crate) baseline: Baseline,
+    /// Another binary than the one that was built with the benchmark.
+    pub(crate) gateway: Option<PathBuf>,
     /// The figure: the largest ratio, or for ingest alone the smallest rate.
     pub(crate) must: Option<f64>,
 }
@@ -70,6 +74,7 @@ impl Cell {
             deliveries: 150_000,
             warm_up: 300_000,
             baseline: Baseline::Bare(Protocol::Http1),
+            gateway: None,
             must: Some(1.4),
         }
     }
@@ -142,6 +147,7 @@ pub(crate) fn chosen(arguments: &[String]) -> anyhow::Result<Vec<Cell>> {
     let mut words = arguments.iter();
     let mut named = None;
     let mut quick = false;
+    let (mut gateway, mut against) = (None, None);
     let mut changes: Vec<(&str, u64)> = Vec::new();
     while let Some(word) = words.next() {
         if word == "--quick" {
@@ -151,6 +157,8 @@ pub(crate) fn chosen(arguments: &[String]) -> anyhow::Result<Vec<Cell>> {
         let value = words.next().with_context(|| format!("{word} takes a value"))?;
         match word.as_str() {
             "--cell" => named = Some(value.clone()),
+            "--gateway" => gateway = Some(PathBuf::from(value)),
+            "--against" => against = Some(PathBuf::from(value)),
             "--rounds" | "--deliveries" | "--body" | "--connections" | "--batch"
             | "--producers" | "--webhooks" => {
                 let number = value.parse().with_context(|| format!("{word} {value}"))?;
@@ -158,7 +166,7 @@ pub(crate) fn chosen(arguments: &[String]) -> anyhow::Result<Vec<Cell>> {
                 changes.push((word.trim_start_matches('-'), number));
             }
             unknown => bail!(
-                "unknown option {unknown}; there are --cell NAME, --quick, --rounds, --deliveries, --body, --connections, --batch, --producers, --webhooks"
+                "unknown option {unknown}; there are --cell NAME, --quick, --gateway PATH, --against PATH, --rounds, --deliveries, --body, --connections, --batch, --producers, --webhooks"
             ),
         }
     }
@@ -190,6 +198,13 @@ pub(crate) fn chosen(arguments: &[String]) -> anyhow::Result<Vec<Cell>> {
                 "webhooks" => cell.webhooks = *number as usize,
                 _ => {}
             }
+        }
+        cell.gateway.clone_from(&gateway);
+        if let Some(against) = &against {
+            let other = Cell { gateway: Some(against.clone()), ..cell.clone() };
+            let other = Cell { name: against.display().to_string(), ..other };
+            cell.baseline = Baseline::Cell(Box::new(other));
+            cell.must = None;
         }
         ensure!(cell.body >= 220, "--body is at least 220 bytes: the required fields need them");
     }

@@ -2,17 +2,28 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::Path,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use anyhow::ensure;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::{
     cell::{Cell, TYPES},
-    rig::{LOAD_CPU, client::Client, gateway::Gateway, now, pin, receiver::Receiver},
+    rig::{
+        LOAD_CPU,
+        client::{Client, Feeder, request},
+        gateway::Gateway,
+        now, pin,
+        receiver::Receiver,
+    },
 };
 
 /// The producers stay this many deliveries ahead of the receiver, so that the gateway is never idle
@@ -27,14 +38,8 @@ const BODIES: usize = 1_000;
 
 pub(crate) struct World {
     pub(crate) gateway: Gateway,
-    requests: Vec<Request>,
+    requests: Arc<[Vec<u8>]>,
     _dir: tempfile::TempDir,
-}
-
-struct Request {
-    path: String,
-    content_type: &'static str,
-    body: Vec<u8>,
 }
 
 impl World {
@@ -46,22 +51,23 @@ impl World {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let data = dir.path().join("data");
         let settings = settings(cell);
+        let binary = cell.gateway.as_deref();
         if cell.is_spread() {
             // A change of the directory is a commit of its own: a hundred thousand are made where
             // a sync costs nothing, and copied from there.
             let fast = tempfile::tempdir_in("/dev/shm")?;
             let made = fast.path().join("data");
-            let gateway = Gateway::start(&made, certificates, &settings)?;
+            let gateway = Gateway::start(binary, &made, certificates, &settings)?;
             set_up(cell, receiver, &gateway)?;
             gateway.stop()?;
             copy(&made, &data)?;
         }
-        let gateway = Gateway::start(&data, certificates, &settings)?;
+        let gateway = Gateway::start(binary, &data, certificates, &settings)?;
         pin(LOAD_CPU)?;
         if !cell.is_spread() {
             set_up(cell, receiver, &gateway)?;
         }
-        Ok(Self { gateway, requests: requests(cell), _dir: dir })
+        Ok(Self { gateway, requests: requests(cell).into(), _dir: dir })
     }
 
     /// Offers events for `count` deliveries from several producers, together at most [`AHEAD`]
@@ -74,50 +80,78 @@ impl World {
         count: u64,
     ) -> anyhow::Result<u64> {
         let from = receiver.count()?;
-        let (size, fan_out) = (cell.batch as u64, cell.fan_out());
-        let each = size * fan_out.max(1);
-        let rounds = count.div_ceil(each);
-        let (offered, seen) = (AtomicU64::new(0), AtomicU64::new(from));
-        let deadline = now() + Duration::from_secs(20 + count / 2000);
-        let produce = || -> anyhow::Result<()> {
-            let mut client = Client::open(self.gateway.api)?;
-            loop {
-                let nth = offered.fetch_add(1, Ordering::Relaxed);
-                if nth >= rounds {
-                    return Ok(());
+        let each = cell.batch as u64 * cell.fan_out().max(1);
+        let offer = Arc::new(Offer {
+            requests: Arc::clone(&self.requests),
+            batches: count.div_ceil(each),
+            each,
+            deliver: cell.deliver,
+            offered: AtomicU64::new(0),
+            arrived: AtomicU64::new(0),
+            deadline: now() + Duration::from_secs(20 + count / 2000),
+        });
+        let (api, producers) = (self.gateway.api, cell.producers);
+        let load = Arc::clone(&offer);
+        let load = std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().build()?.block_on(async {
+                let mut tasks = JoinSet::new();
+                (0..producers).for_each(|_| _ = tasks.spawn(Arc::clone(&load).produce(api)));
+                while let Some(ended) = tasks.join_next().await {
+                    ended??;
                 }
-                while cell.deliver && nth * each > seen.load(Ordering::Relaxed) - from + AHEAD {
-                    std::thread::sleep(Duration::from_millis(1));
-                    ensure!(now() < deadline, "the deliveries did not arrive");
-                }
-                let request = &self.requests[nth as usize % self.requests.len()];
-                let (status, answer) =
-                    client.post(&request.path, None, request.content_type, &request.body)?;
-                let answer = String::from_utf8_lossy(&answer);
-                ensure!(status == 202, "ingest answered {status}: {answer}");
+                Ok(())
+            })
+        });
+        let goal = offer.batches * cell.batch as u64 * cell.fan_out();
+        loop {
+            let arrived = receiver.count()? - from;
+            offer.arrived.store(arrived, Ordering::Relaxed);
+            let failed = load.is_finished() && !offer.is_offered();
+            if failed || (load.is_finished() && arrived >= goal) {
+                break;
             }
-        };
-        std::thread::scope(|scope| {
-            let producers: Vec<_> = (0..cell.producers).map(|_| scope.spawn(produce)).collect();
-            let goal = from + rounds * size * fan_out;
-            loop {
-                seen.store(receiver.count()?, Ordering::Relaxed);
-                let done = producers.iter().all(|p| p.is_finished());
-                if done
-                    && (seen.load(Ordering::Relaxed) >= goal
-                        || offered.load(Ordering::Relaxed) < rounds)
-                {
-                    break;
-                }
-                ensure!(now() < deadline, "the deliveries did not arrive");
-                std::thread::sleep(Duration::from_millis(2));
+            ensure!(now() < offer.deadline, "the deliveries did not arrive");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        load.join().expect("producers do not panic").map(|()| offer.batches * each)
+    }
+}
+
+/// What the producers of one round share.
+struct Offer {
+    requests: Arc<[Vec<u8>]>,
+    batches: u64,
+    /// Deliveries, or events, of one batch.
+    each: u64,
+    deliver: bool,
+    offered: AtomicU64,
+    arrived: AtomicU64,
+    deadline: Instant,
+}
+
+impl Offer {
+    fn is_offered(&self) -> bool {
+        self.offered.load(Ordering::Relaxed) >= self.batches
+    }
+
+    async fn produce(self: Arc<Self>, api: SocketAddr) -> anyhow::Result<()> {
+        let mut feeder = Feeder::open(api).await?;
+        loop {
+            let nth = self.offered.fetch_add(1, Ordering::Relaxed);
+            if nth >= self.batches {
+                return Ok(());
             }
-            for producer in producers {
-                producer.join().expect("producers do not panic")?;
+            let limit = || self.arrived.load(Ordering::Relaxed) + AHEAD;
+            while self.deliver && nth * self.each > limit() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                ensure!(now() < self.deadline, "the deliveries did not arrive");
             }
-            anyhow::Ok(())
-        })?;
-        Ok(rounds * each)
+            let request = &self.requests[nth as usize % self.requests.len()];
+            let (status, answer) = feeder.send(request).await?;
+            let answer = String::from_utf8_lossy(answer);
+            ensure!(status == 202, "ingest answered {status}: {answer}");
+        }
     }
 }
 
@@ -187,7 +221,7 @@ fn webhooks(cell: &Cell, receiver: &Receiver, tenant: usize) -> Vec<(String, &'s
 }
 
 /// Requests whose payloads have exactly the cell's body size.
-fn requests(cell: &Cell) -> Vec<Request> {
+fn requests(cell: &Cell) -> Vec<Vec<u8>> {
     let bodies = if cell.is_spread() { BODIES } else { 1 };
     let mut events = (0..).map(|n| event(cell, n));
     (0..bodies)
@@ -195,8 +229,7 @@ fn requests(cell: &Cell) -> Vec<Request> {
             if cell.batch == 1 {
                 let (tenant, payload) = events.next().expect("endless");
                 let path = format!("/v1/tenants/{tenant}/events");
-                let body = payload.into_bytes();
-                return Request { path, content_type: "application/json", body };
+                return request(&path, "application/json", payload.as_bytes());
             }
             let lines: String = events
                 .by_ref()
@@ -205,8 +238,7 @@ fn requests(cell: &Cell) -> Vec<Request> {
                     format!("{{\"tenant\":\"{tenant}\",\"payload\":{payload}}}\n")
                 })
                 .collect();
-            let path = "/v1/events?ids=false".to_owned();
-            Request { path, content_type: "application/x-ndjson", body: lines.into_bytes() }
+            request("/v1/events?ids=false", "application/x-ndjson", lines.as_bytes())
         })
         .collect()
 }

@@ -12,6 +12,7 @@
 //! cargo bench --bench throughput                         # every cell but the one of minutes
 //! cargo bench --bench throughput -- --cell tls           # one of them
 //! cargo bench --bench throughput -- --cell webhooks-100000
+//! cargo bench --bench throughput -- --against OLD_BINARY # in turns with another gateway
 //! cargo bench --bench throughput -- --quick              # few deliveries: does it still run?
 //! cargo bench --bench throughput -- --cell http1 --rounds 9 --deliveries 500000 --connections 256
 //! ```

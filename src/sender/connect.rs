@@ -20,9 +20,10 @@ use tokio_rustls::TlsConnector;
 use super::{
     SenderError, Settings,
     attempt::Progress,
-    connection::{Http1, Http2, Opened, Socket},
+    connection::{Http1, Http2, Opened},
     dns::Names,
     failure::{Failure, Stage},
+    io::Socket,
     pool::{Connection, Pool},
     target::Target,
     tls,

@@ -13,7 +13,6 @@ use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
     future::{Future, poll_fn},
-    io::{self, IoSlice},
     net::SocketAddr,
     os::fd::AsFd as _,
     pin::{Pin, pin},
@@ -33,24 +32,23 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::oneshot,
     task::{spawn_local, unconstrained},
     time::timeout,
 };
 
-use super::pool::Permit;
+use super::{
+    io::{InOnePiece, Socket},
+    pool::Permit,
+};
 
 /// How long a connection whose handle is gone may take to close.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A response's head on HTTP/1.1, and how far its body is read ahead of us.
 const HTTP1_BUFFER: usize = 32 * 1024;
-
-/// What is written up to this size is copied together first: that costs less than the kernel's
-/// work for a second piece.
-const FLAT: usize = 2048;
 
 /// A response's head on HTTP/2.
 const HTTP2_HEADER_LIST: u32 = 16 * 1024;
@@ -63,72 +61,6 @@ const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HTTP2_PING_AFTER: Duration = Duration::from_secs(10);
 /// … and has this long to say so.
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A TCP stream that its connection task and the pool can both look at.
-#[derive(Clone, Debug)]
-pub(super) struct Socket(Rc<RefCell<TcpStream>>);
-
-impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self(Rc::new(RefCell::new(stream)))
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let mut stream = self.0.borrow_mut();
-        let stream = Pin::new(&mut *stream);
-        let mut flat = [0; FLAT];
-        match flatten(bufs, &mut flat) {
-            Some(len) => stream.poll_write(cx, &flat[..len]),
-            None => stream.poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
-    }
-}
-
-/// A head and a small body in one piece; none where they are larger than the buffer.
-fn flatten(bufs: &[IoSlice<'_>], flat: &mut [u8; FLAT]) -> Option<usize> {
-    let mut len = 0;
-    for buf in bufs {
-        flat.get_mut(len..len + buf.len())?.copy_from_slice(buf);
-        len += buf.len();
-    }
-    Some(len)
-}
 
 /// What both kinds of connection know of themselves. Dropping it closes the connection.
 #[derive(Debug)]
@@ -306,7 +238,7 @@ impl Http2 {
             .max_header_list_size(HTTP2_HEADER_LIST)
             .keep_alive_interval(HTTP2_PING_AFTER)
             .keep_alive_timeout(HTTP2_PING_TIMEOUT)
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(InOnePiece(io)))
             .await?;
         let allowed = Rc::new(Cell::new(connection.current_max_send_streams()));
         let heard = Rc::clone(&allowed);

@@ -16,6 +16,7 @@ mod connection;
 mod deadline;
 mod dns;
 mod failure;
+mod io;
 mod outcome;
 mod pool;
 mod response;

@@ -205,7 +205,7 @@ impl Stage {
         let examples = examples::run(&self);
         let done = tokio::select! {
             done = examples => done,
-            () = interrupted() => Ok(()),
+            ended = self.ended() => ended,
         };
         self.stop().await?;
         done.map(|()| Exit::Ok)
@@ -227,18 +227,30 @@ impl Stage {
 
     async fn until_interrupted(self) -> anyhow::Result<Exit> {
         app::banner(&self.gateway);
-        interrupted().await;
-        self.stop().await
+        let ended = self.ended().await;
+        self.stop().await?;
+        ended.map(|()| Exit::Ok)
     }
 
     async fn play_and_exit(self, file: &std::path::Path) -> anyhow::Result<Exit> {
         let offered = play::send_file(&self, file).await?;
         let counts = tokio::select! {
             counts = play::count_when_ended(&self, &offered) => counts?,
-            () = interrupted() => anyhow::bail!("interrupted before every delivery had ended"),
+            ended = self.ended() => {
+                ended?;
+                anyhow::bail!("interrupted before every delivery had ended")
+            }
         };
         self.stop().await?;
         Ok(if counts.report() { Exit::Ok } else { Exit::Failure })
+    }
+
+    /// Returns when the user asks for the end, or with an error when a part of the gateway dies.
+    async fn ended(&self) -> anyhow::Result<()> {
+        tokio::select! {
+            () = interrupted() => Ok(()),
+            what = self.gateway.failure() => anyhow::bail!("the gateway stopped: {what}"),
+        }
     }
 
     async fn stop(self) -> anyhow::Result<Exit> {
