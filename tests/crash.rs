@@ -1,7 +1,7 @@
 //! SIGKILL at random moments under load, with a ledger kept outside the process that dies.
 //!
-//! Checked: nothing acknowledged is lost; nothing arrives that was not offered; bodies come byte
-//! for byte; an event that comes twice had its first attempt in flight at a kill, or finished within
+//! Checked: nothing acknowledged is lost; nothing arrives that was not offered; of a batch all
+//! arrives or nothing, whether it was acknowledged or not; bodies come byte for byte; an event that comes twice had its first attempt in flight at a kill, or finished within
 //! the commit interval before it.
 //!
 //! `CRASH_CYCLES` sets the number of kills, `CRASH_SEED` the moments.
@@ -40,6 +40,8 @@ struct Ledger {
     offered: Mutex<HashMap<String, String>>,
     /// Message ids whose 202 arrived.
     accepted: Mutex<Vec<String>>,
+    /// The message ids of each request with several events, whatever became of it.
+    batches: Mutex<Vec<Vec<String>>>,
     next: AtomicU64,
 }
 
@@ -111,10 +113,16 @@ fn nothing_accepted_is_lost_when_the_process_is_killed_at_random_moments() {
         });
     }
 
+    let arrived = arrivals(&receiver);
+    for batch in &*ledger.batches.lock().expect("no panic") {
+        let there = batch.iter().filter(|id| arrived.contains_key(*id)).count();
+        assert!(there == 0 || there == batch.len(), "{there} of a batch of {}", batch.len());
+    }
+
     let offered = ledger.offered.lock().expect("no panic");
     // How long before its kill each attempt that was made again had ended.
     let mut repeated: Vec<Duration> = Vec::new();
-    for (id, receipts) in arrivals(&receiver) {
+    for (id, receipts) in arrived {
         let body = offered.get(&id).unwrap_or_else(|| panic!("{id} arrived but was never offered"));
         for receipt in &receipts {
             assert_eq!(&receipt.body, body, "the body of {id} is what was offered");
@@ -174,7 +182,7 @@ fn produce(n: usize, api: std::net::SocketAddr, ledger: &Ledger, stop: &AtomicBo
     let mut connection = Connection::open(api).ok()?;
     let tenant = ["a", "b"][n % 2];
     while !stop.load(Ordering::Relaxed) {
-        let size = if n == 0 { 1 } else { 20 };
+        let size = [1, 20, 100][n % 3];
         let mut events = Vec::new();
         for _ in 0..size {
             let id = format!("msg_{}", ledger.next.fetch_add(1, Ordering::Relaxed));
@@ -189,6 +197,10 @@ fn produce(n: usize, api: std::net::SocketAddr, ledger: &Ledger, stop: &AtomicBo
             let lines = events.iter().map(|(_, body)| line(body)).collect();
             ("/v1/events".to_owned(), "application/x-ndjson", lines)
         };
+        if n > 0 {
+            let ids = events.iter().map(|(id, _)| id.clone()).collect();
+            ledger.batches.lock().ok()?.push(ids);
+        }
         let headers = [("authorization", key.as_str()), ("content-type", kind)];
         let answer = connection.request("POST", &path, &headers, body.as_bytes()).ok()?;
         if answer.status == 202 {

@@ -71,7 +71,7 @@ impl Cell {
             producers: 16,
             deliver: true,
             rounds: 5,
-            deliveries: 150_000,
+            deliveries: 120_000,
             warm_up: 300_000,
             baseline: Baseline::Bare(Protocol::Http1),
             gateway: None,
@@ -81,7 +81,7 @@ impl Cell {
 
     /// One that differs from it, in shorter rounds.
     fn other(name: &str, must: Option<f64>) -> Self {
-        let (rounds, deliveries, warm_up) = (3, 60_000, 60_000);
+        let (rounds, deliveries, warm_up) = (3, 50_000, 150_000);
         Self { name: name.to_owned(), must, rounds, deliveries, warm_up, ..Self::http1() }
     }
 
@@ -110,7 +110,12 @@ fn all() -> Vec<Cell> {
         one,
         Cell { protocol: Protocol::Tls, baseline: tls, ..other("tls", Some(1.5)) },
         Cell { protocol: Protocol::Http2, ..other("http2", Some(1.1)) },
-        Cell { webhooks: 20, deliveries: 100_000, ..other("fan-out-20", Some(1.2)) },
+        Cell {
+            webhooks: 20,
+            deliveries: 100_000,
+            warm_up: 600_000,
+            ..other("fan-out-20", Some(1.2))
+        },
         Cell { batch: 1, producers: 64, ..other("single-events", Some(2.6)) },
         Cell {
             deliver: false,
@@ -118,7 +123,7 @@ fn all() -> Vec<Cell> {
             deliveries: 200_000,
             ..other("ingest-alone", Some(80_000.0))
         },
-        Cell { body: 4 << 10, deliveries: 40_000, ..other("body-4k", None) },
+        Cell { body: 4 << 10, deliveries: 30_000, warm_up: 40_000, ..other("body-4k", None) },
         Cell {
             body: 64 << 10,
             batch: 10,

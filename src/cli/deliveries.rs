@@ -109,26 +109,32 @@ fn tell_canceled(output: Output, answer: &Answer) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The delivery's fields, then a line for each attempt that the answer has: all of them, or the
-/// last one.
-pub(super) fn show(output: Output, answer: &Answer) -> std::io::Result<()> {
+/// The delivery's fields, then a line for each attempt.
+fn show(output: Output, answer: &Answer) -> std::io::Result<()> {
     let (Output::Text, Some(fields)) = (output, answer.as_object()) else {
         return output::json(&answer.body);
     };
     output::fields(
         fields.iter().filter(|(name, _)| !["attempts", "last_attempt"].contains(&&***name)),
     )?;
-    let rows: Vec<_> = match (&answer["attempts"], &answer["last_attempt"]) {
-        (Value::Array(all), _) => all.iter().map(attempt_row).collect(),
-        (_, Value::Null) => Vec::new(),
-        (_, last) => vec![attempt_row(last)],
-    };
+    let rows: Vec<_> =
+        answer["attempts"].as_array().into_iter().flatten().map(attempt_row).collect();
     if rows.is_empty() {
         return output::line("no attempts yet");
     }
     let columns = ["attempt", "at", "latency_ms", "next_attempt_at", "result"];
     output::line("")?;
     output::line(&output::table(&columns, &rows))
+}
+
+/// A replay's answer. It knows the last attempt only, which would look like all of them.
+pub(super) fn sent_again(output: Output, answer: &Answer) -> std::io::Result<()> {
+    if output == Output::Json {
+        return output::json(&answer.body);
+    }
+    let number = answer["attempts_made"].as_u64().unwrap_or_default() + 1;
+    let id = answer["id"].as_str().unwrap_or_default();
+    output::line(&format!("{id} is sent again, with attempt {number}"))
 }
 
 fn attempt_row(attempt: &Value) -> Value {

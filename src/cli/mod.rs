@@ -270,7 +270,7 @@ impl Global {
 }
 
 fn key_value(text: &str) -> Result<(String, String), &'static str> {
-    let (key, value) = text.split_once('=').ok_or("must be key=value, such as limits.page=50")?;
+    let (key, value) = text.split_once('=').ok_or("must be key=value")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{
     Exit, Global,
     client::{Client, segment},
-    deliveries::show,
+    deliveries::sent_again,
     tenants::FOR_TENANT,
 };
 use crate::tenant::TenantId;
@@ -22,6 +22,6 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let client = Client::new(global, args.tenant)?;
     let path = format!("/v1/deliveries/{}/replay", segment(&args.id));
     let answer = client.post(&path, &json!({})).await?;
-    show(global.output, &answer)?;
+    sent_again(global.output, &answer)?;
     Ok(Exit::Ok)
 }

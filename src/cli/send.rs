@@ -28,7 +28,8 @@ pub struct Args {
     /// The tenant whose event it is; needed whatever the key is
     #[arg(long)]
     tenant: Option<TenantId>,
-    /// A field of the payload's data; again for more
+    /// A field of the payload's data, as text; again for more. What is required and not given here
+    /// is made up (recipient +15555550100, channel sms), as for a test
     #[arg(long, value_name = "KEY=VALUE", value_parser = super::key_value)]
     data: Vec<(String, String)>,
     /// The payload as it is to be delivered, byte for byte; - reads stdin

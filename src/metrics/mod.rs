@@ -120,7 +120,7 @@ pub const CATALOGUE: [Metric; 29] = [
     gauge(
         OLDEST_PENDING_AGE,
         Unit::Seconds,
-        "Age of the oldest delivery that waits; 0 where none does.",
+        "Age of the oldest delivery that waits to be attempted: for the first time, or after its retry fell due; 0 where none does.",
     ),
     gauge(
         BACKLOG_BYTES,
@@ -134,7 +134,11 @@ pub const CATALOGUE: [Metric; 29] = [
     counter(CONNECTIONS_REUSED, "Attempts made on a connection that was already open."),
     counter(DNS_LOOKUPS, "Look-ups of receivers' names, by result."),
     histogram(STORE_COMMIT, Unit::Seconds, "One commit of the store, from written to durable."),
-    histogram(STORE_COMMIT_EVENTS, Unit::Count, "Events in one commit of the store."),
+    histogram(
+        STORE_COMMIT_EVENTS,
+        Unit::Count,
+        "Events in one commit of the store, of those that have any.",
+    ),
     gauge(STORE_BYTES, Unit::Bytes, "Bytes that the store takes on disk."),
     gauge(STORE_DISK_FREE, Unit::Bytes, "Bytes free on the store's file system."),
     counter(STORE_ERRORS, "Failed operations of the store, by operation."),

@@ -14,7 +14,7 @@ use crate::{
         Verdict,
     },
     directory::WebhookPatch,
-    engine::{Effect, Gauges, Input, Ticket},
+    engine::{BreakerState, Effect, Gauges, Input, Ticket},
     id::{DeliveryKey, Place, WebhookNo},
     store::Write,
 };
@@ -49,7 +49,7 @@ impl Shard {
                 }
                 Effect::Breaker { webhook, to } => {
                     self.metrics.breaker(to);
-                    tracing::info!(webhook = webhook.0, to = ?to, "breaker changed");
+                    self.tell_breaker(webhook, to);
                 }
             }
         }
@@ -123,6 +123,14 @@ impl Shard {
         self.ended.get_mut(ticket.0 as usize)?.take()
     }
 
+    fn tell_breaker(&self, webhook: WebhookNo, to: BreakerState) {
+        let known = self.directory.webhook_by_no(webhook);
+        let tenant = known.as_ref().and_then(|known| self.directory.tenant_by_no(known.tenant));
+        // Deleted meanwhile: nobody asks any more.
+        let (Some(known), Some(tenant)) = (known, tenant) else { return };
+        tracing::info!(tenant = %tenant.tenant.id, webhook = %known.id, ?to, "breaker changed");
+    }
+
     /// The receiver said 410 and the operator wants that to disable the webhook.
     fn disable(&self, webhook: WebhookNo) {
         let directory = self.directory.clone();
@@ -130,9 +138,9 @@ impl Shard {
             let Some(known) = directory.webhook_by_no(webhook) else { return };
             let patch = WebhookPatch { enabled: Some(false), ..WebhookPatch::default() };
             match directory.update_webhook(known.tenant, webhook, patch).await {
-                Ok(_) => tracing::info!(webhook = webhook.0, "webhook disabled: answered 410"),
+                Ok(_) => tracing::info!(webhook = %known.id, "webhook disabled: answered 410"),
                 Err(error) => {
-                    tracing::warn!(webhook = webhook.0, %error, "webhook not disabled");
+                    tracing::warn!(webhook = %known.id, %error, "webhook not disabled");
                 }
             }
         });

@@ -222,7 +222,9 @@ impl Stage {
             _ => format!(" --key-file {}", self.gateway.data_dir.join("operator.key").display()),
         };
         let tenant = examples::TENANT;
-        format!("senderz-gateway deliveries list --tenant {tenant} --url {url}{key}")
+        // As it was called: it need not be on the path.
+        let own = std::env::args().next().unwrap_or_else(|| "senderz-gateway".to_owned());
+        format!("{own} deliveries list --tenant {tenant} --url {url}{key}")
     }
 
     async fn until_interrupted(self) -> anyhow::Result<Exit> {

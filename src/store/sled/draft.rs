@@ -28,6 +28,7 @@ pub(super) struct Draft {
     pub(super) keys: Vec<KeyRow>,
     node: NodeNo,
     entries_from: u64,
+    event_records: usize,
     open: Option<EventBlockBuilder>,
 }
 
@@ -43,6 +44,7 @@ impl Draft {
             keys: Vec::new(),
             node,
             entries_from: next.entry,
+            event_records: 0,
             open: None,
         }
     }
@@ -68,12 +70,13 @@ impl Draft {
     pub(super) fn finish_block(&mut self) {
         let Some(open) = self.open.take() else { return };
         self.is_empty = false;
-        let mut parts = 0;
         let block = open.finish(|key, record| {
             self.writes.insert(key, record);
-            parts += 1;
+            self.event_records += 1;
         });
-        if parts > 1 {
+        // A batch that was sent is accepted whole or not at all, after a crash too: its producer
+        // would send it again, and what is here already would be a second event.
+        if self.event_records > 1 {
             self.writes.must_be_whole();
         }
         self.next.event += 1;

@@ -10,9 +10,10 @@ const LOGS: [u8; 2] = [Log::Entries as u8, Log::Events as u8];
 /// Records on their way into sled.
 ///
 /// sled's log is recovered up to its first gap, so records that are written one after the other
-/// come back as a prefix of what was written. For blocks that is enough: what is missing from the
-/// end of a commit was never acknowledged. What must come back whole or not at all asks for a
-/// batch, which costs sled one more write, and each of its writes wakes seven threads.
+/// come back as a prefix of what was written. For the records of attempts that is enough: what is
+/// missing from the end of a commit was not durable yet. What must come back whole or not at all
+/// (the events of a batch) asks for sled's own batch, which costs one more write, and each write
+/// wakes seven threads.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     list: Vec<(IVec, Option<IVec>)>,

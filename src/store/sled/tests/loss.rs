@@ -15,14 +15,14 @@ use crate::{
 
 /// What a start came to.
 #[derive(Debug, PartialEq, Eq)]
-enum Ended {
+pub(super) enum Ended {
     /// With so many deliveries waiting.
     Whole(usize),
     Refused(String),
 }
 
 /// Starts until recovery is done, and closes.
-fn start(dir: &Dir) -> Ended {
+pub(super) fn start(dir: &Dir) -> Ended {
     let opened = match open(dir.settings()) {
         Ok(opened) => opened,
         Err(error @ (OpenError::Lost { .. } | OpenError::Damaged { .. })) => {
@@ -80,14 +80,14 @@ fn row(key: &str, value: &str) -> Row {
     Row { key: key.as_bytes().to_vec(), value: Some(value.as_bytes().to_vec()) }
 }
 
-fn copy(dir: &Dir) -> Dir {
+pub(super) fn copy(dir: &Dir) -> Dir {
     let copy = Dir::new();
     copy_dir(&dir.data(), &copy.data());
     copy
 }
 
 /// The same directory with other bytes in sled's file.
-fn with_db(dir: &Dir, change: impl FnOnce(&mut Vec<u8>)) -> Dir {
+pub(super) fn with_db(dir: &Dir, change: impl FnOnce(&mut Vec<u8>)) -> Dir {
     let copy = copy(dir);
     let path = copy.data().join("store/db");
     let mut bytes = fs::read(&path).unwrap();

@@ -1,5 +1,6 @@
 //! What only a store on a disk can do wrong: syncing, poisoning, filling up, being damaged.
 
+mod batch;
 mod damage;
 mod loss;
 
