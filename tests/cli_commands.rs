@@ -376,18 +376,18 @@ fn a_delivery_is_shown_with_a_line_for_each_attempt() {
 }
 
 #[test]
-fn a_replay_is_shown_with_its_last_attempt_as_a_line() {
-    let api = scripted(&[(
-        202,
-        r#"{"id":"dlv_1","status":"pending","last_attempt":
-            {"number":6,"at":"2026-01-01T00:00:05.000Z","status":500,"latency_ms":10.0,"error":null}}"#,
-    )]);
-    let mut command = gateway(&["replay", "dlv_1", "--tenant", "acme", "--url", &api.url()]);
-    let shown = run(command.env("SENDERZ_API_KEY", "k"));
-    let words: Vec<_> = shown.stdout.split_whitespace().collect();
-    assert_eq!(words[..6], ["id", "dlv_1", "status", "pending", "ATTEMPT", "AT"], "{words:?}");
-    assert!(words.ends_with(&["6", "2026-01-01T00:00:05.000Z", "10.0", "-", "500"]), "{words:?}");
-    assert!(api.requests()[0].starts_with("POST /v1/deliveries/dlv_1/replay "));
+fn a_replay_says_with_which_attempt_the_delivery_goes_on() {
+    let body = r#"{"id":"dlv_1","status":"pending","attempts_made":6,"last_attempt":{"number":6}}"#;
+    for (more, expected) in [
+        (&[][..], "dlv_1 is sent again, with attempt 7\n".to_owned()),
+        (&["--output", "json"], format!("{body}\n")),
+    ] {
+        let api = scripted(&[(202, body)]);
+        let mut command = gateway(&["replay", "dlv_1", "--tenant", "acme", "--url", &api.url()]);
+        let shown = run(command.args(more).env("SENDERZ_API_KEY", "k"));
+        assert_eq!(shown.stdout, expected);
+        assert!(api.requests()[0].starts_with("POST /v1/deliveries/dlv_1/replay "));
+    }
 }
 
 #[test]
