@@ -21,7 +21,7 @@ async function scripted(t, answers) {
     asked.push({ method: request.method, url: request.url, headers: request.headers, body, at: performance.now() });
     const [status, headers = {}, answer = {}] = answers[asked.length - 1] ?? [599];
     if (status === "silence") return;
-    response.writeHead(status, headers).end(status === 204 ? undefined : JSON.stringify(answer));
+    response.writeHead(status, headers).end(typeof answer === "string" ? answer : JSON.stringify(answer));
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   t.after(() => {
@@ -82,12 +82,17 @@ test("nothing else is asked again", async (t) => {
 
 test("a refusal carries the problem document, and one that has none says so", async (t) => {
   const errors = [{ pointer: "/url", detail: "it is required" }];
-  const answers = [[400, {}, { ...PROBLEM, status: 400, code: "invalid_body", detail: "url: it is required", errors }], [500, {}, null], [418, {}, 7]];
+  const answers = [[400, {}, { ...PROBLEM, status: 400, code: "invalid_body", detail: "url: it is required", errors }], [500, {}, null], [418, {}, 7], [502, {}, "<html>"], [200, {}, "<html>"], [204, {}, ""]];
   const { baseUrl } = await scripted(t, answers);
   const sz = new SenderZ({ apiKey, baseUrl });
   await assert.rejects(sz.webhooks.list(), refusal({ code: "invalid_body", errors, message: "400: url: it is required" }));
   await assert.rejects(sz.webhooks.list(), refusal({ status: 500, code: "unknown", errors: [] }));
   await assert.rejects(sz.webhooks.list(), refusal({ status: 418, code: "unknown" }));
+  for (const status of [502, 200]) {
+    const message = `${status}: the answer is not the gateway's: is baseUrl where its API is?`;
+    await assert.rejects(sz.webhooks.list(), refusal({ status, code: "unknown", message }));
+  }
+  assert.equal(await sz.webhooks.delete("wh_1"), undefined);
 });
 
 test("filters go out as the API writes them", async (t) => {

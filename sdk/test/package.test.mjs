@@ -112,9 +112,29 @@ export const type: EventType = sz.webhooks.unwrap(new Headers(), "", { tolerance
 export const code = (error: unknown): string => (error instanceof WebhookVerificationError ? error.code : String(valid));
 `;
 
+/** What the README's receivers do not show. */
+const FRAMEWORKS = `
+import { Hono, type Context } from "hono";
+import { SenderZ } from "@senderz/sdk";
+import { webhook as hono } from "@senderz/sdk/hono";
+import { webhook as workers } from "@senderz/sdk/workers";
+
+interface Env { WEBHOOK_SECRET: string; seen: Map<string, true> }
+const app = new Hono<{ Bindings: Env }>();
+app.post("/hook", hono(
+  (c: Context<{ Bindings: Env }>) => new SenderZ({ webhookSecret: c.env.WEBHOOK_SECRET }),
+  (event, _delivery, c) => c.env.seen.has(event.type),
+));
+export default workers(
+  (env: Env) => new SenderZ({ webhookSecret: env.WEBHOOK_SECRET }),
+  async (event, { eventId, attempt }, env) => env.seen.set(eventId + event.type + (attempt ?? 0), true),
+);
+`;
+
 test("the types say what is right and refuse what is not, in both formats", () => {
   const folder = scratch("types");
   writeFileSync(join(folder, "esm.mts"), TYPES);
   writeFileSync(join(folder, "cjs.cts"), TYPES);
+  writeFileSync(join(folder, "frameworks.mts"), FRAMEWORKS);
   compile(folder, { noEmit: true });
 });

@@ -35,6 +35,14 @@ export interface Call extends CallOptions {
 const MAX_WAIT = 60;
 const FIRST_WAIT = 0.5;
 
+interface Answer {
+  status: number;
+  headers: Headers;
+  text: string;
+}
+
+const NOT_JSON = Symbol("not JSON");
+
 export class Http {
   readonly #options: ClientOptions;
 
@@ -43,16 +51,17 @@ export class Http {
   }
 
   /**
-   * Asks, and asks again where the answer is 429 or 503: both mean that nothing has changed. Other
-   * failures are thrown as they are, because the request may have been carried out.
+   * Asks, and asks again where the answer is 429 or 503: the gateway means by both that it did not do
+   * it. Other failures are thrown as they are, because the request may have been carried out.
    */
   async ask<T>(method: string, path: string, call: Call = {}): Promise<T> {
     const url = this.#url(path, call.query);
     const retries = this.#options.maxRetries ?? 3;
     for (let made = 0; ; made++) {
-      const response = await this.#fetch(method, url, call);
-      if (response.ok) return (response.status === 204 ? undefined : await response.json()) as T;
-      const error = await refused(response);
+      const answer = await this.#fetch(method, url, call);
+      const json = parsed(answer.text);
+      if (answer.status >= 200 && answer.status < 300 && json !== NOT_JSON) return json as T;
+      const error = refusal(answer, json);
       const wait = error.retryAfter ?? FIRST_WAIT * 2 ** made * (0.5 + Math.random());
       const again = error.status === 429 || error.status === 503;
       if (!again || made >= retries || wait > MAX_WAIT) throw error;
@@ -60,7 +69,7 @@ export class Http {
     }
   }
 
-  async #fetch(method: string, url: URL, call: Call): Promise<Response> {
+  async #fetch(method: string, url: URL, call: Call): Promise<Answer> {
     const { apiKey, tenant, fetch: given, timeout = 30 } = this.#options;
     if (!apiKey) throw new TypeError("there is no apiKey to ask with: new SenderZ({ apiKey: 'szk_…' })");
     const headers: Record<string, string> = { authorization: `Bearer ${apiKey}`, accept: "application/json" };
@@ -86,8 +95,7 @@ export class Http {
         signal: deadline.signal,
       });
       // The deadline covers the body too.
-      const bytes = response.status === 204 ? null : await response.arrayBuffer();
-      return new Response(bytes, { status: response.status, headers: response.headers });
+      return { status: response.status, headers: response.headers, text: await response.text() };
     } finally {
       clearTimeout(timer);
       call.signal?.removeEventListener("abort", give);
@@ -123,14 +131,24 @@ export async function* all<T>(
   }
 }
 
-async function refused(response: Response): Promise<ApiError> {
-  const problem = await response.json().catch(() => ({}));
-  return new ApiError(response.status, (problem ?? {}) as Partial<Problem>, retryAfter(response));
+/** Nothing at all is an answer too: 204 has no body. */
+function parsed(text: string): unknown {
+  try {
+    return text === "" ? undefined : JSON.parse(text);
+  } catch {
+    return NOT_JSON;
+  }
+}
+
+function refusal({ status, headers }: Answer, json: unknown): ApiError {
+  const detail = "the answer is not the gateway's: is baseUrl where its API is?";
+  const problem = typeof json === "object" && json !== null ? json : json === NOT_JSON ? { detail } : {};
+  return new ApiError(status, problem as Partial<Problem>, retryAfter(headers));
 }
 
 /** Seconds, from either form of the header (RFC 9110, section 10.2.3). */
-function retryAfter(response: Response): number | undefined {
-  const value = response.headers.get("retry-after")?.trim();
+function retryAfter(headers: Headers): number | undefined {
+  const value = headers.get("retry-after")?.trim();
   if (!value) return undefined;
   if (/^\d{1,9}$/.test(value)) return Number(value);
   const until = Date.parse(value);
