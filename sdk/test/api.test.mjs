@@ -1,0 +1,143 @@
+// The client against the running gateway; and its types, written by hand, against what that answered.
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { join } from "node:path";
+import { before, test } from "node:test";
+import { ApiError, SenderZ } from "@senderz/sdk";
+import { compile } from "./readme.mjs";
+import { OPERATOR_KEY, eventually, gateway, message, scratch, tenant } from "./support.mjs";
+
+let api;
+before(async (t) => {
+  // Retries that a test can wait for, and one that none waits for.
+  ({ api } = await gateway(t, { SENDERZ_RETRY__SCHEDULE: "10ms,1h", SENDERZ_LIMITS__WEBHOOK_TESTS: "1" }));
+});
+
+async function acme(id) {
+  const made = await tenant(api, id);
+  return {
+    sz: new SenderZ({ baseUrl: api, apiKey: made.api_key, webhookSecret: made.signing_secret }),
+    operator: new SenderZ({ baseUrl: `${api}/`, apiKey: OPERATOR_KEY, tenant: id, maxRetries: 0 }),
+  };
+}
+
+/** A receiver whose status the test sets. */
+async function receiver(t) {
+  const state = { status: 200 };
+  const server = createServer((req, res) => req.resume().on("end", () => res.writeHead(state.status).end("said")));
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  state.url = `http://127.0.0.1:${server.address().port}/hook`;
+  return state;
+}
+
+const refused = (status, code) => (error) => {
+  assert.ok(error instanceof ApiError, String(error));
+  assert.deepEqual([error.status, error.code], [status, code], error.message);
+  return true;
+};
+
+test("webhooks, events and deliveries, from creation to replay", async (t) => {
+  const { sz, operator } = await acme("whole");
+  const { url } = await receiver(t);
+  const answers = [];
+  const keep = (type, answer) => {
+    answers.push([type, answer]);
+    return answer;
+  };
+
+  const settings = { description: "mine", headers: { "x-team": "a", "x-old": "b" }, success: "2xx", timeout: "5s", max_in_flight: 3, rate_limit: 50 };
+  const webhook = keep("Webhook", await sz.webhooks.create({ url, events: ["message.sent", "message.failed"], ...settings }));
+  assert.deepEqual({ ...webhook, ...settings }, webhook, "the settings are as given");
+  const patch = { headers: { "x-old": null }, timeout: null, events: ["*"] };
+  const patched = keep("Webhook", await sz.webhooks.update(webhook.id, patch));
+  assert.deepEqual([patched.headers, patched.timeout, patched.max_in_flight], [{ "x-team": "a" }, null, 3]);
+  assert.deepEqual(await sz.webhooks.get(webhook.id), patched);
+  const disabled = await sz.webhooks.create({ url, events: ["*"], enabled: false });
+  keep("Page<Webhook>", await sz.webhooks.list({ limit: 1 }));
+  const ids = [];
+  for await (const one of sz.webhooks.all({ limit: 1 })) ids.push(one.id);
+  assert.deepEqual(ids, [disabled.id, webhook.id], "the newest first, over two pages");
+
+  const sent = keep("AcceptedEvent", await operator.events.send("whole", message("message.failed", "msg_1"), { idempotencyKey: "k" }));
+  const again = await operator.events.send("whole", message("message.failed", "msg_1"), { idempotencyKey: "k" });
+  assert.deepEqual(again, sent, "the key makes it the same event");
+  const delivered = await eventually("the event is delivered", async () => {
+    const { data } = await sz.deliveries.list({ status: ["delivered", "failed"], webhook: webhook.id });
+    return data[0];
+  });
+  assert.equal(delivered.event_id, sent.id);
+  keep("Page<DeliverySummary>", await sz.deliveries.list());
+  const event = keep("StoredEvent", await sz.events.get(sent.id));
+  assert.deepEqual(event.payload, message("message.failed", "msg_1"));
+  assert.deepEqual(event.skipped.map(({ reason, webhook_id }) => [reason, webhook_id]), [["disabled", disabled.id]]);
+  keep("Page<EventSummary>", await sz.events.list({ event_type: ["message.failed", "message.sent"], since: new Date(0) }));
+
+  keep("DeliverySummary", await sz.deliveries.replay(delivered.id));
+  const twice = await eventually("the replay is delivered", async () => {
+    const one = await sz.deliveries.get(delivered.id);
+    return one.status === "delivered" && one.attempts_made === 2 && one;
+  });
+  keep("DeliveryDetails", twice);
+  assert.deepEqual(twice.attempts.map(({ number, status }) => [number, status]), [[1, 200], [2, 200]]);
+
+  keep("SentTest", await sz.webhooks.test(webhook.id, "message.read"));
+  await assert.rejects(operator.webhooks.test(webhook.id, "message.read"), (error) => {
+    assert.ok(error.retryAfter >= 1 && error.retryAfter <= 60, `${error.retryAfter}`);
+    return refused(429, "rate_limited")(error);
+  });
+
+  assert.equal(await sz.webhooks.delete(webhook.id), undefined);
+  await assert.rejects(sz.webhooks.get(webhook.id), refused(404, "not_found"));
+  await typed(answers);
+});
+
+test("a failing delivery is seen, canceled, and replayed", async (t) => {
+  const { sz, operator } = await acme("failing");
+  const target = await receiver(t);
+  target.status = 503;
+  await sz.webhooks.create({ url: target.url, events: ["*"] });
+  const { id } = await operator.events.send("failing", message("message.sent", "msg_1"));
+  const waiting = await eventually("two attempts failed", async () => {
+    const { data } = await sz.deliveries.list({ status: "retrying", code: "5xx", error: "status" });
+    return data[0]?.attempts_made === 2 && data[0];
+  });
+  const details = await sz.deliveries.get(waiting.id);
+  assert.deepEqual(details.attempts.map(({ error, response }) => [error.code, response.body]), Array(2).fill(["status", "said"]));
+  await assert.rejects(sz.deliveries.replay(waiting.id), refused(409, "delivery_not_ended"));
+  const canceled = await sz.deliveries.cancel(waiting.id);
+  await eventually("it is canceled", async () => (await sz.deliveries.get(waiting.id)).status === "canceled");
+  await assert.rejects(sz.deliveries.cancel(waiting.id), refused(409, "delivery_ended"));
+  target.status = 200;
+  await sz.deliveries.replay(waiting.id);
+  const done = await eventually("it is delivered", async () => {
+    const one = await sz.deliveries.get(waiting.id);
+    return one.status === "delivered" && one;
+  });
+  assert.equal(done.attempts_made, 3);
+  await typed([["StoredEvent", await sz.events.get(id)], ["DeliverySummary", waiting], ["DeliverySummary", canceled], ["DeliveryDetails", details]]);
+});
+
+test("what is wrong is said field by field, and another tenant's object is a missing one", async () => {
+  const [{ sz }, other] = [await acme("one"), await acme("other")];
+  await assert.rejects(sz.webhooks.create({ url: "http://10.0.0.1/", events: ["message.gone"] }), (error) => {
+    assert.deepEqual(error.errors.map(({ pointer }) => pointer).sort(), ["/events/0", "/url"]);
+    return refused(400, "invalid_body")(error);
+  });
+  await assert.rejects(sz.deliveries.list({ stauts: "failed" }), refused(400, "invalid_parameter"));
+  await assert.rejects(new SenderZ({ baseUrl: api, apiKey: "szk_tenant_x" }).webhooks.list(), refused(401, "unauthorized"));
+  const { id } = await sz.webhooks.create({ url: "https://example.com/", events: ["*"] });
+  await assert.rejects(other.sz.webhooks.get(id), refused(404, "not_found"));
+});
+
+/** The answers as literals of their types: the compiler finds members that are missing or too many. */
+async function typed(answers) {
+  const folder = scratch("answers");
+  const lines = answers.map(([type, answer], index) => `export const _${index}: sdk.${type.replace("<", "<sdk.")} = ${JSON.stringify(answer)};`);
+  writeFileSync(join(folder, "answers.mts"), `import type * as sdk from "@senderz/sdk";\n${lines.join("\n")}\n`);
+  compile(folder, { noEmit: true });
+}

@@ -1,0 +1,180 @@
+/**
+ * What the API takes and gives, member by member as it goes over the wire. Written by hand from the
+ * gateway's views; where the gateway has an OpenAPI document, this file is to be made from it.
+ */
+
+import type { EventType, WebhookEvent } from "./event.js";
+
+/** RFC 3339, UTC. */
+export type Time = string;
+/** A number and a unit: `"15s"`, `"500ms"`, `"1m"`. */
+export type Duration = string;
+
+/** One page of a list. A page may be short, even empty, and still have a next one. */
+export interface Page<T> {
+  data: T[];
+  next_cursor: string | null;
+}
+
+export interface PageParams {
+  /** 1 to 100; 50 where not said. */
+  limit?: number;
+  /** The `next_cursor` of the page before, with the same filters. */
+  cursor?: string;
+}
+
+/** A setting that is null takes the gateway's default. */
+export interface Webhook {
+  id: string;
+  url: string;
+  /** `["*"]` means all. */
+  events: (EventType | "*")[];
+  description: string;
+  headers: Record<string, string>;
+  enabled: boolean;
+  success: "200" | "2xx" | null;
+  timeout: Duration | null;
+  max_in_flight: number | null;
+  /** Attempts per second. */
+  rate_limit: number | null;
+  created_at: Time;
+  updated_at: Time;
+}
+
+export interface NewWebhook {
+  url: string;
+  events: (EventType | "*")[];
+  description?: string;
+  headers?: Record<string, string>;
+  enabled?: boolean;
+  success?: "200" | "2xx" | null;
+  timeout?: Duration | null;
+  max_in_flight?: number | null;
+  rate_limit?: number | null;
+}
+
+/** A merge patch: what is left out stays, null resets a setting and removes a header. */
+export interface WebhookPatch {
+  url?: string;
+  events?: (EventType | "*")[];
+  description?: string | null;
+  headers?: Record<string, string | null> | null;
+  enabled?: boolean | null;
+  success?: "200" | "2xx" | null;
+  timeout?: Duration | null;
+  max_in_flight?: number | null;
+  rate_limit?: number | null;
+}
+
+/** The example event that a test sent. */
+export interface SentTest {
+  event_id: string;
+  delivery_id: string;
+}
+
+/** What an event's acceptance answers. */
+export interface AcceptedEvent {
+  id: string;
+  /** How many webhooks it goes to. */
+  deliveries: number;
+}
+
+/** An event in lists. */
+export interface EventSummary {
+  id: string;
+  type: EventType;
+  accepted_at: Time;
+  /** Bytes. */
+  payload_size: number;
+  deliveries: number;
+}
+
+export interface StoredEvent {
+  id: string;
+  type: EventType;
+  accepted_at: Time;
+  payload: WebhookEvent | null;
+  deliveries: DeliverySummary[];
+  /** The webhooks that got no delivery. */
+  skipped: SkippedWebhook[];
+}
+
+export interface SkippedWebhook {
+  webhook_id: string | null;
+  reason: "disabled" | "created_later" | "not_subscribed" | "not_subscribed_then";
+  /** By which it can be replayed all the same. */
+  delivery_id: string | null;
+}
+
+export interface EventParams extends PageParams {
+  event_type?: EventType | readonly EventType[];
+  since?: Time | Date;
+  until?: Time | Date;
+}
+
+export type DeliveryStatus = "pending" | "retrying" | "delivered" | "failed" | "canceled";
+
+export type AttemptErrorCode =
+  | "dns"
+  | "connect"
+  | "tls"
+  | "timeout"
+  | "reset"
+  | "bad_response"
+  | "blocked_target"
+  | "status"
+  | "canceled";
+
+export interface DeliveryParams extends EventParams {
+  webhook?: string;
+  status?: DeliveryStatus | readonly DeliveryStatus[];
+  /** A response status (`"503"`) or a class (`"5xx"`). */
+  code?: string;
+  error?: AttemptErrorCode;
+}
+
+/** A delivery in lists. */
+export interface DeliverySummary {
+  id: string;
+  event_id: string;
+  /** Null where the webhook was deleted long ago. */
+  webhook_id: string | null;
+  event_type: EventType;
+  status: DeliveryStatus;
+  /** Why it failed or was canceled. */
+  reason: string | null;
+  attempts_made: number;
+  created_at: Time;
+  next_attempt_at: Time | null;
+  last_attempt: LastAttempt | null;
+}
+
+/** A delivery with its payload and its attempts, the oldest first; at most the last hundred. */
+export interface DeliveryDetails extends DeliverySummary {
+  payload: WebhookEvent | null;
+  attempts: Attempt[];
+}
+
+export interface AttemptError {
+  code: AttemptErrorCode;
+  detail: string;
+}
+
+export interface LastAttempt {
+  number: number;
+  at: Time;
+  status: number | null;
+  latency_ms: number;
+  error: AttemptError | null;
+}
+
+export interface Attempt extends LastAttempt {
+  id: string;
+  /** Milliseconds. */
+  phases: Record<"queue" | "dns" | "connect" | "tls" | "first_byte" | "body", number>;
+  response: { headers: Record<string, string>; body: string; truncated: boolean } | null;
+  peer: string | null;
+  protocol: "http/1.1" | "h2";
+  reused_connection: boolean;
+  next_attempt_at: Time | null;
+}

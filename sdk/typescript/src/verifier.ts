@@ -1,0 +1,96 @@
+import { bytesOf, described, type RawBody } from "./bytes.js";
+import { WebhookVerificationError } from "./errors.js";
+import { parseEvent, type WebhookEvent } from "./event.js";
+import { header, joined, type RequestHeaders } from "./headers.js";
+import { parseSecret, type Secret } from "./secret.js";
+import { checkHex, checkStandard, type Refusal } from "./signature.js";
+
+export interface UnwrapOptions {
+  /** How far `webhook-timestamp` may be from now, in seconds, both ways; 300 where not said. */
+  tolerance?: number;
+  /** What counts as now; for tests and for bodies out of a log. */
+  now?: Date;
+}
+
+const TOLERANCE = 300;
+const SIGNATURES = /^[0-9a-f]{64}(,[0-9a-f]{64})*$/;
+
+/** The receiving side: what was signed with one of the secrets, and what was not. */
+export class Verifier {
+  readonly #secrets: readonly Secret[];
+
+  constructor(secrets: string | readonly string[] | undefined) {
+    const given = secrets === undefined ? [] : Array.isArray(secrets) ? secrets : [secrets];
+    this.#secrets = given.map(parseSecret);
+  }
+
+  /**
+   * Whether the header `X-Senderz-Signature` fits the raw body. A header that is missing, malformed
+   * or wrong is `false`; what only a mistake in the program can cause is a `TypeError`.
+   */
+  verify(signature: string | readonly string[] | null | undefined, body: RawBody): boolean {
+    const secrets = this.#needSecrets();
+    const text = signatureText(signature);
+    refuseSwapped(text, body);
+    const bytes = bytesOf(body);
+    return text !== undefined && checkHex(secrets, text, bytes) === undefined;
+  }
+
+  /**
+   * The event, once its signature is checked; throws `WebhookVerificationError` where that fails.
+   * Checks the Standard Webhooks headers where any of them is there, else `X-Senderz-Signature`,
+   * which has no timestamp.
+   */
+  unwrap(headers: RequestHeaders, body: RawBody, options: UnwrapOptions = {}): WebhookEvent {
+    const secrets = this.#needSecrets();
+    if (typeof headers !== "object" || headers === null) {
+      throw new TypeError(`unwrap takes the request's headers first, and they are ${described(headers)}`);
+    }
+    const bytes = bytesOf(body);
+    const refusal = check(secrets, headers, bytes, options);
+    if (refusal !== undefined) throw new WebhookVerificationError(refusal);
+    return parseEvent(bytes);
+  }
+
+  #needSecrets(): readonly Secret[] {
+    if (this.#secrets.length > 0) return this.#secrets;
+    throw new TypeError(
+      "there is no webhookSecret to verify with: new SenderZ({ webhookSecret: 'whsec_…' }); is the environment variable set?",
+    );
+  }
+}
+
+function check(
+  secrets: readonly Secret[],
+  headers: RequestHeaders,
+  body: Uint8Array,
+  options: UnwrapOptions,
+): Refusal {
+  const tolerance = options.tolerance ?? TOLERANCE;
+  if (!(tolerance >= 0)) throw new TypeError("the tolerance is a number of seconds, 0 or more");
+  const [id, timestamp, signature] = ["webhook-id", "webhook-timestamp", "webhook-signature"].map((name) =>
+    header(headers, name),
+  );
+  if (id === undefined && timestamp === undefined && signature === undefined) {
+    const hex = header(headers, "x-senderz-signature");
+    return hex === undefined ? "missing_header" : checkHex(secrets, hex, body);
+  }
+  if (id === undefined || timestamp === undefined || signature === undefined) return "missing_header";
+  const now = (options.now?.getTime() ?? Date.now()) / 1000;
+  return checkStandard(secrets, { id, timestamp, signature }, body, now, tolerance);
+}
+
+function signatureText(signature: unknown): string | undefined {
+  if (signature === null || signature === undefined) return undefined;
+  if (typeof signature === "string" || Array.isArray(signature)) return joined(signature);
+  throw new TypeError(
+    `verify(signature, body) takes the header X-Senderz-Signature first, and it is ${described(signature)}; are the arguments swapped?`,
+  );
+}
+
+/** No event's body looks like a signature: it is a JSON object. */
+function refuseSwapped(signature: string | undefined, body: unknown): void {
+  if (typeof body === "string" && SIGNATURES.test(body) && !SIGNATURES.test(signature ?? "")) {
+    throw new TypeError("the arguments are swapped: verify(signature, body)");
+  }
+}
