@@ -10,7 +10,7 @@ use senderz_gateway::{
     store::{
         EventBlock, NewEvent, Route,
         codec::{
-            EntryBlockBuilder, EntryHead, EventBlockBuilder, EventHead, Log, RECORD_HEAD,
+            EntryBlockBuilder, EntryHead, EventBlockBuilder, EventHead, Log, PART_MAX, RECORD_HEAD,
             decode_entries, decode_event_block, open,
         },
     },
@@ -22,8 +22,8 @@ const NUMBER: u64 = 1_234_567;
 const BYTES_BEFORE: u64 = 7_000_000_000;
 
 /// Events and entries in the blocks here: as many as fit.
-pub(crate) const EVENTS: usize = 12;
-pub(crate) const ENTRIES: usize = 79;
+pub(crate) const EVENTS: usize = 31;
+pub(crate) const ENTRIES: usize = 203;
 
 /// A block of events: payloads of 512 bytes, one route each.
 pub(crate) struct EventsBlock {
@@ -69,13 +69,14 @@ impl EventsBlock {
 }
 
 fn builder() -> EventBlockBuilder {
-    EventBlockBuilder::new(EventHead {
+    let head = EventHead {
         number: NUMBER,
         node: NODE,
         accepted_at: NOW,
         entries_from: NUMBER,
         bytes_before: BYTES_BEFORE,
-    })
+    };
+    EventBlockBuilder::new(head, PART_MAX)
 }
 
 /// A block of attempts: plain successes on a reused connection.

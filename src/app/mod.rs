@@ -36,7 +36,7 @@ use crate::{
     store::{self, Health, OpenError, Opened, Store},
 };
 
-/// Messages between the store and a shard, each a block of about 8 KiB: a bound on what a shard
+/// Messages between the store and a shard, each a block of about 16 KiB: a bound on what a shard
 /// that lags holds.
 const FEED_CAPACITY: usize = 256;
 /// Webhook changes on their way to a shard.

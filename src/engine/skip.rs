@@ -1,7 +1,7 @@
 //! Skip: the places that a spilled lane must not take when it reads its stretch of the log back.
 //!
 //! One bit for each place, in words of 64 neighbours. So the memory is bounded by the log: a block
-//! of about 8 KiB holds few events, and costs a lane a word or two and their names (some 50 bytes)
+//! of about 16 KiB holds few events, and costs a lane a word or two and their names (some 50 bytes)
 //! however many of them are to be skipped.
 
 use std::collections::BTreeMap;

@@ -28,6 +28,9 @@ use crate::{
 /// An index in a place has 16 bits.
 const EVENTS_MAX: usize = 1 << 16;
 
+/// Count, node and three varints.
+const HEAD_MAX: usize = 4 + 2 + 3 * 10;
+
 /// Type, tenant, routes, payload length.
 const EVENT_MIN: usize = 4;
 
@@ -52,8 +55,10 @@ pub struct EventBlockBuilder {
 }
 
 impl EventBlockBuilder {
-    pub fn new(head: EventHead) -> Self {
-        let mut buffer = Vec::with_capacity(RECORD_HEAD + PART_MAX);
+    /// An empty block with memory for events that take about so many bytes in all; it is kept with
+    /// them for as long as anyone holds a payload.
+    pub fn new(head: EventHead, bytes: usize) -> Self {
+        let mut buffer = Vec::with_capacity(RECORD_HEAD + HEAD_MAX + bytes.min(PART_MAX));
         buffer.resize(RECORD_HEAD + 4, 0);
         buffer.extend_from_slice(&head.node.0.to_le_bytes());
         put_varint(&mut buffer, head.accepted_at);
@@ -190,6 +195,6 @@ fn read_routes(reader: &mut Reader<'_>, routes: &mut Vec<Route>) -> Result<(), D
 
 /// A range as a block's index keeps it. A block is far below 4 GiB.
 fn range(from: usize, len: usize) -> (u32, u32) {
-    let narrow = |at| u32::try_from(at).expect("a block has at most 4096 parts of 6,492 bytes");
+    let narrow = |at| u32::try_from(at).expect("a block has at most 4096 parts of 16,492 bytes");
     (narrow(from), narrow(from + len))
 }

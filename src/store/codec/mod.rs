@@ -14,9 +14,11 @@
 //! part; only an event whose payload or fan-out is large has a block of many parts, for itself.
 //!
 //! A part is never larger than [`RECORD_MAX`]. The embedded store writes whole tree pages, and one
-//! that is larger than a quarter of its segment (131,052 bytes) goes into a side file which is
-//! never synced. A page holds at most 17 records before it is split, and 20 when a page of up to
-//! three is merged into it: 20 × (6,500 + 15 for key and lengths) stays below that.
+//! that is larger than a quarter of its segment (a mebibyte) goes into a side file which is never
+//! synced. A page holds at most 17 records before it is split, and 20 when a page of up to three is
+//! merged into it: 20 × (16,500 + 15 for key and lengths) is a third of that. Larger records cost
+//! the store less for each byte, smaller ones are read back with less beside them, and four
+//! payloads of 4 KiB fill one of this size.
 //!
 //! Every decoder is total: any bytes give a value or a [`Damage`], never a panic, and no decoder
 //! reserves more memory than its input could fill.
@@ -38,7 +40,7 @@ pub use self::{
 pub const VERSION: u8 = 1;
 
 /// A record in all, head included.
-pub const RECORD_MAX: usize = 6_500;
+pub const RECORD_MAX: usize = 16_500;
 
 /// Version, log, parts, checksum.
 pub const RECORD_HEAD: usize = 8;
@@ -46,7 +48,7 @@ pub const RECORD_HEAD: usize = 8;
 /// What of a block fits into one part.
 pub const PART_MAX: usize = RECORD_MAX - RECORD_HEAD;
 
-/// No event comes near it (256 KiB of payload are 41 parts); it bounds what a damaged head can ask
+/// No event comes near it (256 KiB of payload are 16 parts); it bounds what a damaged head can ask
 /// for.
 pub const PARTS_MAX: u16 = 4096;
 

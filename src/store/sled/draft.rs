@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// Of an event beside its payload, about: type, tenant, a route or two, length.
+const BESIDE_PAYLOAD: usize = 16;
+
 /// What one commit will write.
 #[derive(Debug)]
 pub(super) struct Draft {
@@ -29,11 +32,19 @@ pub(super) struct Draft {
     node: NodeNo,
     entries_from: u64,
     event_records: usize,
+    /// Payload bytes and events still to come.
+    expected: (usize, usize),
     open: Option<EventBlockBuilder>,
 }
 
 impl Draft {
-    pub(super) fn new(node: NodeNo, accepted_at: Millis, next: Numbers) -> Self {
+    /// For at most so many bytes of payload in so many events.
+    pub(super) fn new(
+        node: NodeNo,
+        accepted_at: Millis,
+        next: Numbers,
+        expected: (usize, usize),
+    ) -> Self {
         Self {
             writes: Writes::default(),
             is_empty: true,
@@ -45,12 +56,15 @@ impl Draft {
             node,
             entries_from: next.entry,
             event_records: 0,
+            expected,
             open: None,
         }
     }
 
     /// Adds an event to the block that is being filled, or to a new one.
     pub(super) fn event(&mut self, event: &NewEvent) -> Place {
+        let (bytes, events) = self.expected;
+        self.expected = (bytes.saturating_sub(event.payload.len()), events.saturating_sub(1));
         if let Some(place) = self.open.as_mut().and_then(|open| open.push(event)) {
             return place;
         }
@@ -62,7 +76,8 @@ impl Draft {
             entries_from: self.entries_from,
             bytes_before: self.next.event_bytes,
         };
-        let builder = self.open.insert(EventBlockBuilder::new(head));
+        let builder =
+            self.open.insert(EventBlockBuilder::new(head, bytes + events * BESIDE_PAYLOAD));
         builder.push(event).expect("an empty block takes any event")
     }
 

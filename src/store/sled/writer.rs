@@ -258,7 +258,8 @@ impl Writer {
             self.look_at_disk(extra);
         }
         let now = wall_ms().max(self.meta.accepted_at);
-        let mut draft = Draft::new(self.meta.node, now, self.meta.next);
+        let mut draft =
+            Draft::new(self.meta.node, now, self.meta.next, (group.bytes, group.events));
         let answers = self.draft_appends(group.appends, &mut draft);
         draft.finish_block();
         draft.entries(&group.entries);

@@ -22,7 +22,7 @@ fn damaged_blocks_are_quarantined_and_their_neighbours_kept() {
     let mut places = Vec::new();
     for _ in 0..count / 50 {
         // One event a block: they fill it.
-        let events = (0..50).map(|_| event(&"x".repeat(6_400), &[1])).collect();
+        let events = (0..50).map(|_| event(&"x".repeat(RECORD_MAX - 100), &[1])).collect();
         places.extend(running.append(events).unwrap().iter().map(|appended| appended.id.place));
     }
     running.close();
