@@ -212,6 +212,12 @@ fn an_unknown_key_names_the_nearest() {
     check("datadir = \"x\"", "data_dir");
     check("[store]\nretention = \"3d\"", "store.retention_age");
 
+    // Tables in which nothing is set.
+    check("[delivrey]", "delivery");
+    check("servers = {}", "server");
+    check("[log]\n[nonsense]\n", "no such table");
+    from_file("[log]\n[server]\n").expect("a known table may be empty");
+
     for far in ["[kafka]\nbrokers = \"x\"", "secret = \"x\"", "x = 1"] {
         check(far, "no such key");
     }

@@ -112,6 +112,24 @@ impl Layers {
         for (key, entry) in written.entries {
             self.set(&key, entry, problems);
         }
+        for (table, origin) in written.empty_tables {
+            problems.extend(self.unknown_table(table, origin));
+        }
+    }
+
+    /// A table without keys sets nothing; what would be set in one that does not exist was meant
+    /// for another.
+    fn unknown_table(&self, table: String, origin: Origin) -> Option<Problem> {
+        let known = || self.keys.iter().filter_map(|key| Some(key.split_once('.')?.0));
+        if known().any(|known| known == table) {
+            return None;
+        }
+        let likeness = |known: &str| strsim::normalized_damerau_levenshtein(&table, known);
+        let nearest = known().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let nearest = nearest.filter(|known| likeness(known) >= MIN_LIKENESS);
+        let hint = nearest.map(|near| format!("; the nearest is {near}")).unwrap_or_default();
+        let rule = format!("there is no such table{hint}");
+        Some(Problem { key: table, value: None, rule, origin })
     }
 
     fn add_variable(&mut self, name: &str, value: &OsString, problems: &mut Vec<Problem>) {

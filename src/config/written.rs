@@ -16,6 +16,8 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Written {
     pub(super) entries: Vec<(String, Entry)>,
+    /// Tables in which nothing is set: `[server]` with all of it commented out.
+    pub(super) empty_tables: Vec<(String, Origin)>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -24,7 +26,7 @@ impl Written {
         let (document, errors) = DeTable::parse_recoverable(text);
         let origin =
             |offset: usize| origin(1 + text[..offset.min(text.len())].matches('\n').count());
-        let found = keys(document.get_ref(), text);
+        let (found, empty_tables) = keys(document.get_ref(), text);
         let mut broken = vec![false; found.len()];
         let mut problems = Vec::new();
         for error in errors {
@@ -45,8 +47,12 @@ impl Written {
             let origin = origin(key.lines.start);
             (key.name, Entry { value: Value::from_toml(key.value), origin })
         };
+        // A broken line may have been taken for a table, or have hidden one's keys.
+        let legible = problems.iter().all(|problem| !problem.key.is_empty());
+        let empty_tables = empty_tables.into_iter().filter(|_| legible);
         Self {
             entries: whole.map(|(key, _)| entry(key)).collect(),
+            empty_tables: empty_tables.map(|(name, offset)| (name, origin(offset))).collect(),
             problems,
         }
     }
@@ -59,11 +65,14 @@ struct Key<'a> {
     lines: Range<usize>,
 }
 
-/// The keys in the order written.
-fn keys<'a>(document: &'a DeTable<'a>, text: &str) -> Vec<Key<'a>> {
-    let mut found = Vec::new();
+/// The keys in the order written, and the tables without one with where they begin.
+fn keys<'a>(document: &'a DeTable<'a>, text: &str) -> (Vec<Key<'a>>, Vec<(String, usize)>) {
+    let (mut found, mut empty) = (Vec::new(), Vec::new());
     for (key, value) in document {
         match value.get_ref() {
+            DeValue::Table(table) if table.is_empty() => {
+                empty.push((key.get_ref().to_string(), key.span().start));
+            }
             DeValue::Table(table) => found.extend(table.iter().map(|(inner, value)| {
                 (format!("{}.{}", key.get_ref(), inner.get_ref()), inner.span(), value)
             })),
@@ -79,5 +88,6 @@ fn keys<'a>(document: &'a DeTable<'a>, text: &str) -> Vec<Key<'a>> {
     };
     let mut keys: Vec<Key<'a>> = found.into_iter().map(key).collect();
     keys.sort_by_key(|key| key.lines.start);
-    keys
+    empty.sort_by_key(|(_, offset)| *offset);
+    (keys, empty)
 }
