@@ -11,7 +11,18 @@ const MAX_LINES: usize = 500;
 /// The modules by layer, lowest first: a module names only modules of lower layers, and itself.
 /// Modules of the first layer (the words) may name each other.
 const LAYERS: [&[&str]; 9] = [
-    &["clock", "delivery", "event", "guard", "id", "problem", "tenant", "webhook", "wheel"],
+    &[
+        "clock",
+        "delivery",
+        "event",
+        "guard",
+        "id",
+        "media_type",
+        "problem",
+        "tenant",
+        "webhook",
+        "wheel",
+    ],
     &["config", "engine"],
     &["metrics", "quota", "shutdown"],
     &["sender", "store"],

@@ -14,7 +14,10 @@ use super::{
     Code, FieldError, Problem,
     params::{nearest, only},
 };
-use crate::config::units::{DURATION_RULE, format_duration, parse_duration};
+use crate::{
+    config::units::{DURATION_RULE, format_duration, parse_duration},
+    media_type::{self, MediaType},
+};
 
 /// The largest body, bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -232,16 +235,11 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return unsupported("send the body without Content-Encoding");
     }
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = media_type.and_then(|text| text.split(';').next()).map(str::trim);
-    match essence {
-        Some(text)
-            if text.eq_ignore_ascii_case("application/json")
-                || text.eq_ignore_ascii_case("application/merge-patch+json") =>
-        {
-            Ok(())
-        }
-        _ => unsupported("send JSON, with `Content-Type: application/json`"),
+    let json = ["application/json", "application/merge-patch+json"];
+    match MediaType::of(headers).filter(|found| found.is_one_of(&json)) {
+        Some(found) if found.is_utf8() => Ok(()),
+        Some(_) => unsupported(media_type::SEND_UTF8),
+        None => unsupported("send JSON, with `Content-Type: application/json`"),
     }
 }
 
