@@ -88,19 +88,30 @@ impl EventFilterError {
     }
 }
 
-/// Reads a webhook's `events`: `["*"]` or a list of types, in any order and however often.
-pub fn parse_event_filter<S: AsRef<str>>(list: &[S]) -> Result<EventTypes, EventFilterError> {
-    let every = list.iter().filter(|name| name.as_ref() == ALL_EVENTS).count();
-    match (every, list.len()) {
-        (_, 0) => return Err(EventFilterError::Empty),
-        (0, _) => {}
-        (stars, all) if stars == all => return Ok(EventTypes::ALL),
-        _ => return Err(EventFilterError::Mixed),
+/// Reads a webhook's `events`: `["*"]` or a list of types, in any order and however often. Of a list
+/// that is not valid every unknown type is told, and whether `*` stands beside a known one.
+pub fn parse_event_filter<S: AsRef<str>>(list: &[S]) -> Result<EventTypes, Vec<EventFilterError>> {
+    if list.is_empty() {
+        return Err(vec![EventFilterError::Empty]);
     }
-    list.iter().enumerate().try_fold(EventTypes::NONE, |types, (index, name)| {
-        let parsed: Result<EventType, _> = name.as_ref().parse();
-        parsed.map(|t| types.with(t)).map_err(|why| EventFilterError::Unknown { index, why })
-    })
+    let (mut all, mut named, mut errors) = (false, EventTypes::NONE, Vec::new());
+    for (index, name) in list.iter().enumerate() {
+        match name.as_ref() {
+            ALL_EVENTS => all = true,
+            name => match name.parse::<EventType>() {
+                Ok(known) => named = named.with(known),
+                Err(why) => errors.push(EventFilterError::Unknown { index, why }),
+            },
+        }
+    }
+    if all && !named.is_empty() {
+        errors.push(EventFilterError::Mixed);
+    }
+    match errors.is_empty() {
+        true if all => Ok(EventTypes::ALL),
+        true => Ok(named),
+        false => Err(errors),
+    }
 }
 
 /// Writes a filter as [`parse_event_filter`] reads it. All six types are `["*"]`.

@@ -192,9 +192,11 @@ fn read_events(fields: &mut Fields) -> Given<EventTypes> {
     let Given::Value(names) = names else { return names_without_value(names) };
     match parse_event_filter(&names) {
         Ok(events) => Given::Value(events),
-        Err(error) => {
-            let index = error.index().map(|index| format!("/{index}")).unwrap_or_default();
-            fields.refuse(format!("/events{index}"), error.to_string());
+        Err(errors) => {
+            for error in errors {
+                let index = error.index().map(|index| format!("/{index}")).unwrap_or_default();
+                fields.refuse(format!("/events{index}"), error.to_string());
+            }
             Given::Wrong
         }
     }

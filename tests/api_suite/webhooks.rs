@@ -147,6 +147,11 @@ async fn everything_wrong_with_a_body_is_said_at_once_with_its_place() {
     check(json!({"events": "message.sent"}), &["/events"]).await;
     check(json!({"events": []}), &["/events"]).await;
     check(json!({"events": ["message.sent", "message.lost"]}), &["/events/1"]).await;
+    check(json!({"events": ["*", "message.lost"]}), &["/events/1"]).await;
+    check(json!({"events": ["x", "*", "message.sent"]}), &["/events/0", "/events"]).await;
+    let first: Vec<String> = (0..20).map(|index| format!("/events/{index}")).collect();
+    let first: Vec<&str> = first.iter().map(String::as_str).collect();
+    check(json!({"events": vec!["x"; 1000]}), &first).await;
     check(json!({"events": ["message.sent", 1]}), &["/events"]).await;
     check(json!({"headers": ["x"]}), &["/headers"]).await;
     check(json!({"headers": {"x-a": 1, "x/b": null}}), &["/headers/x-a", "/headers/x~1b"]).await;
