@@ -326,6 +326,17 @@ fn nothing_is_left_unfinished_or_silenced() {
 }
 
 #[test]
+fn nothing_is_printed_by_what_panics_where_nobody_reads() {
+    let mut broken = Vec::new();
+    for (source, code) in shipped() {
+        for name in ["print!(", "println!("].iter().filter(|name| code.contains(**name)) {
+            broken.push(format!("{} says {name}", source.path));
+        }
+    }
+    assert_none(broken, "print through cli::output, which outlives its reader");
+}
+
+#[test]
 fn every_dependency_has_its_reason_in_the_architecture() {
     let architecture = fs::read_to_string(root().join("ARCHITECTURE.md"))
         .expect("ARCHITECTURE.md says for each dependency why it is there");
