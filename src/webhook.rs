@@ -277,7 +277,12 @@ impl Reading {
                 break;
             }
             let (name, value) = (name.as_ref(), value.as_ref());
-            bytes += name.len() + value.len();
+            let size = name.len() + value.len();
+            if size > limits.max_bytes {
+                self.fault(Some(place), HeaderError::TooLarge { limit: limits.max_bytes });
+                continue;
+            }
+            bytes += size;
             let Some(name) = self.name(place, name) else { continue };
             match parse_value(&name, value) {
                 Ok(value) => headers.push((name, value)),
