@@ -62,8 +62,11 @@ impl Grain {
     }
 }
 
-/// The histograms of the shards: name, the label's name and value where it has one, and the grain.
-pub(super) const AGGREGATED: [(&str, Option<(&str, &str)>, Grain); HISTOGRAMS] = [
+/// A label's name and value.
+type Label = (&'static str, &'static str);
+
+/// The histograms of the shards: name, the label where it has one, and the grain.
+pub(super) const AGGREGATED: [(&str, Option<Label>, Grain); HISTOGRAMS] = [
     (ATTEMPT_DURATION, None, Grain::Micros),
     (ATTEMPT_PHASE, Some(("phase", "queue")), Grain::Millis),
     (ATTEMPT_PHASE, Some(("phase", "dns")), Grain::Micros),
@@ -161,7 +164,7 @@ impl Aggregated {
 fn render_histogram(
     out: &mut String,
     name: &str,
-    label: Option<(&str, &str)>,
+    label: Option<Label>,
     grain: Grain,
     total: &Total,
 ) {
