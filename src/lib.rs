@@ -25,6 +25,7 @@ pub mod delivery;
 pub mod event;
 pub mod guard;
 pub mod id;
+pub mod media_type;
 pub mod problem;
 pub mod tenant;
 pub mod webhook;

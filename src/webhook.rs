@@ -88,19 +88,30 @@ impl EventFilterError {
     }
 }
 
-/// Reads a webhook's `events`: `["*"]` or a list of types, in any order and however often.
-pub fn parse_event_filter<S: AsRef<str>>(list: &[S]) -> Result<EventTypes, EventFilterError> {
-    let every = list.iter().filter(|name| name.as_ref() == ALL_EVENTS).count();
-    match (every, list.len()) {
-        (_, 0) => return Err(EventFilterError::Empty),
-        (0, _) => {}
-        (stars, all) if stars == all => return Ok(EventTypes::ALL),
-        _ => return Err(EventFilterError::Mixed),
+/// Reads a webhook's `events`: `["*"]` or a list of types, in any order and however often. Of a list
+/// that is not valid every unknown type is told, and whether `*` stands beside a known one.
+pub fn parse_event_filter<S: AsRef<str>>(list: &[S]) -> Result<EventTypes, Vec<EventFilterError>> {
+    if list.is_empty() {
+        return Err(vec![EventFilterError::Empty]);
     }
-    list.iter().enumerate().try_fold(EventTypes::NONE, |types, (index, name)| {
-        let parsed: Result<EventType, _> = name.as_ref().parse();
-        parsed.map(|t| types.with(t)).map_err(|why| EventFilterError::Unknown { index, why })
-    })
+    let (mut all, mut named, mut errors) = (false, EventTypes::NONE, Vec::new());
+    for (index, name) in list.iter().enumerate() {
+        match name.as_ref() {
+            ALL_EVENTS => all = true,
+            name => match name.parse::<EventType>() {
+                Ok(known) => named = named.with(known),
+                Err(why) => errors.push(EventFilterError::Unknown { index, why }),
+            },
+        }
+    }
+    if all && !named.is_empty() {
+        errors.push(EventFilterError::Mixed);
+    }
+    match errors.is_empty() {
+        true if all => Ok(EventTypes::ALL),
+        true => Ok(named),
+        false => Err(errors),
+    }
 }
 
 /// Writes a filter as [`parse_event_filter`] reads it. All six types are `["*"]`.
@@ -121,19 +132,16 @@ pub struct HeaderLimits {
     pub max_bytes: usize,
 }
 
-/// What is wrong with a webhook's custom headers. Names are shown once they are known to be header
-/// names; values never.
+/// What is wrong with a webhook's custom headers, or with one of them. Names are shown once they are
+/// known to be header names; values never.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     #[error("a webhook may have {limit} custom headers; remove some")]
     TooMany { limit: usize },
     #[error("names and values of the custom headers may have {limit} bytes together; shorten them")]
     TooLarge { limit: usize },
-    #[error(
-        "the name of custom header number {} is not valid; names have letters, digits and \
-         !#$%&'*+-.^_`|~", .index + 1
-    )]
-    Name { index: usize },
+    #[error("the name is not valid; names have letters, digits and !#$%&'*+-.^_`|~")]
+    Name,
     #[error("the header {0} is set by the gateway; choose another name")]
     Reserved(HeaderName),
     #[error("the header {0} appears twice; put its values into one, separated by commas")]
@@ -147,40 +155,35 @@ pub enum HeaderError {
     Padded(HeaderName),
 }
 
+/// One wrong thing in a list of custom headers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct HeaderFault {
+    /// The header's place in the list, from 0; none where it is about all of them together.
+    pub place: Option<usize>,
+    pub why: HeaderError,
+}
+
 /// Headers that the tenant adds to every request of a webhook. Values may be credentials: `Debug`
 /// hides them, and HTTP/2 does not put them into its compression table.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct CustomHeaders(Vec<(HeaderName, HeaderValue)>);
 
 impl CustomHeaders {
-    /// Reads what the tenant wrote. Letter case of names does not count.
+    /// Reads what the tenant wrote, or says all that is wrong with it; of more headers than there may
+    /// be, only as many are judged. Letter case of names does not count.
     pub fn parse<N, V>(
         pairs: impl IntoIterator<Item = (N, V)>,
         limits: HeaderLimits,
-    ) -> Result<Self, HeaderError>
+    ) -> Result<Self, Vec<HeaderFault>>
     where
         N: AsRef<str>,
         V: AsRef<str>,
     {
-        let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
-        let mut bytes = 0;
-        for (index, (name, value)) in pairs.into_iter().enumerate() {
-            let (name, value) = (name.as_ref(), value.as_ref());
-            if index >= limits.max_count {
-                return Err(HeaderError::TooMany { limit: limits.max_count });
-            }
-            bytes += name.len() + value.len();
-            if bytes > limits.max_bytes {
-                return Err(HeaderError::TooLarge { limit: limits.max_bytes });
-            }
-            let name = parse_name(name, index)?;
-            if headers.iter().any(|(other, _)| *other == name) {
-                return Err(HeaderError::Duplicate(name));
-            }
-            let value = parse_value(&name, value)?;
-            headers.push((name, value));
-        }
-        Ok(Self(headers))
+        let mut reading = Reading::default();
+        let pairs = pairs.into_iter().enumerate();
+        let headers = reading.headers(pairs, limits);
+        reading.finish(headers)
     }
 
     /// Makes a change, or none of it. A header that is replaced keeps its place. Where something is
@@ -241,18 +244,81 @@ impl HeadersPatch {
     pub fn parse(
         pairs: &[(&str, Option<&str>)],
         limits: HeaderLimits,
-    ) -> Result<Self, HeaderError> {
-        let set = pairs.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
-        let set = CustomHeaders::parse(set, limits)?;
-        let mut removed = Vec::new();
-        for (index, (name, _)) in pairs.iter().enumerate().filter(|(_, pair)| pair.1.is_none()) {
-            let name = parse_name(name, index)?;
-            if removed.contains(&name) || set.iter().any(|(other, _)| *other == name) {
-                return Err(HeaderError::Duplicate(name));
+    ) -> Result<Self, Vec<HeaderFault>> {
+        let mut reading = Reading::default();
+        let numbered = || pairs.iter().enumerate();
+        let set = numbered().filter_map(|(place, (name, value))| Some((place, (*name, (*value)?))));
+        let set = reading.headers(set, limits);
+        let removed = numbered().filter(|(_, pair)| pair.1.is_none());
+        let removed = removed.filter_map(|(place, (name, _))| reading.name(place, name)).collect();
+        reading.finish(Self::Merge { set, removed })
+    }
+}
+
+/// A list of headers on its way to be read: which names it had so far, and what is wrong with it.
+#[derive(Default)]
+struct Reading {
+    names: Vec<HeaderName>,
+    faults: Vec<HeaderFault>,
+}
+
+impl Reading {
+    /// Takes the headers to set, each with its place in the list.
+    fn headers<N: AsRef<str>, V: AsRef<str>>(
+        &mut self,
+        pairs: impl Iterator<Item = (usize, (N, V))>,
+        limits: HeaderLimits,
+    ) -> CustomHeaders {
+        let mut headers = Vec::new();
+        let mut bytes = 0;
+        for (nth, (place, (name, value))) in pairs.enumerate() {
+            if nth >= limits.max_count {
+                self.fault(None, HeaderError::TooMany { limit: limits.max_count });
+                break;
             }
-            removed.push(name);
+            let (name, value) = (name.as_ref(), value.as_ref());
+            let size = name.len() + value.len();
+            if size > limits.max_bytes {
+                self.fault(Some(place), HeaderError::TooLarge { limit: limits.max_bytes });
+                continue;
+            }
+            bytes += size;
+            let Some(name) = self.name(place, name) else { continue };
+            match parse_value(&name, value) {
+                Ok(value) => headers.push((name, value)),
+                Err(why) => self.fault(Some(place), why),
+            }
         }
-        Ok(Self::Merge { set, removed })
+        if bytes > limits.max_bytes {
+            self.fault(None, HeaderError::TooLarge { limit: limits.max_bytes });
+        }
+        CustomHeaders(headers)
+    }
+
+    /// Takes a name that may stand here, once.
+    fn name(&mut self, place: usize, text: &str) -> Option<HeaderName> {
+        match parse_name(text) {
+            Ok(name) if self.names.contains(&name) => {
+                self.fault(Some(place), HeaderError::Duplicate(name));
+                None
+            }
+            Ok(name) => {
+                self.names.push(name.clone());
+                Some(name)
+            }
+            Err(why) => {
+                self.fault(Some(place), why);
+                None
+            }
+        }
+    }
+
+    fn fault(&mut self, place: Option<usize>, why: HeaderError) {
+        self.faults.push(HeaderFault { place, why });
+    }
+
+    fn finish<T>(self, read: T) -> Result<T, Vec<HeaderFault>> {
+        if self.faults.is_empty() { Ok(read) } else { Err(self.faults) }
     }
 }
 
@@ -264,8 +330,8 @@ impl fmt::Debug for CustomHeaders {
 
 /// A name that a tenant may write, to set a header or to remove one: whoever removes what the
 /// gateway sets would take its silence for consent.
-fn parse_name(text: &str, index: usize) -> Result<HeaderName, HeaderError> {
-    let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| HeaderError::Name { index })?;
+fn parse_name(text: &str) -> Result<HeaderName, HeaderError> {
+    let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| HeaderError::Name)?;
     if is_reserved(name.as_str()) { Err(HeaderError::Reserved(name)) } else { Ok(name) }
 }
 

@@ -212,6 +212,12 @@ fn an_unknown_key_names_the_nearest() {
     check("datadir = \"x\"", "data_dir");
     check("[store]\nretention = \"3d\"", "store.retention_age");
 
+    // Tables in which nothing is set.
+    check("[delivrey]", "delivery");
+    check("servers = {}", "server");
+    check("[log]\n[nonsense]\n", "no such table");
+    from_file("[log]\n[server]\n").expect("a known table may be empty");
+
     for far in ["[kafka]\nbrokers = \"x\"", "secret = \"x\"", "x = 1"] {
         check(far, "no such key");
     }
@@ -333,12 +339,36 @@ fn a_wide_network_is_accepted_when_it_is_understood() {
 fn broken_toml_and_a_missing_file_are_problems_not_panics() {
     let errors = from_file("[server]\nlisten = \n[log]\nlevel = \"loud\"\n").unwrap_err();
     let text = errors.to_string();
-    assert!(text.contains("gateway.toml:2: "), "{text}");
+    assert!(text.contains("gateway.toml:2): "), "{text}");
     assert!(text.contains("log.level"), "a syntax error hides nothing else: {text}");
 
     let sources = Sources { file: Some("/nowhere/gateway.toml".into()), ..Sources::default() };
     let text = load(&sources).unwrap_err().to_string();
     assert!(text.contains("--config /nowhere/gateway.toml") && text.contains("cannot be read"));
+}
+
+#[test]
+fn a_syntax_error_is_one_problem_of_its_key() {
+    let check = |text: &str, key: &str, line: usize| {
+        let errors = from_file(text).unwrap_err();
+        assert_eq!(errors.0.len(), 1, "{text:?}: {errors}");
+        assert_eq!(errors.0[0].key, key, "{text:?}: {errors}");
+        let place = format!("gateway.toml:{line}");
+        assert!(errors.to_string().contains(&place), "{place} is missing in: {errors}");
+    };
+    check("[server]\nlisten = 127.0.0.1:8080\n", "server.listen", 2);
+    check("[server]\nlisten =", "server.listen", 2);
+    check("[retry]\njitter = .5\n", "retry.jitter", 2);
+    check("[retry]\nschedule = [\"1s\", \"2s\"\n[log]\nlevel = \"info\"\n", "retry.schedule", 3);
+    check("[server]\nlisten = \"\"\"x\n[log]\nlevel = \"info\"\n", "server.listen", 5);
+    check("retry = { schedule = [\"1s\", }\n", "retry.schedule", 1);
+    check("[server]\nlisten\n", "", 2);
+    check("[server]\nlisen = 1.2.3\n", "server.lisen", 2);
+    check("= 5\n", "", 1);
+    check("[server\nlisten = \"127.0.0.1:1\"\n", "", 1);
+    // A rule between keys is not judged where one of them cannot be read.
+    let pair = "[server]\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\n";
+    check(pair, "server.tls_key", 3);
 }
 
 #[test]

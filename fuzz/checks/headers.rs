@@ -14,7 +14,13 @@ pub(crate) fn check(data: &[u8]) {
     let pairs = parts.iter().map(|part| part.split_once(':').unwrap_or((part, "")));
     match CustomHeaders::parse(pairs, LIMITS) {
         Ok(headers) => are_sound(&headers),
-        Err(error) => assert!(!error.to_string().contains(['\r', '\n', '\0'])),
+        Err(faults) => {
+            assert!(!faults.is_empty());
+            for fault in faults {
+                assert!(!fault.to_string().contains(['\r', '\n', '\0']));
+                assert!(fault.place.is_none_or(|place| place < parts.len()));
+            }
+        }
     }
 
     if let Ok(types) = parse_event_filter(&parts) {

@@ -12,9 +12,12 @@ use serde_json::{Map, Value};
 
 use super::{
     Code, FieldError, Problem,
-    params::{nearest, only},
+    params::{MAX_ERRORS, nearest, only},
 };
-use crate::config::units::{DURATION_RULE, format_duration, parse_duration};
+use crate::{
+    config::units::{DURATION_RULE, format_duration, parse_duration},
+    media_type::{self, MediaType},
+};
 
 /// The largest body, bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -49,7 +52,8 @@ impl<T> Given<T> {
     }
 }
 
-/// A body's fields. Each is taken by name; what is left at the end was not known.
+/// A body's fields. Each is taken by name; what is left at the end was not known. The first
+/// [`MAX_ERRORS`] wrong things are noted: an answer is not much larger than what was asked.
 #[derive(Debug)]
 pub(super) struct Fields {
     given: Map<String, Value>,
@@ -165,16 +169,23 @@ impl Fields {
     }
 
     pub(super) fn refuse(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        self.errors.push(FieldError::new(pointer, detail));
+        self.note(FieldError::new(pointer, detail));
     }
 
     pub(super) fn refuse_as(&mut self, pointer: &str, code: &'static str, detail: String) {
-        self.errors.push(FieldError { code: Some(code), ..FieldError::new(pointer, detail) });
+        self.note(FieldError { code: Some(code), ..FieldError::new(pointer, detail) });
+    }
+
+    fn note(&mut self, error: FieldError) {
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(error);
+        }
     }
 
     /// Everything that was wrong, fields that nobody took included.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
-        for name in self.given.keys() {
+        let room = MAX_ERRORS.saturating_sub(self.errors.len());
+        for name in self.given.keys().take(room) {
             let detail = match nearest(name, &self.known) {
                 Some(near) => format!("there is no such field; did you mean `{near}`?"),
                 None if self.known.is_empty() => "there are no fields here".to_owned(),
@@ -232,16 +243,11 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return unsupported("send the body without Content-Encoding");
     }
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = media_type.and_then(|text| text.split(';').next()).map(str::trim);
-    match essence {
-        Some(text)
-            if text.eq_ignore_ascii_case("application/json")
-                || text.eq_ignore_ascii_case("application/merge-patch+json") =>
-        {
-            Ok(())
-        }
-        _ => unsupported("send JSON, with `Content-Type: application/json`"),
+    let json = ["application/json", "application/merge-patch+json"];
+    match MediaType::of(headers).filter(|found| found.is_one_of(&json)) {
+        Some(found) if found.is_utf8() => Ok(()),
+        Some(_) => unsupported(media_type::SEND_UTF8),
+        None => unsupported("send JSON, with `Content-Type: application/json`"),
     }
 }
 

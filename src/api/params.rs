@@ -3,7 +3,7 @@
 use super::{Code, FieldError, Problem, query::Query};
 
 /// The most wrong things that one answer names.
-const MAX_ERRORS: usize = 20;
+pub(super) const MAX_ERRORS: usize = 20;
 
 /// A request's parameters, decoded, in the order written. What is wrong with their names is noted,
 /// and said together with what is wrong with their values: see [`Params::read`].

@@ -27,7 +27,8 @@ use crate::{
     guard::WebhookUrl,
     id::WebhookNo,
     webhook::{
-        CustomHeaders, HeadersPatch, SuccessRule, Webhook, event_filter_names, parse_event_filter,
+        CustomHeaders, HeaderFault, HeadersPatch, SuccessRule, Webhook, event_filter_names,
+        parse_event_filter,
     },
 };
 
@@ -191,9 +192,11 @@ fn read_events(fields: &mut Fields) -> Given<EventTypes> {
     let Given::Value(names) = names else { return names_without_value(names) };
     match parse_event_filter(&names) {
         Ok(events) => Given::Value(events),
-        Err(error) => {
-            let index = error.index().map(|index| format!("/{index}")).unwrap_or_default();
-            fields.refuse(format!("/events{index}"), error.to_string());
+        Err(errors) => {
+            for error in errors {
+                let index = error.index().map(|index| format!("/{index}")).unwrap_or_default();
+                fields.refuse(format!("/events{index}"), error.to_string());
+            }
             Given::Wrong
         }
     }
@@ -250,23 +253,23 @@ fn read_headers(
         Given::Null => return Some(HeadersPatch::Clear),
         Given::Value(headers) => headers,
     };
+    let pointer = |name: &str| format!("/headers{}", pointer_to(name));
     let mut pairs = Vec::with_capacity(headers.len());
     for (name, value) in &headers {
         match value {
             Value::String(value) => pairs.push((name.as_str(), Some(value.as_str()))),
             Value::Null if may_remove => pairs.push((name.as_str(), None)),
-            _ => {
-                fields.refuse(format!("/headers{}", pointer_to(name)), "it has to be a string");
-            }
+            _ => fields.refuse(pointer(name), "it has to be a string"),
         }
-    }
-    if pairs.len() < headers.len() {
-        return None;
     }
     match HeadersPatch::parse(&pairs, settings.limits.headers()) {
         Ok(patch) => Some(patch),
-        Err(error) => {
-            fields.refuse("/headers", error.to_string());
+        Err(faults) => {
+            for HeaderFault { place, why } in faults {
+                let at =
+                    place.map_or_else(|| "/headers".to_owned(), |place| pointer(pairs[place].0));
+                fields.refuse(at, why.to_string());
+            }
             None
         }
     }

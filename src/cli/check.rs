@@ -5,7 +5,11 @@
 //! makes nothing, opens no store and binds no port. Beside a gateway that runs on the same
 //! directory it says that this is in use (69), and everything else that it finds (78).
 
-use super::{Exit, Global, output::line, serve::exit_of};
+use super::{
+    Exit, Global,
+    output::{note, tell},
+    serve::exit_of,
+};
 use crate::{
     app,
     config::{Listen, environment},
@@ -17,7 +21,7 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
     let given_key = environment::secret(environment::OPERATOR_KEY);
     let found = app::check(&config, given_key.as_deref().map(String::as_str));
     for error in &found {
-        eprintln!("error: {error}");
+        note(format_args!("error: {error}"));
     }
     let exits: Vec<_> = found.iter().map(exit_of).collect();
     let Some(first) = exits.first() else {
@@ -25,7 +29,7 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
             Listen::Tcp(address) => address.to_string(),
             Listen::Unix(path) => format!("unix:{}", path.display()),
         };
-        line(&format!("ok: {} would serve on {listen}", config.data_dir.display()))?;
+        tell(format_args!("ok: {} would serve on {listen}", config.data_dir.display()));
         return Ok(Exit::Ok);
     };
     // What no restart mends comes first.

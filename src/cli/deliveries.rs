@@ -104,7 +104,7 @@ fn tell_canceled(output: Output, answer: &Answer) -> std::io::Result<()> {
     let text = |name: &str| answer[name].as_str().unwrap_or("-").to_owned();
     output::line(&format!("{} {}", text("status"), text("id")))?;
     if answer["status"] != "canceled" {
-        eprintln!("it is canceled shortly, unless an attempt under way succeeds");
+        output::note(format_args!("it is canceled shortly, unless an attempt under way succeeds"));
     }
     Ok(())
 }

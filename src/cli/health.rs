@@ -6,7 +6,7 @@ use http::StatusCode;
 use super::{
     Exit, Global,
     client::{BaseUrl, Client, ClientError, reachable},
-    output::line,
+    output::tell,
 };
 
 #[derive(Debug, clap::Args)]
@@ -24,11 +24,11 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let base = BaseUrl::Tcp { authority: authority.clone() };
     match Client::anonymous(base).get("/readyz").await {
         Ok(_) => {
-            line(&format!("ready ({authority})"))?;
+            tell(format_args!("ready ({authority})"));
             Ok(Exit::Ok)
         }
         Err(ClientError::Problem(problem)) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
-            line(&format!("not ready: {} ({authority})", problem.reasons()))?;
+            tell(format_args!("not ready: {} ({authority})", problem.reasons()));
             Ok(Exit::Failure)
         }
         Err(error) => Err(error.into()),

@@ -175,7 +175,7 @@ fn report(error: &anyhow::Error) -> Exit {
         // Whoever read our output has seen enough (`… | head`).
         return Exit::Ok;
     }
-    let _ = io::Write::write_all(&mut io::stderr(), format!("error: {error:#}\n").as_bytes());
+    output::note(format_args!("error: {error:#}"));
     if error.is::<ConfigErrors>() {
         return Exit::BadConfig;
     }

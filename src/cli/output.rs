@@ -28,6 +28,21 @@ pub(super) fn tell(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
+/// A line on stderr, if anybody reads it: a full disk or a closed pipe there changes no exit code.
+/// `eprintln!` would panic.
+pub(super) fn note(text: fmt::Arguments<'_>) {
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+/// For a command that goes on without a reader, because its exit code says more than its output:
+/// one that is gone is no error, anything else that keeps results from being written is.
+pub(super) fn or_unread(printed: io::Result<()>) -> io::Result<()> {
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 /// The API's answer byte for byte, ended by a line feed: a number written as `1.0` or a name that
 /// stands twice would not survive being read and written again.
 pub(super) fn json(body: &[u8]) -> io::Result<()> {

@@ -59,10 +59,10 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let accepted = client.request(Method::POST, &path, Some(payload), key).await?;
     let id = accepted["id"].as_str().context("the answer has no event id")?;
     if global.output == Output::Json {
-        output::json(&accepted.body)?;
+        output::or_unread(output::json(&accepted.body))?;
     } else {
         let count = accepted["deliveries"].as_u64().unwrap_or(0);
-        output::line(&format!("accepted {id}, {}", deliveries(count)))?;
+        output::or_unread(output::line(&format!("accepted {id}, {}", deliveries(count))))?;
     }
     if args.wait { wait(&client, id, args.wait_timeout, global.output).await } else { Ok(Exit::Ok) }
 }
@@ -85,10 +85,10 @@ async fn wait(
         for (delivery, text) in listed.iter().zip(&as_answered.deliveries) {
             if is_ended(delivery) && told.insert(delivery["id"].to_string()) {
                 all_delivered &= delivery["status"] == "delivered";
-                match output {
-                    Output::Json => output::json(text.get().as_bytes())?,
-                    Output::Text => tell(delivery)?,
-                }
+                output::or_unread(match output {
+                    Output::Json => output::json(text.get().as_bytes()),
+                    Output::Text => tell(delivery),
+                })?;
             }
         }
         if told.len() == listed.len() {

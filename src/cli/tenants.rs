@@ -64,7 +64,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             let made = client.post("/v1/tenants", &body).await?;
             output::object(global.output, &made)?;
             if global.output == Output::Text {
-                eprintln!("keep the api_key: it is shown only now");
+                output::note(format_args!("keep the api_key: it is shown only now"));
             }
         }
         Command::List(page) => {
@@ -74,7 +74,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Show { id } => output::object(global.output, &client.get(&path(&id)).await?)?,
         Command::Delete { id } => {
             client.request(Method::DELETE, &path(&id), None, None).await?;
-            eprintln!("deleted {id}");
+            output::note(format_args!("deleted {id}"));
         }
     }
     Ok(Exit::Ok)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Exit, output::line, secret_from, send::read_input};
+use super::{Exit, output::tell, secret_from, send::read_input};
 use crate::{
     clock,
     sender::sign::{StandardHeaders, verify_hex, verify_standard},
@@ -40,11 +40,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     match verdict {
         Ok(()) => {
-            line("valid")?;
+            tell(format_args!("valid"));
             Ok(Exit::Ok)
         }
         Err(reason) => {
-            line(&format!("not valid: {reason}"))?;
+            tell(format_args!("not valid: {reason}"));
             Ok(Exit::Failure)
         }
     }

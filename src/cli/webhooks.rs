@@ -123,7 +123,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Delete { tenant, id } => {
             let client = Client::new(global, tenant)?;
             client.request(Method::DELETE, &path(&id), None, None).await?;
-            eprintln!("deleted {id}");
+            output::note(format_args!("deleted {id}"));
         }
     }
     Ok(Exit::Ok)

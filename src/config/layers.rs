@@ -5,12 +5,11 @@
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
-use toml::de::{DeTable, DeValue};
-
 use super::{
     environment,
     errors::{Origin, Problem},
     value::Value,
+    written::Written,
 };
 
 /// The base layer: every key at its default.
@@ -65,7 +64,7 @@ pub(super) struct Layers {
 impl Layers {
     /// Merges all sources; what cannot be merged is a problem.
     pub(super) fn merge(sources: &Sources) -> (Self, Vec<Problem>) {
-        let (base, problems) = read_toml(DEFAULTS, |_| Origin::Default);
+        let Written { entries: base, problems, .. } = Written::read(DEFAULTS, |_| Origin::Default);
         assert!(problems.is_empty(), "config.toml is part of the program: {problems:?}");
         let mut layers = Self {
             keys: base.iter().map(|(key, _)| key.clone()).collect(),
@@ -108,12 +107,29 @@ impl Layers {
                 return;
             }
         };
-        let (entries, mut found) =
-            read_toml(&text, |line| Origin::File { path: path.clone(), line });
-        problems.append(&mut found);
-        for (key, entry) in entries {
+        let written = Written::read(&text, |line| Origin::File { path: path.clone(), line });
+        problems.extend(written.problems);
+        for (key, entry) in written.entries {
             self.set(&key, entry, problems);
         }
+        for (table, origin) in written.empty_tables {
+            problems.extend(self.unknown_table(table, origin));
+        }
+    }
+
+    /// A table without keys sets nothing; what would be set in one that does not exist was meant
+    /// for another.
+    fn unknown_table(&self, table: String, origin: Origin) -> Option<Problem> {
+        let known = || self.keys.iter().filter_map(|key| Some(key.split_once('.')?.0));
+        if known().any(|known| known == table) {
+            return None;
+        }
+        let likeness = |known: &str| strsim::normalized_damerau_levenshtein(&table, known);
+        let nearest = known().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let nearest = nearest.filter(|known| likeness(known) >= MIN_LIKENESS);
+        let hint = nearest.map(|near| format!("; the nearest is {near}")).unwrap_or_default();
+        let rule = format!("there is no such table{hint}");
+        Some(Problem { key: table, value: None, rule, origin })
     }
 
     fn add_variable(&mut self, name: &str, value: &OsString, problems: &mut Vec<Problem>) {
@@ -178,41 +194,4 @@ fn read_file(path: &std::path::Path) -> Result<String, String> {
         return Err(format!("it has {size} bytes, the most is {MAX_FILE}"));
     }
     std::fs::read_to_string(path).map_err(|error| error.to_string())
-}
-
-/// The keys of a TOML text in the order written, and what is wrong with its syntax.
-fn read_toml(text: &str, origin: impl Fn(usize) -> Origin) -> (Vec<(String, Entry)>, Vec<Problem>) {
-    let line_of = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
-    let (document, errors) = DeTable::parse_recoverable(text);
-    let problems = errors
-        .into_iter()
-        .map(|error| Problem {
-            key: String::new(),
-            value: None,
-            rule: error.message().to_owned(),
-            origin: origin(line_of(error.span().map_or(0, |span| span.start))),
-        })
-        .collect();
-    let mut found = Vec::new();
-    for (key, value) in document.get_ref() {
-        match value.get_ref() {
-            DeValue::Table(table) if !table.is_empty() => {
-                found.extend(table.iter().map(|(inner, value)| {
-                    (format!("{}.{}", key.get_ref(), inner.get_ref()), inner.span().start, value)
-                }))
-            }
-            // A table without keys says nothing: `[server]` with all of it commented out.
-            DeValue::Table(_) => {}
-            _ => found.push((key.get_ref().to_string(), key.span().start, value)),
-        }
-    }
-    found.sort_by_key(|(_, offset, _)| *offset);
-    let entries = found
-        .into_iter()
-        .map(|(key, offset, value)| {
-            let value = Value::from_toml(value.get_ref());
-            (key, Entry { value, origin: origin(line_of(offset)) })
-        })
-        .collect();
-    (entries, problems)
 }

@@ -16,6 +16,7 @@ mod read;
 mod rules;
 pub mod units;
 mod value;
+mod written;
 
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 

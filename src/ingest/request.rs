@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     id::TenantNo,
     ingest::problem::{Code, Problem},
+    media_type::{self, MediaType},
     store::IdempotencyKey,
 };
 
@@ -106,15 +107,10 @@ pub fn check_format(headers: &HeaderMap, format: Format) -> Result<(), Problem> 
             "one event a line as `Content-Type: application/x-ndjson`",
         ),
     };
-    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(refused(format!("send {name}").into()));
-    };
-    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or(b"").trim_ascii();
-    if types.iter().any(|name| essence.eq_ignore_ascii_case(name.as_bytes())) {
-        Ok(())
-    } else {
-        Err(refused(format!("send {name}").into()))
+    match MediaType::of(headers).filter(|found| found.is_one_of(types)) {
+        Some(found) if found.is_utf8() => Ok(()),
+        Some(_) => Err(refused(media_type::SEND_UTF8.into())),
+        None => Err(refused(format!("send {name}").into())),
     }
 }
 
@@ -203,6 +199,7 @@ mod tests {
             ("application/json ;x", true, false),
             ("application/x-ndjson", false, true),
             ("application/ndjson;charset=utf-8", false, true),
+            ("application/x-ndjson; charset=utf-16", false, false),
             ("application/jsonx", false, false),
             ("text/plain", false, false),
             ("application/x-www-form-urlencoded", false, false),

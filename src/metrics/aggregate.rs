@@ -22,7 +22,8 @@ const MS: u64 = 1000;
 const S: u64 = 1_000_000;
 
 /// Upper bounds in microseconds. One set for everything that takes between the time of a packet on
-/// a local network and a day of retries, so that any two of them can be compared.
+/// a local network and a day of retries, so that any two of them can be compared; what is known to
+/// the millisecond only shows those from there on.
 pub(super) const BOUNDS: [u64; 20] = [
     100,
     250,
@@ -46,17 +47,35 @@ pub(super) const BOUNDS: [u64; 20] = [
     3600 * S,
 ];
 
-/// The histograms of the shards: name, and the label's name and value where it has one.
-pub(super) const AGGREGATED: [(&str, Option<(&str, &str)>); HISTOGRAMS] = [
-    (ATTEMPT_DURATION, None),
-    (ATTEMPT_PHASE, Some(("phase", "queue"))),
-    (ATTEMPT_PHASE, Some(("phase", "dns"))),
-    (ATTEMPT_PHASE, Some(("phase", "connect"))),
-    (ATTEMPT_PHASE, Some(("phase", "tls"))),
-    (ATTEMPT_PHASE, Some(("phase", "first_byte"))),
-    (ATTEMPT_PHASE, Some(("phase", "body"))),
-    (DELIVERY_LATENCY, None),
-    (RETRY_LAG, None),
+/// How finely the values of a histogram are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grain {
+    Micros,
+    /// Since a time that is kept in whole milliseconds: a bound below one would tell what nobody
+    /// knows.
+    Millis,
+}
+
+impl Grain {
+    fn is_known(self, bound: u64) -> bool {
+        self == Self::Micros || bound >= MS
+    }
+}
+
+/// A label's name and value.
+type Label = (&'static str, &'static str);
+
+/// The histograms of the shards: name, the label where it has one, and the grain.
+pub(super) const AGGREGATED: [(&str, Option<Label>, Grain); HISTOGRAMS] = [
+    (ATTEMPT_DURATION, None, Grain::Micros),
+    (ATTEMPT_PHASE, Some(("phase", "queue")), Grain::Millis),
+    (ATTEMPT_PHASE, Some(("phase", "dns")), Grain::Micros),
+    (ATTEMPT_PHASE, Some(("phase", "connect")), Grain::Micros),
+    (ATTEMPT_PHASE, Some(("phase", "tls")), Grain::Micros),
+    (ATTEMPT_PHASE, Some(("phase", "first_byte")), Grain::Micros),
+    (ATTEMPT_PHASE, Some(("phase", "body")), Grain::Micros),
+    (DELIVERY_LATENCY, None, Grain::Millis),
+    (RETRY_LAG, None, Grain::Millis),
 ];
 
 pub(super) const HISTOGRAMS: usize = 9;
@@ -121,12 +140,12 @@ impl Aggregated {
 
     pub(super) fn render(&self, out: &mut String) {
         let mut family = "";
-        for ((name, label), total) in AGGREGATED.iter().zip(&self.totals) {
+        for ((name, label, grain), total) in AGGREGATED.iter().zip(&self.totals) {
             if *name != family {
                 family = name;
                 write_head(out, metric(name));
             }
-            render_histogram(out, name, *label, total);
+            render_histogram(out, name, *label, *grain, total);
         }
         write_head(out, metric(OLDEST_PENDING_AGE));
         let _ = writeln!(out, "{OLDEST_PENDING_AGE} {}", self.oldest_age_ms() as f64 / 1e3);
@@ -142,7 +161,13 @@ impl Aggregated {
     }
 }
 
-fn render_histogram(out: &mut String, name: &str, label: Option<(&str, &str)>, total: &Total) {
+fn render_histogram(
+    out: &mut String,
+    name: &str,
+    label: Option<Label>,
+    grain: Grain,
+    total: &Total,
+) {
     let label = label.map(|(key, value)| format!("{key}=\"{value}\""));
     let (inside, alone) = match &label {
         Some(label) => (format!("{label},"), format!("{{{label}}}")),
@@ -151,8 +176,11 @@ fn render_histogram(out: &mut String, name: &str, label: Option<(&str, &str)>, t
     let mut count = 0;
     for (index, bucket) in total.counts.iter().enumerate() {
         count += bucket.load(Relaxed);
-        let bound = BOUNDS.get(index).map(|micros| (*micros as f64 / 1e6).to_string());
-        let bound = bound.as_deref().unwrap_or("+Inf");
+        let bound = match BOUNDS.get(index) {
+            Some(micros) if !grain.is_known(*micros) => continue,
+            Some(micros) => (*micros as f64 / 1e6).to_string(),
+            None => "+Inf".to_owned(),
+        };
         let _ = writeln!(out, "{name}_bucket{{{inside}le=\"{bound}\"}} {count}");
     }
     let sum = total.sum.load(Relaxed) as f64 / 1e6;

@@ -78,6 +78,8 @@ fn shards_add_up_exactly_and_take_their_gauges_with_them() {
     two.retry_lag(3);
     two.ended(Verdict::Delivered, 40);
     two.ended(Verdict::RetryAt(1), 40);
+    // Within the same millisecond.
+    two.ended(Verdict::Delivered, 0);
     one.ended(Verdict::Failed(FailReason::Expired), 40);
     one.breaker(BreakerState::Open);
     let holds = |pending, spilled| Gauges { pending, spilled, ..Gauges::default() };
@@ -109,9 +111,11 @@ fn shards_add_up_exactly_and_take_their_gauges_with_them() {
     check("senderz_attempt_phase_seconds_count{phase=\"first_byte\"}", 8.0);
     check("senderz_attempt_phase_seconds_count{phase=\"dns\"}", 0.0);
     check("senderz_delivery_latency_seconds_sum", 0.04);
+    check("senderz_delivery_latency_seconds_bucket{le=\"0.001\"}", 1.0);
+    check("senderz_delivery_latency_seconds_bucket{le=\"0.05\"}", 2.0);
     check("senderz_retry_lag_seconds_bucket{le=\"0.0025\"}", 0.0);
     check("senderz_retry_lag_seconds_bucket{le=\"0.005\"}", 1.0);
-    check("senderz_deliveries_ended_total{outcome=\"delivered\"}", 1.0);
+    check("senderz_deliveries_ended_total{outcome=\"delivered\"}", 2.0);
     check("senderz_deliveries_ended_total{outcome=\"failed\"}", 1.0);
     check("senderz_breaker_transitions_total{to=\"open\"}", 1.0);
     check("senderz_deliveries{state=\"pending\"}", 111.0);
@@ -122,6 +126,29 @@ fn shards_add_up_exactly_and_take_their_gauges_with_them() {
     assert_eq!(ended["senderz_deliveries{state=\"pending\"}"], 0.0);
     assert_eq!(ended[OLDEST_PENDING_AGE], 0.0);
     assert_eq!(ended[ATTEMPT_DURATION_COUNT], after[ATTEMPT_DURATION_COUNT], "counts stay");
+}
+
+#[test]
+fn no_bound_is_finer_than_what_is_known() {
+    let series = parse(&install().render());
+    let least = |prefix: &str| {
+        let bounds = series.keys().filter(|name| name.starts_with(prefix));
+        let bounds = bounds.filter_map(|name| name.split("le=\"").nth(1)?.split('"').next());
+        bounds.filter_map(|bound| bound.parse::<f64>().ok()).fold(f64::INFINITY, f64::min)
+    };
+    for in_millis in [
+        "senderz_delivery_latency_seconds_bucket{",
+        "senderz_retry_lag_seconds_bucket{",
+        "senderz_attempt_phase_seconds_bucket{phase=\"queue\"",
+    ] {
+        assert_eq!(least(in_millis), 0.001, "{in_millis}");
+    }
+    for in_micros in [
+        "senderz_attempt_duration_seconds_bucket{",
+        "senderz_attempt_phase_seconds_bucket{phase=\"first_byte\"",
+    ] {
+        assert_eq!(least(in_micros), 0.0001, "{in_micros}");
+    }
 }
 
 const ATTEMPT_DURATION_COUNT: &str = "senderz_attempt_duration_seconds_count";

@@ -2,7 +2,9 @@
 //!
 //! A connection ends when the client closes it, when it has been quiet for `server.idle_timeout`,
 //! when a request's head is late, when it is the longest idle one and another needs its place, or
-//! on shutdown, then after the requests in flight are answered.
+//! on shutdown, then after the requests in flight are answered. Over HTTP/2 a head is late that is
+//! the connection's first one ([`Watched`] cannot follow the others), and a client that answers no
+//! ping is gone.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -19,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     server::{
         Front,
-        crowd::{InFlight, Member},
+        crowd::{Activity, InFlight, Member},
         watched::Watched,
     },
     shutdown::Signal,
@@ -99,7 +101,7 @@ impl Connections {
             async move { Ok::<_, Infallible>(hold(front.serve(request).await, in_flight)) }
         });
         let mut connection = pin!(self.protocol.serve_connection(TokioIo::new(watched), service));
-        let mut wake = pin!(tokio::time::sleep(self.idle_timeout));
+        let mut wake = pin!(tokio::time::sleep(self.patience(&activity)));
         let mut is_ending = false;
         loop {
             tokio::select! {
@@ -124,9 +126,10 @@ impl Connections {
                     }
                 }
                 () = wake.as_mut() => {
+                    let patience = self.patience(&activity);
                     let wait = match activity.quiet_for() {
-                        None => self.idle_timeout,
-                        Some(quiet) if quiet < self.idle_timeout => self.idle_timeout - quiet,
+                        None => patience,
+                        Some(quiet) if quiet < patience => patience - quiet,
                         Some(_) if is_ending => return,
                         Some(_) => {
                             is_ending = true;
@@ -137,6 +140,17 @@ impl Connections {
                     wake.as_mut().reset(tokio::time::Instant::now() + wait);
                 }
             }
+        }
+    }
+}
+
+impl Connections {
+    /// How long a connection may be quiet.
+    fn patience(&self, activity: &Activity) -> Duration {
+        if activity.is_new() {
+            self.header_timeout.min(self.idle_timeout)
+        } else {
+            self.idle_timeout
         }
     }
 }

@@ -133,7 +133,7 @@ impl Drop for Member {
 pub(super) struct Activity {
     opened: Instant,
     in_flight: AtomicUsize,
-    /// Microseconds after `opened` at which the last request ended.
+    /// Microseconds after `opened` at which the last request ended; 0 before the first one has.
     quiet_since: AtomicU64,
     crowd: Arc<Crowd>,
     /// The place in the crowd's order; changed only under its lock.
@@ -159,6 +159,12 @@ impl Activity {
         Some(self.opened.elapsed().saturating_sub(since))
     }
 
+    /// Whether no request has come yet.
+    pub(super) fn is_new(&self) -> bool {
+        // The end of a request is told before that it is no longer in flight.
+        self.in_flight.load(Ordering::Acquire) == 0 && self.quiet_since.load(Ordering::Relaxed) == 0
+    }
+
     /// Ready once another connection needs the place of this one. Cancel-safe.
     pub(super) async fn asked_to_leave(&self) {
         self.leave.notified().await;
@@ -172,7 +178,8 @@ pub(super) struct InFlight(Arc<Activity>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         let now = u64::try_from(self.0.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.0.quiet_since.store(now, Ordering::Relaxed);
+        // Zero is for no request at all.
+        self.0.quiet_since.store(now.max(1), Ordering::Relaxed);
         if self.0.in_flight.fetch_sub(1, Ordering::Release) == 1 {
             self.0.crowd.idle().join(&self.0);
         }

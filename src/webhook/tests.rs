@@ -2,10 +2,17 @@ use super::*;
 
 const LIMITS: HeaderLimits = HeaderLimits { max_count: 3, max_bytes: 100 };
 
+/// What is expected of a list that is not valid: what is wrong, and in which place.
 #[track_caller]
-fn check_headers(pairs: &[(&str, &str)], expected: Result<usize, HeaderError>) {
+fn check_headers(pairs: &[(&str, &str)], expected: Result<usize, &[(Option<usize>, HeaderError)]>) {
     let parsed = CustomHeaders::parse(pairs.iter().copied(), LIMITS);
+    let expected = expected.map_err(faults);
     assert_eq!(parsed.map(|headers| headers.len()), expected, "{pairs:?}");
+}
+
+fn faults(expected: &[(Option<usize>, HeaderError)]) -> Vec<HeaderFault> {
+    let fault = |(place, why): &(_, HeaderError)| HeaderFault { place: *place, why: why.clone() };
+    expected.iter().map(fault).collect()
 }
 
 fn name(text: &str) -> HeaderName {
@@ -57,10 +64,10 @@ fn names_that_the_gateway_sets_are_refused_in_any_letter_case() {
         "X-Senderz-Anything",
     ] {
         for spelled in [reserved.to_owned(), reserved.to_lowercase(), reserved.to_uppercase()] {
-            let refused = HeaderError::Reserved(name(reserved));
-            check_headers(&[(&spelled, "x")], Err(refused.clone()));
+            let refused = [(Some(0), HeaderError::Reserved(name(reserved)))];
+            check_headers(&[(&spelled, "x")], Err(&refused));
             let removal = HeadersPatch::parse(&[(&spelled, None)], LIMITS);
-            assert_eq!(removal, Err(refused), "nor can {spelled} be removed");
+            assert_eq!(removal, Err(faults(&refused)), "nor can {spelled} be removed");
         }
     }
     for free in ["X-Webhook-Id", "Webhooks", "X-Senderzone", "Hosts", "Accept", "Proxied"] {
@@ -69,7 +76,7 @@ fn names_that_the_gateway_sets_are_refused_in_any_letter_case() {
 }
 
 #[test]
-fn what_is_no_header_name_is_refused_by_its_number() {
+fn what_is_no_header_name_is_refused_by_its_place() {
     for bad in [
         "",
         " ",
@@ -88,7 +95,7 @@ fn what_is_no_header_name_is_refused_by_its_number() {
         "x;y",
         "x=y",
     ] {
-        check_headers(&[("a", "1"), (bad, "x")], Err(HeaderError::Name { index: 1 }));
+        check_headers(&[("a", "1"), (bad, "x")], Err(&[(Some(1), HeaderError::Name)]));
     }
 }
 
@@ -108,28 +115,58 @@ fn values_that_could_end_the_header_or_hide_are_refused() {
         "a\u{1}b",
         "\u{85}",
     ] {
-        check_headers(&[("x-a", bad)], Err(HeaderError::Value(name("x-a"))));
+        check_headers(&[("x-a", bad)], Err(&[(Some(0), HeaderError::Value(name("x-a")))]));
     }
     for padded in [" a", "a ", " "] {
-        check_headers(&[("x-a", padded)], Err(HeaderError::Padded(name("x-a"))));
+        check_headers(&[("x-a", padded)], Err(&[(Some(0), HeaderError::Padded(name("x-a")))]));
     }
 }
 
 #[test]
 fn duplicates_are_refused_in_any_letter_case() {
-    check_headers(&[("X-A", "1"), ("x-a", "2")], Err(HeaderError::Duplicate(name("x-a"))));
+    let twice = [(Some(1), HeaderError::Duplicate(name("x-a")))];
+    check_headers(&[("X-A", "1"), ("x-a", "2")], Err(&twice));
+}
+
+#[test]
+fn every_bad_header_is_named_at_once() {
+    use HeaderError::{Duplicate, Name, Padded, Reserved, TooLarge, TooMany, Value};
+    let (a, b) = (|| name("x-a"), || name("x-b"));
+    check_headers(
+        &[("x y", "1"), ("Host", "2"), ("x-a", "3\n")],
+        Err(&[(Some(0), Name), (Some(1), Reserved(name("host"))), (Some(2), Value(a()))]),
+    );
+    check_headers(
+        &[("x-a", "\n"), ("X-A", "1"), ("x-b", " ")],
+        Err(&[(Some(0), Value(a())), (Some(1), Duplicate(a())), (Some(2), Padded(b()))]),
+    );
+    let long = "v".repeat(100);
+    check_headers(
+        &[("a", &long), ("x y", "1"), ("b", "1"), ("also wrong", "1")],
+        Err(&[(Some(0), TooLarge { limit: 100 }), (Some(1), Name), (None, TooMany { limit: 3 })]),
+    );
+    let patch =
+        [("x-a", None), ("te", None), ("x-b", Some(" ")), ("X-A", Some("1")), ("x c", None)];
+    let all = [
+        (Some(2), Padded(b())),
+        (Some(0), Duplicate(a())),
+        (Some(1), Reserved(name("te"))),
+        (Some(4), Name),
+    ];
+    assert_eq!(HeadersPatch::parse(&patch, LIMITS), Err(faults(&all)));
 }
 
 #[test]
 fn limits_hold_to_the_byte_and_say_their_number() {
     check_headers(&[("a", ""), ("b", ""), ("c", "")], Ok(3));
     let four = [("a", ""), ("b", ""), ("c", ""), ("d", "")];
-    check_headers(&four, Err(HeaderError::TooMany { limit: 3 }));
+    check_headers(&four, Err(&[(None, HeaderError::TooMany { limit: 3 })]));
     check_headers(&[("a", &"v".repeat(99))], Ok(1));
-    check_headers(&[("a", &"v".repeat(100))], Err(HeaderError::TooLarge { limit: 100 }));
+    let large = |place| [(place, HeaderError::TooLarge { limit: 100 })];
+    check_headers(&[("a", &"v".repeat(100))], Err(&large(Some(0))));
     let two = [("a", "v".repeat(50)), ("b", "v".repeat(49))];
     let parsed = CustomHeaders::parse(two, LIMITS);
-    assert_eq!(parsed, Err(HeaderError::TooLarge { limit: 100 }));
+    assert_eq!(parsed, Err(faults(&large(None))));
     assert!(HeaderError::TooLarge { limit: 100 }.to_string().contains("100"));
     assert!(HeaderError::TooMany { limit: 3 }.to_string().contains('3'));
 }
@@ -141,6 +178,7 @@ fn a_merge_sets_replaces_in_place_and_removes() {
         let standing = [("x-a", "1"), ("x-b", "2")];
         let mut headers = CustomHeaders::parse(standing, LIMITS).expect("valid");
         let merged = HeadersPatch::parse(patch, LIMITS)
+            .map_err(|faults| faults[0].why.clone())
             .and_then(|patch| headers.merge(patch, LIMITS))
             .map(|()| headers.iter().map(|(n, v)| (n.as_str(), v.to_str().expect("ASCII"))));
         match (merged, expected) {
@@ -160,7 +198,7 @@ fn a_merge_sets_replaces_in_place_and_removes() {
     check(&[("x-c", Some(&long))], Err(HeaderError::TooLarge { limit: 100 }));
     check(&[("x-c", None), ("X-C", Some("3"))], Err(HeaderError::Duplicate(name("x-c"))));
     check(&[("x-c", None), ("X-C", None)], Err(HeaderError::Duplicate(name("x-c"))));
-    check(&[("x-b", None), ("x c", None)], Err(HeaderError::Name { index: 1 }));
+    check(&[("x-b", None), ("x c", None)], Err(HeaderError::Name));
     check(&[("host", Some("x"))], Err(HeaderError::Reserved(name("host"))));
 }
 
@@ -183,22 +221,23 @@ fn neither_debug_nor_an_error_shows_a_value() {
     let headers = CustomHeaders::parse([("authorization", "hunter2")], LIMITS).expect("valid");
     assert_eq!(format!("{headers:?}"), r#"["authorization"]"#);
     for pair in [("authorization", "hunter2\n"), ("host", "hunter2"), ("a b", "hunter2")] {
-        let error = CustomHeaders::parse([pair], LIMITS).expect_err("not valid");
-        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        for fault in CustomHeaders::parse([pair], LIMITS).expect_err("not valid") {
+            assert!(!format!("{fault} {fault:?}").contains("hunter2"));
+        }
     }
 }
 
 #[track_caller]
-fn check_filter(list: &[&str], expected: Result<&[&str], EventFilterError>) {
+fn check_filter(list: &[&str], expected: Result<&[&str], &[EventFilterError]>) {
     let names = parse_event_filter(list).map(event_filter_names);
-    assert_eq!(names, expected.map(<[&str]>::to_vec), "{list:?}");
+    let expected = expected.map(<[&str]>::to_vec).map_err(<[EventFilterError]>::to_vec);
+    assert_eq!(names, expected, "{list:?}");
 }
 
 #[test]
 fn a_filter_is_a_star_or_a_list_of_types() {
     use EventFilterError::{Empty, Mixed};
-    const UNKNOWN_1: EventFilterError =
-        EventFilterError::Unknown { index: 1, why: UnknownEventType };
+    let unknown = |index| EventFilterError::Unknown { index, why: UnknownEventType };
     check_filter(&["*"], Ok(&["*"]));
     check_filter(&["message.sent"], Ok(&["message.sent"]));
     check_filter(
@@ -206,14 +245,17 @@ fn a_filter_is_a_star_or_a_list_of_types() {
         Ok(&["message.sent", "message.read"]),
     );
     check_filter(&EventType::ALL.map(EventType::as_str), Ok(&["*"]));
-    check_filter(&[], Err(Empty));
-    check_filter(&["*", "message.sent"], Err(Mixed));
+    check_filter(&[], Err(&[Empty]));
+    check_filter(&["*", "message.sent"], Err(&[Mixed]));
     check_filter(&["*", "*"], Ok(&["*"]));
-    for unknown in ["", "message.*", "Message.sent", "message.sent ", "message", "**"] {
-        check_filter(&["message.sent", unknown], Err(UNKNOWN_1));
+    for bad in ["", "message.*", "Message.sent", "message.sent ", "message", "**"] {
+        check_filter(&["message.sent", bad], Err(&[unknown(1)]));
+        check_filter(&["*", bad], Err(&[unknown(1)]));
     }
-    assert_eq!(UNKNOWN_1.index(), Some(1));
-    assert!(UNKNOWN_1.to_string().starts_with("number 2 of the list: "));
+    check_filter(&["x", "*", "y"], Err(&[unknown(0), unknown(2)]));
+    check_filter(&["x", "*", "message.sent"], Err(&[unknown(0), Mixed]));
+    assert_eq!(unknown(1).index(), Some(1));
+    assert!(unknown(1).to_string().starts_with("number 2 of the list: "));
 }
 
 #[test]

@@ -86,6 +86,10 @@ async fn only_json_is_taken() {
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONTENT_ENCODING, "gzip");
     world.send(zipped.body(body()).expect("valid")).await.expect(415);
+    let utf16 = post(&world, Some("application/json; charset=utf-16"), body()).await.expect(415);
+    assert_eq!(utf16.problem(), "unsupported_media_type");
+    let detail = utf16.json()["detail"].as_str().expect("text").to_owned();
+    assert!(detail.contains("charset=utf-8"), "says what to do: {detail}");
     post(&world, Some("Application/JSON; charset=utf-8"), body()).await.expect(201);
 }
 

@@ -50,6 +50,26 @@ async fn a_head_that_does_not_come_in_time_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn an_http2_connection_without_a_request_has_the_time_of_a_head() {
+    let server = config::Server { header_timeout: SHORT, ..server_config() };
+    let gateway = Gateway::start(ingest_config(), server).await;
+    let mut client = gateway.connect().await;
+    // The preface and empty settings; what comes back is never answered.
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    let mut sent = Vec::new();
+    let closed = tokio::io::AsyncReadExt::read_to_end(&mut client.stream, &mut sent);
+    tokio::time::timeout(STUCK, closed).await.expect("closed in time").expect("in peace");
+    // Each frame begins with its length and its type; GOAWAY is 7.
+    let mut frames = sent.as_slice();
+    let mut types = Vec::new();
+    while let [a, b, c, kind, ..] = *frames {
+        types.push(kind);
+        frames = &frames[9 + u32::from_be_bytes([0, a, b, c]) as usize..];
+    }
+    assert!(types.contains(&7), "it is told: {types:?}");
+}
+
+#[tokio::test]
 async fn a_quiet_connection_outlives_the_heads_time_and_ends_after_its_own() {
     let server =
         config::Server { header_timeout: SHORT, idle_timeout: SHORT * 4, ..server_config() };

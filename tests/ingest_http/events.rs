@@ -87,10 +87,17 @@ async fn only_plain_json_is_taken() {
         let answer = Answer::of(ingest.event("acme", post("/", content_type, PAYLOAD)).await).await;
         assert_eq!((answer.status, answer.code()), (415, "unsupported_media_type"));
     }
+    let utf16 = post("/", "application/json; charset=utf-16", PAYLOAD);
+    let answer = Answer::of(ingest.event("acme", utf16).await).await;
+    assert_eq!((answer.status, answer.code()), (415, "unsupported_media_type"));
+    let detail = answer.body["detail"].as_str().expect("text");
+    assert!(detail.contains("charset=utf-8"), "says what to do: {detail}");
     let mut zipped = post("/", JSON, PAYLOAD);
     zipped.headers_mut().insert("content-encoding", HeaderValue::from_static("gzip"));
     assert_eq!(Answer::of(ingest.event("acme", zipped).await).await.status, 415);
     assert_eq!(script.count(), 0);
+    let utf8 = post("/", "application/json; charset=\"UTF-8\"", PAYLOAD);
+    assert_eq!(Answer::of(ingest.event("acme", utf8).await).await.status, 202);
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         Err(error) => match error.downcast_ref::<app::StartError>() {
             Some(start) => {
                 let exit = super::serve::exit_of(start);
-                eprintln!("error: {error:#}");
+                output::note(format_args!("error: {error:#}"));
                 Ok(exit)
             }
             None => Err(error),
@@ -113,7 +113,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("{} could not be removed: {error}", self.0.display());
+            output::note(format_args!("{} could not be removed: {error}", self.0.display()));
         }
         // Its parents too, where nothing else is in them.
         for parent in self.0.ancestors().skip(1).take(2) {

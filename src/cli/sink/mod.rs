@@ -6,7 +6,7 @@ mod tests;
 mod told;
 
 use std::{
-    io::{self, Write as _},
+    io,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -18,7 +18,7 @@ pub use self::{
     receiver::{SinkHandle, SinkOptions, Stats, start},
     told::{Seen, Signature, Told},
 };
-use super::{Exit, Output, secret_from};
+use super::{Exit, Output, output::note, secret_from};
 use crate::config::units;
 
 #[derive(Debug, clap::Args)]
@@ -71,13 +71,13 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
         Ok(sink) => sink,
         // As for the gateway itself: the port may be free later.
         Err(error) => {
-            eprintln!("error: cannot listen on {listen}: {error}");
+            note(format_args!("error: cannot listen on {listen}: {error}"));
             return Ok(Exit::Unavailable);
         }
     };
-    say(&format!("receiving on http://{}/ until interrupted", sink.addr));
+    note(format_args!("receiving on http://{}/ until interrupted", sink.addr));
     if !verifies {
-        say("signatures are not verified: no --secret-env");
+        note(format_args!("signatures are not verified: no --secret-env"));
     }
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut before = Stats::default();
@@ -99,11 +99,6 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
     printer.end(stats).await;
     let clean = stats.duplicates == 0 && stats.bad_signatures == 0 && stats.malformed == 0;
     Ok(if clean { Exit::Ok } else { Exit::Failure })
-}
-
-/// On stderr, if anybody reads it.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Blocks looked at and keys removed in one step, beside twice what was written since the last.
+/// Blocks looked at and keys removed in one step, beside twice the records written since the last.
 const STEP: usize = 64;
 
 #[derive(Debug)]
@@ -37,9 +37,10 @@ impl Retention {
         Self { age: retention_age, bytes: retention_bytes, written: 0, has_more: true }
     }
 
-    /// So many blocks were written: retention must not fall behind.
-    pub(super) fn wrote(&mut self, blocks: usize) {
-        self.written += blocks;
+    /// So many records were written: retention must not fall behind. A block of a large event has
+    /// a record for each of its parts, and each is removed by itself.
+    pub(super) fn wrote(&mut self, records: usize) {
+        self.written += records;
     }
 
     /// Whether the last step left something to do.

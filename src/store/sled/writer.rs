@@ -280,6 +280,7 @@ impl Writer {
             for (number, keys) in key_blocks {
                 self.ledger.stored(number, keys);
             }
+            self.retention.wrote(draft.writes.len());
             let room = self.disk.make_room(draft.next);
             let written = room.and_then(|()| self.disk.commit(mem::take(&mut draft.writes)));
             if let Err(fault) = written {
@@ -400,7 +401,6 @@ impl Writer {
         if events > 0 {
             self.metrics.commit_events.record(events as f64);
         }
-        self.retention.wrote(draft.blocks.len() + draft.summaries.len());
         for block in &draft.blocks {
             send_all(&self.feeds, &Feed::Block(block.clone()));
         }

@@ -25,6 +25,11 @@ impl Writes {
         self.list.push((IVec::from(key), Some(IVec::from(record))));
     }
 
+    /// How many records there are to be written or removed.
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     pub(super) fn remove(&mut self, key: &[u8]) {
         self.list.push((IVec::from(key), None));
     }

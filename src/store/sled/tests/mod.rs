@@ -266,6 +266,22 @@ fn side_files_never_appear() {
     running.close();
 }
 
+/// A block of a large event has dozens of records, and each of them is removed by itself.
+#[test]
+fn retention_keeps_up_with_large_events() {
+    let dir = Dir::new();
+    let settings = Settings { retention_bytes: 1 << 20, ..dir.settings() };
+    let running = Running::feed(open(settings).unwrap());
+    // One after the other, so that there is little time between them.
+    for _ in 0..80 {
+        running.append(vec![event(&"z".repeat(250_000), &[])]).unwrap();
+    }
+    running.close();
+    let written = |found: sled::Result<(sled::IVec, sled::IVec)>| !found.unwrap().1.is_empty();
+    let left = dir.raw().scan_prefix([Log::Events as u8]).filter(|r| written(r.clone())).count();
+    assert!(left < 1000, "{left} of some 2500 records are left, where 140 are to be kept");
+}
+
 #[test]
 fn a_side_file_poisons() {
     let dir = Dir::new();
