@@ -134,7 +134,7 @@ impl Head {
     }
 
     pub(crate) fn run(&self) -> Request<Full<Bytes>> {
-        self.0.target.request(&self.0, NOW, Protocol::Http1)
+        self.0.target.request(&self.0, NOW, Protocol::Http1, false)
     }
 }
 

@@ -158,7 +158,7 @@ impl Sender {
             progress.stage = Stage::Response;
             progress.protocol = connection.protocol();
             progress.peer = Some(connection.link().peer);
-            let request = target.request(out, at, progress.protocol);
+            let request = target.request(out, at, progress.protocol, !progress.reused);
             let sent = clock::instant();
             let answer = match &mut connection {
                 Connection::Http1(http1) => {

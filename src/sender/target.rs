@@ -130,10 +130,17 @@ impl Target {
         }
     }
 
-    /// The request of one attempt, made at the wall time `at`.
-    pub fn request(&self, out: &Outgoing, at: Millis, protocol: Protocol) -> Request<Full<Bytes>> {
+    /// The request of one attempt, made at the wall time `at`; whether it is the connection's
+    /// `first`.
+    pub fn request(
+        &self,
+        out: &Outgoing,
+        at: Millis,
+        protocol: Protocol,
+        first: bool,
+    ) -> Request<Full<Bytes>> {
         let mut headers = self.headers.clone();
-        self.stamp(&mut headers, out, at);
+        self.stamp(&mut headers, out, at, first);
         let mut request = Request::new(Full::new(out.payload.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = match protocol {
@@ -149,7 +156,7 @@ impl Target {
     }
 
     /// Puts the attempt's own values where the block has placeholders for them.
-    fn stamp(&self, headers: &mut HeaderMap, out: &Outgoing, at: Millis) {
+    fn stamp(&self, headers: &mut HeaderMap, out: &Outgoing, at: Millis, first: bool) {
         let id = out.event.encode();
         let mut digits = [0; 20];
         let timestamp = decimal(&mut digits, at / 1000);
@@ -172,8 +179,9 @@ impl Target {
             let mut value = HeaderValue::from_maybe_shared(text.slice(from..to))
                 .expect("ids, digits, hex and base64 are visible ASCII");
             // It differs with every attempt, and would only push useful entries out of HTTP/2's
-            // compression table.
-            value.set_sensitive(true);
+            // compression table. The first ones bring their names into it: later requests only
+            // refer to them.
+            value.set_sensitive(!first);
             value
         };
         let number = NUMBERS.get(usize::from(out.number).wrapping_sub(1));

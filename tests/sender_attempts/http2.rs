@@ -1,6 +1,14 @@
 //! HTTP/2, over TLS as it is negotiated.
 
-use std::{future::Future, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    future::Future,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use h2::{
@@ -11,10 +19,11 @@ use http::{Request, Response};
 use senderz_gateway::{
     delivery::{ErrorCode, Outcome, Protocol},
     engine::Blame,
+    id::Place,
     sender::{Sender, sign::verify_hex},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
     task::spawn_local,
 };
@@ -386,5 +395,78 @@ fn http2_is_not_spoken_in_plain_text() {
         let done = sender(settings()).attempt(To::http(receiver.address).outgoing()).await;
         assert_eq!(done.attempt.protocol, Protocol::Http1);
         assert!(receiver.requests()[0].starts_with(b"POST /hooks?from=senderz HTTP/1.1\r\n"));
+    });
+}
+
+/// Notes what was read so far whenever a request is there.
+struct Counted<T> {
+    stream: T,
+    read: Rc<RefCell<Vec<usize>>>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let done = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let came = buffer.filled().len() - before;
+        *self.read.borrow_mut().last_mut().expect("there is one") += came;
+        done
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[test]
+fn the_names_of_header_fields_are_sent_once_for_a_connection() {
+    run(async {
+        let authority = Authority::new();
+        let read = Rc::new(RefCell::new(vec![0]));
+        let counts = Rc::clone(&read);
+        let receiver = raw(&authority, move |stream, _| {
+            let read = Rc::clone(&counts);
+            async move {
+                let stream = Counted { stream, read: Rc::clone(&read) };
+                let mut server = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok(exchange)) = server.accept().await {
+                    let read = Rc::clone(&read);
+                    spawn_local(async move {
+                        accept(exchange).await;
+                        read.borrow_mut().push(0);
+                    });
+                }
+            }
+        })
+        .await;
+        let sender = sender(authority.settings());
+        for n in 0..3 {
+            let mut out = to(&receiver).outgoing_with(Bytes::from(vec![n; 8]));
+            out.delivery.key.place = Place::new(u64::from(n), 0);
+            let attempted = sender.attempt(out).await;
+            assert_eq!(attempted.outcome, Outcome::Delivered, "{attempted:?}");
+        }
+        // The preface, settings and the first request; then requests. With their names they would be
+        // some 95 bytes longer.
+        let read = read.borrow();
+        assert!(read[0] > 350 && read[1..].iter().all(|bytes| *bytes < 220), "{read:?}");
     });
 }
