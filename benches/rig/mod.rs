@@ -7,6 +7,7 @@ pub(crate) mod bare;
 pub(crate) mod client;
 pub(crate) mod events;
 pub(crate) mod feed;
+pub(crate) mod files;
 pub(crate) mod gateway;
 pub(crate) mod receiver;
 pub(crate) mod resident;

@@ -1,7 +1,6 @@
 //! A gateway with the tenants and webhooks of a cell, and the producers that feed it.
 
 use std::{
-    fs,
     path::Path,
     sync::{
         Arc,
@@ -20,6 +19,7 @@ use crate::{
         client::{Client, request},
         events::{self, TYPES, payload},
         feed::Offer,
+        files,
         gateway::Gateway,
         pin,
         receiver::Receiver,
@@ -60,7 +60,7 @@ impl World {
             let gateway = Gateway::start(binary, &made, certificates, &settings)?;
             set_up(cell, receiver, &gateway)?;
             gateway.stop()?;
-            copy(&made, &data)?;
+            files::copy(&made, &data)?;
         }
         let gateway = Gateway::start(binary, &data, certificates, &settings)?;
         pin(LOAD_CPU)?;
@@ -191,18 +191,4 @@ fn event(cell: &Cell, n: usize) -> (String, String) {
         (0, "message.delivered")
     };
     (format!("t{tenant}"), payload(n, kind, cell.body))
-}
-
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
