@@ -20,23 +20,36 @@ pub(crate) struct Offer {
     /// Sent in turns.
     requests: Arc<[Vec<u8>]>,
     batches: u64,
-    /// Deliveries of one batch, and how many of them may be ahead of those that have arrived; none
-    /// where nobody tells what has.
-    ahead: Option<(u64, u64)>,
+    pace: Pace,
     offered: AtomicU64,
     arrived: AtomicU64,
+    started: Instant,
     deadline: Instant,
+}
+
+/// When the next batch is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pace {
+    /// As soon as the one before it has been answered.
+    AtOnce,
+    /// Once no more than `ahead` deliveries are ahead of those that have arrived; a batch makes
+    /// `each`.
+    Behind { each: u64, ahead: u64 },
+    /// So long after the one before it, however long the answers take.
+    Every(Duration),
 }
 
 impl Offer {
     pub(crate) fn new(
         requests: Arc<[Vec<u8>]>,
         batches: u64,
-        ahead: Option<(u64, u64)>,
+        pace: Pace,
         limit: Duration,
     ) -> Arc<Self> {
         let (offered, arrived) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { requests, batches, ahead, offered, arrived, deadline: now() + limit })
+        let started = now();
+        let deadline = started + limit;
+        Arc::new(Self { requests, batches, pace, offered, arrived, started, deadline })
     }
 
     /// They share one thread: waking one for each answer would be charged to the gateway, who
@@ -83,9 +96,7 @@ impl Offer {
             if nth >= self.batches {
                 return Ok(());
             }
-            while self.is_too_far(nth) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            self.wait_for_turn(nth).await;
             let request = &self.requests[nth as usize % self.requests.len()];
             let (status, answer) = feeder.send(request).await?;
             let answer = String::from_utf8_lossy(answer);
@@ -93,8 +104,18 @@ impl Offer {
         }
     }
 
-    fn is_too_far(&self, nth: u64) -> bool {
-        let arrived = || self.arrived.load(Ordering::Relaxed);
-        self.ahead.is_some_and(|(each, ahead)| nth * each > arrived() + ahead)
+    async fn wait_for_turn(&self, nth: u64) {
+        match self.pace {
+            Pace::AtOnce => {}
+            Pace::Every(interval) => {
+                let turn = self.started + interval.mul_f64(nth as f64);
+                tokio::time::sleep_until(turn.into()).await;
+            }
+            Pace::Behind { each, ahead } => {
+                while nth * each > self.arrived.load(Ordering::Relaxed) + ahead {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }
     }
 }

@@ -11,12 +11,15 @@ use crate::{
     world::{DELIVERED, RETRYING, World},
 };
 
-/// Retries that fall due in a second at the most, and the part of the deliveries that the gateway
-/// has just made in a second: what is measured is when they come, not how many can.
-const DUE_RATE: f64 = 15_000.0;
+/// The part of the gateway's capacity (what it has just delivered in a second) at which the first
+/// attempts are made: one that has to wait for its answer to be read would count as late.
+const FAIL_PART: f64 = 0.5;
+/// The part of it at which retries fall due, and so many in a second at the most: what is measured
+/// is when they come, not how many can.
 const DUE_PART: f64 = 0.25;
-/// Nothing may fall due before all have failed: so much longer than it took as many to succeed.
-const PATIENCE: f64 = 1.5;
+const DUE_RATE: f64 = 15_000.0;
+/// Nothing may fall due before all have failed.
+const PATIENCE: f64 = 1.3;
 
 const MUST_MIB: f64 = 100.0;
 const AIM_MIB: f64 = 48.0;
@@ -39,11 +42,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     std::thread::sleep(REST);
     let idle = resident::now(gateway.pid())?;
 
-    let due_rate = (count as f64 / warm * DUE_PART).min(DUE_RATE);
-    let from = 3 + (warm * PATIENCE) as u64;
-    let span = 1 + (count as f64 / due_rate) as u64;
+    let capacity = count as f64 / warm;
+    let from = 3 + (warm / FAIL_PART * PATIENCE) as u64;
+    let span = 1 + (count as f64 / (capacity * DUE_PART).min(DUE_RATE)) as u64;
     world.receiver.ask(&format!("later {from} {span}"))?;
-    let fed = world.feed(&gateway, count)?;
+    let fed = world.feed_at(&gateway, count, capacity * FAIL_PART)?;
     let failed = fed + world.wait_for(&gateway, &[RETRYING], count)?;
     let waiting = resident::now(gateway.pid())?;
     ensure!(failed < from as f64, "the first attempts took {failed} s: retries fell due meanwhile");

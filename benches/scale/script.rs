@@ -7,7 +7,8 @@
 //! attempt comes when it should, not how many the gateway can make.
 //!
 //! A retry's due time counts from the moment before the first answer is sent, its arrival is when
-//! the second request has been read. So the error is the receiver's view: with both network times
+//! the second request has been read. So the error is the receiver's view: with the time until the
+//! gateway reads the first answer, reads the payload back from its log and sends the second request,
 //! and with what the receiver itself takes.
 
 use std::{

@@ -15,7 +15,7 @@ use crate::{
         Protocol,
         client::Client,
         events::{self, TYPES, payload},
-        feed::Offer,
+        feed::{Offer, Pace},
         gateway::Gateway,
         now,
         receiver::Receiver,
@@ -28,7 +28,7 @@ const TENANTS: usize = 6;
 /// Attempts under way at once for each webhook: few, because connections are not what is measured.
 const IN_FLIGHT: u32 = 8;
 /// Events in a request.
-pub(crate) const BATCH: usize = 500;
+pub(crate) const BATCH: usize = 100;
 const PRODUCERS: usize = 16;
 /// Bytes of a payload: about the mean of the example events.
 const BODY: usize = 300;
@@ -87,10 +87,24 @@ impl World {
 
     /// Sends events for so many deliveries, as fast as they are accepted; gives the seconds.
     pub(crate) fn feed(&self, gateway: &Gateway, deliveries: u64) -> anyhow::Result<f64> {
+        self.send(gateway, deliveries, Pace::AtOnce)
+    }
+
+    /// The same, so many in a second.
+    pub(crate) fn feed_at(
+        &self,
+        gateway: &Gateway,
+        deliveries: u64,
+        rate: f64,
+    ) -> anyhow::Result<f64> {
+        self.send(gateway, deliveries, Pace::Every(Duration::from_secs_f64(BATCH as f64 / rate)))
+    }
+
+    fn send(&self, gateway: &Gateway, deliveries: u64, pace: Pace) -> anyhow::Result<f64> {
         let clock = now();
         let batches = deliveries / BATCH as u64;
-        let limit = Duration::from_secs(60 + deliveries / 5_000);
-        let offer = Offer::new(self.requests.clone(), batches, None, limit);
+        let limit = Duration::from_secs(60 + deliveries / 2_000);
+        let offer = Offer::new(self.requests.clone(), batches, pace, limit);
         offer.start(gateway.api, PRODUCERS).join().expect("producers do not panic")?;
         Ok(clock.elapsed().as_secs_f64())
     }

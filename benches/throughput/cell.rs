@@ -197,6 +197,9 @@ pub(crate) fn chosen(arguments: &[String]) -> anyhow::Result<Vec<Cell>> {
             }
         }
         cell.gateway.clone_from(&gateway);
+        if let Baseline::Cell(other) = &mut cell.baseline {
+            other.gateway.clone_from(&gateway);
+        }
         if let Some(against) = &against {
             let other = Cell { gateway: Some(against.clone()), ..cell.clone() };
             let other = Cell { name: against.display().to_string(), ..other };

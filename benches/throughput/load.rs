@@ -18,7 +18,7 @@ use crate::{
         LOAD_CPU,
         client::{Client, request},
         events::{self, TYPES, payload},
-        feed::Offer,
+        feed::{Offer, Pace},
         files,
         gateway::Gateway,
         pin,
@@ -82,9 +82,9 @@ impl World {
         let from = receiver.count()?;
         let each = cell.batch as u64 * cell.fan_out().max(1);
         let batches = count.div_ceil(each);
-        let ahead = cell.deliver.then_some((each, AHEAD));
+        let pace = if cell.deliver { Pace::Behind { each, ahead: AHEAD } } else { Pace::AtOnce };
         let limit = Duration::from_secs(20 + count / 2000);
-        let offer = Offer::new(Arc::clone(&self.requests), batches, ahead, limit);
+        let offer = Offer::new(Arc::clone(&self.requests), batches, pace, limit);
         let load = offer.start(self.gateway.api, cell.producers);
         let goal = batches * cell.batch as u64 * cell.fan_out();
         loop {
