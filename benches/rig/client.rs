@@ -36,7 +36,7 @@ impl Client {
         Ok(())
     }
 
-    pub(crate) fn post(
+    fn post(
         &mut self,
         path: &str,
         tenant: Option<&str>,
@@ -51,6 +51,18 @@ impl Client {
         );
         self.stream.get_mut().write_all(head.as_bytes())?;
         self.stream.get_mut().write_all(body)?;
+        self.answer()
+    }
+
+    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<String> {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: gateway\r\n\r\n");
+        self.stream.get_mut().write_all(head.as_bytes())?;
+        let (status, answer) = self.answer()?;
+        ensure!(status == 200, "{path}: {status}");
+        Ok(String::from_utf8(answer)?)
+    }
+
+    fn answer(&mut self) -> anyhow::Result<(u16, Vec<u8>)> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         let status = line.split(' ').nth(1).context("a status line")?.parse()?;

@@ -1,10 +1,16 @@
 //! What the benchmarks of the whole path share: the gateway as a process, the receivers, the bare
 //! loop that it is compared with, and the clients that feed it.
 
+#![expect(dead_code, reason = "each benchmark uses a part of it")]
+
 pub(crate) mod bare;
 pub(crate) mod client;
+pub(crate) mod events;
+pub(crate) mod feed;
+pub(crate) mod files;
 pub(crate) mod gateway;
 pub(crate) mod receiver;
+pub(crate) mod resident;
 pub(crate) mod tls;
 
 use std::{sync::OnceLock, thread::available_parallelism, time::Instant};
@@ -62,14 +68,27 @@ pub(crate) fn pinned<T>(
     Ok(started)
 }
 
+/// Runs `start` with this thread on every processor.
+pub(crate) fn unpinned<T>(start: impl FnOnce() -> std::io::Result<T>) -> anyhow::Result<T> {
+    let mut all = rustix::thread::CpuSet::new();
+    (0..cores()).for_each(|cpu| all.set(cpu));
+    rustix::thread::sched_setaffinity(None, &all).context("leaving a processor")?;
+    let started = start()?;
+    pin(LOAD_CPU)?;
+    Ok(started)
+}
+
 /// On a machine with one processor everything shares it, and the ratio still holds.
 pub(crate) fn pin(cpu: usize) -> anyhow::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu % cores());
+    rustix::thread::sched_setaffinity(None, &set).context("pinning to a processor")
+}
+
+fn cores() -> usize {
     // Asked once: afterwards this thread is allowed one only.
     static CORES: OnceLock<usize> = OnceLock::new();
-    let cores = *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from));
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(cpu % cores);
-    rustix::thread::sched_setaffinity(None, &set).context("pinning to a processor")
+    *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from))
 }
 
 /// User and system time of a process so far, in clock ticks.

@@ -1,6 +1,6 @@
-//! The receiver: answers every request with an empty 200, as cheaply as it can, and counts.
+//! The receiver: answers every request as its script says, as cheaply as it can, and counts.
 //!
-//! It never sleeps. Waking a process that does costs the sender an interrupt on another processor,
+//! The plain one never sleeps. Waking a process that does costs the sender an interrupt on another processor,
 //! dear on a virtual machine; the bare loop, which keeps its receiver busy, would not pay for it,
 //! and a gateway at half of that rate would.
 
@@ -9,6 +9,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    str::from_utf8,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -34,7 +35,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// `dir` holds its certificate, where it needs one.
+    /// `dir` holds its certificate, where it needs one. It runs this program's `role-receiver`.
     pub(crate) fn start(protocol: Protocol, dir: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["role-receiver", protocol.name()]).arg(dir);
@@ -49,10 +50,15 @@ impl Receiver {
 
     /// Requests answered so far.
     pub(crate) fn count(&mut self) -> anyhow::Result<u64> {
-        self.ask.write_all(b"\n")?;
+        Ok(self.ask("")?.parse()?)
+    }
+
+    /// Puts a line to its script.
+    pub(crate) fn ask(&mut self, question: &str) -> anyhow::Result<String> {
+        writeln!(self.ask, "{question}")?;
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
-        Ok(line.trim().parse()?)
+        Ok(line.trim().to_owned())
     }
 }
 
@@ -65,8 +71,43 @@ impl Drop for Receiver {
 
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 
-/// What the process does; tells its count for each line on its standard input.
-pub(crate) fn role(arguments: &[String]) -> anyhow::Result<()> {
+/// What a receiver answers over HTTP/1.1.
+pub(crate) trait Script: Clone + Send + Sync + 'static {
+    /// Whether the process keeps its processor busy when there is nothing to do.
+    const NEVER_SLEEPS: bool;
+
+    /// Waits until it answers at all.
+    fn awake(&self) -> impl Future<Output = ()> + Send;
+
+    /// Appends the answer to this request, head and body.
+    fn answer(&self, request: &[u8], answers: &mut Vec<u8>);
+
+    /// The answer, in a line, to a line of whoever started the process.
+    fn tell(&self, question: &str) -> String;
+}
+
+pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+/// An empty 200 for each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plain;
+
+impl Script for Plain {
+    const NEVER_SLEEPS: bool = true;
+
+    async fn awake(&self) {}
+
+    fn answer(&self, _: &[u8], answers: &mut Vec<u8>) {
+        answers.extend_from_slice(OK);
+    }
+
+    fn tell(&self, question: &str) -> String {
+        format!("{question}?")
+    }
+}
+
+/// What the process does. For an empty line on its standard input it tells its count.
+pub(crate) fn role(arguments: &[String], script: impl Script) -> anyhow::Result<()> {
     let [protocol, dir] = arguments else { anyhow::bail!("two arguments") };
     let (protocol, dir): (Protocol, PathBuf) = (protocol.parse()?, dir.into());
     let config = match protocol {
@@ -78,32 +119,54 @@ pub(crate) fn role(arguments: &[String]) -> anyhow::Result<()> {
     // On every address of this machine: each address of 127.0.0.0/8 is a host of its own.
     let listener = runtime.block_on(TcpListener::bind("0.0.0.0:0"))?;
     println!("127.0.0.1:{}", listener.local_addr()?.port());
-    std::thread::spawn(|| {
+    spawn_teller(script.clone());
+    runtime.block_on(accept(listener, protocol, config, script))
+}
+
+fn spawn_teller<S: Script>(script: S) {
+    std::thread::spawn(move || {
         let mut out = std::io::stdout();
-        for _ in std::io::stdin().lock().lines() {
-            if writeln!(out, "{}", ANSWERED.load(Ordering::Relaxed)).is_err() {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let said = match line.as_str() {
+                "" => ANSWERED.load(Ordering::Relaxed).to_string(),
+                question => script.tell(question),
+            };
+            if writeln!(out, "{said}").is_err() {
                 break;
             }
         }
         std::process::exit(0);
     });
-    runtime.block_on(async {
+}
+
+async fn accept<S: Script>(
+    listener: TcpListener,
+    protocol: Protocol,
+    config: Option<Arc<ServerConfig>>,
+    script: S,
+) -> anyhow::Result<()> {
+    if S::NEVER_SLEEPS {
         tokio::spawn(async {
             loop {
                 tokio::task::yield_now().await;
             }
         });
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            tokio::spawn(serve(stream, protocol, config.clone()));
-        }
-    })
+    }
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(serve(stream, protocol, config.clone(), script.clone()));
+    }
 }
 
-async fn serve(stream: TcpStream, protocol: Protocol, config: Option<Arc<ServerConfig>>) {
+async fn serve(
+    stream: TcpStream,
+    protocol: Protocol,
+    config: Option<Arc<ServerConfig>>,
+    script: impl Script,
+) {
     let Some(config) = config else {
-        answer(stream).await;
+        answer(stream, script).await;
         return;
     };
     // A peer that breaks off is the benchmark's end.
@@ -111,12 +174,15 @@ async fn serve(stream: TcpStream, protocol: Protocol, config: Option<Arc<ServerC
     if protocol == Protocol::Http2 {
         answer_http2(stream).await;
     } else {
-        answer(stream).await;
+        answer(stream, script).await;
     }
 }
 
 /// HTTP/1.1 until the connection ends.
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {
+async fn answer(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    script: impl Script,
+) -> Option<()> {
     let mut buffer = vec![0; 16 * 1024];
     let mut filled = 0;
     let mut answers = Vec::new();
@@ -126,13 +192,14 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {
         }
         let read = stream.read(&mut buffer[filled..]).await.ok().filter(|n| *n > 0)?;
         filled += read;
+        script.awake().await;
         let mut at = 0;
         while let Some(length) = request_length(&buffer[at..filled]) {
             if at + length > filled {
                 break;
             }
+            script.answer(&buffer[at..at + length], &mut answers);
             at += length;
-            answers.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
             ANSWERED.fetch_add(1, Ordering::Relaxed);
         }
         if at > 0 {
@@ -156,11 +223,21 @@ fn request_length(bytes: &[u8]) -> Option<usize> {
         if line.is_empty() {
             return Some(at + body);
         }
-        const NAME: &[u8] = b"content-length:";
-        if line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME) {
-            body = std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()?;
+        if let Some(length) = value(line, b"content-length:") {
+            body = length.parse().ok()?;
         }
     }
+}
+
+/// The value of a header line with this name, which ends in a colon.
+fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a str> {
+    let (start, rest) = line.split_at_checked(name.len())?;
+    start.eq_ignore_ascii_case(name).then(|| from_utf8(rest).ok().map(str::trim)).flatten()
+}
+
+/// The value of this header field of a request; the name ends in a colon.
+pub(crate) fn field<'a>(request: &'a [u8], name: &str) -> Option<&'a str> {
+    request.split(|byte| *byte == b'\n').find_map(|line| value(line, name.as_bytes()))
 }
 
 async fn answer_http2(stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {

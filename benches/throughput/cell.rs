@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::rig::Protocol;
+use crate::rig::{Protocol, events::LEAST};
 
 /// What is measured, and against what.
 #[derive(Clone, Debug)]
@@ -48,14 +48,6 @@ pub(crate) enum Baseline {
 
 /// So many webhooks get every event: more would be a fan-out beyond what anyone measures.
 const SHARED: usize = 100;
-pub(crate) const TYPES: [&str; 6] = [
-    "message.sent",
-    "message.delivered",
-    "message.failed",
-    "message.inbound",
-    "message.read",
-    "message.blocked",
-];
 
 impl Cell {
     /// The cell that the others differ from.
@@ -205,13 +197,19 @@ pub(crate) fn chosen(arguments: &[String]) -> anyhow::Result<Vec<Cell>> {
             }
         }
         cell.gateway.clone_from(&gateway);
+        if let Baseline::Cell(other) = &mut cell.baseline {
+            other.gateway.clone_from(&gateway);
+        }
         if let Some(against) = &against {
             let other = Cell { gateway: Some(against.clone()), ..cell.clone() };
             let other = Cell { name: against.display().to_string(), ..other };
             cell.baseline = Baseline::Cell(Box::new(other));
             cell.must = None;
         }
-        ensure!(cell.body >= 220, "--body is at least 220 bytes: the required fields need them");
+        ensure!(
+            cell.body >= LEAST,
+            "--body is at least {LEAST} bytes: the required fields need them"
+        );
     }
     Ok(cells)
 }

@@ -1,27 +1,27 @@
 //! A gateway with the tenants and webhooks of a cell, and the producers that feed it.
 
 use std::{
-    fs,
-    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::ensure;
 use serde_json::json;
-use tokio::task::JoinSet;
 
 use crate::{
-    cell::{Cell, TYPES},
+    cell::Cell,
     rig::{
         LOAD_CPU,
-        client::{Client, Feeder, request},
+        client::{Client, request},
+        events::{self, TYPES, payload},
+        feed::{Offer, Pace},
+        files,
         gateway::Gateway,
-        now, pin,
+        pin,
         receiver::Receiver,
     },
 };
@@ -60,7 +60,7 @@ impl World {
             let gateway = Gateway::start(binary, &made, certificates, &settings)?;
             set_up(cell, receiver, &gateway)?;
             gateway.stop()?;
-            copy(&made, &data)?;
+            files::copy(&made, &data)?;
         }
         let gateway = Gateway::start(binary, &data, certificates, &settings)?;
         pin(LOAD_CPU)?;
@@ -81,77 +81,23 @@ impl World {
     ) -> anyhow::Result<u64> {
         let from = receiver.count()?;
         let each = cell.batch as u64 * cell.fan_out().max(1);
-        let offer = Arc::new(Offer {
-            requests: Arc::clone(&self.requests),
-            batches: count.div_ceil(each),
-            each,
-            deliver: cell.deliver,
-            offered: AtomicU64::new(0),
-            arrived: AtomicU64::new(0),
-            deadline: now() + Duration::from_secs(20 + count / 2000),
-        });
-        let (api, producers) = (self.gateway.api, cell.producers);
-        let load = Arc::clone(&offer);
-        let load = std::thread::spawn(move || {
-            let mut runtime = tokio::runtime::Builder::new_current_thread();
-            runtime.enable_all().build()?.block_on(async {
-                let mut tasks = JoinSet::new();
-                (0..producers).for_each(|_| _ = tasks.spawn(Arc::clone(&load).produce(api)));
-                while let Some(ended) = tasks.join_next().await {
-                    ended??;
-                }
-                Ok(())
-            })
-        });
-        let goal = offer.batches * cell.batch as u64 * cell.fan_out();
+        let batches = count.div_ceil(each);
+        let pace = if cell.deliver { Pace::Behind { each, ahead: AHEAD } } else { Pace::AtOnce };
+        let limit = Duration::from_secs(20 + count / 2000);
+        let offer = Offer::new(Arc::clone(&self.requests), batches, pace, limit);
+        let load = offer.start(self.gateway.api, cell.producers);
+        let goal = batches * cell.batch as u64 * cell.fan_out();
         loop {
             let arrived = receiver.count()? - from;
-            offer.arrived.store(arrived, Ordering::Relaxed);
+            offer.tell_arrived(arrived);
             let failed = load.is_finished() && !offer.is_offered();
             if failed || (load.is_finished() && arrived >= goal) {
                 break;
             }
-            ensure!(now() < offer.deadline, "the deliveries did not arrive");
+            ensure!(!offer.is_late(), "the deliveries did not arrive");
             std::thread::sleep(Duration::from_millis(2));
         }
-        load.join().expect("producers do not panic").map(|()| offer.batches * each)
-    }
-}
-
-/// What the producers of one round share.
-struct Offer {
-    requests: Arc<[Vec<u8>]>,
-    batches: u64,
-    /// Deliveries, or events, of one batch.
-    each: u64,
-    deliver: bool,
-    offered: AtomicU64,
-    arrived: AtomicU64,
-    deadline: Instant,
-}
-
-impl Offer {
-    fn is_offered(&self) -> bool {
-        self.offered.load(Ordering::Relaxed) >= self.batches
-    }
-
-    async fn produce(self: Arc<Self>, api: SocketAddr) -> anyhow::Result<()> {
-        let mut feeder = Feeder::open(api).await?;
-        loop {
-            let nth = self.offered.fetch_add(1, Ordering::Relaxed);
-            if nth >= self.batches {
-                return Ok(());
-            }
-            let limit = || self.arrived.load(Ordering::Relaxed) + AHEAD;
-            while self.deliver && nth * self.each > limit() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                ensure!(now() < self.deadline, "the deliveries did not arrive");
-            }
-            let request = &self.requests[nth as usize % self.requests.len()];
-            let (status, answer) = feeder.send(request).await?;
-            let answer = String::from_utf8_lossy(answer);
-            ensure!(status == 202, "ingest answered {status}: {answer}");
-        }
+        load.join().expect("producers do not panic").map(|()| batches * each)
     }
 }
 
@@ -223,22 +169,15 @@ fn webhooks(cell: &Cell, receiver: &Receiver, tenant: usize) -> Vec<(String, &'s
 /// Requests whose payloads have exactly the cell's body size.
 fn requests(cell: &Cell) -> Vec<Vec<u8>> {
     let bodies = if cell.is_spread() { BODIES } else { 1 };
-    let mut events = (0..).map(|n| event(cell, n));
+    let mut all = (0..).map(|n| event(cell, n));
     (0..bodies)
         .map(|_| {
             if cell.batch == 1 {
-                let (tenant, payload) = events.next().expect("endless");
+                let (tenant, payload) = all.next().expect("endless");
                 let path = format!("/v1/tenants/{tenant}/events");
                 return request(&path, "application/json", payload.as_bytes());
             }
-            let lines: String = events
-                .by_ref()
-                .take(cell.batch)
-                .map(|(tenant, payload)| {
-                    format!("{{\"tenant\":\"{tenant}\",\"payload\":{payload}}}\n")
-                })
-                .collect();
-            request("/v1/events?ids=false", "application/x-ndjson", lines.as_bytes())
+            events::batch(all.by_ref().take(cell.batch))
         })
         .collect()
 }
@@ -251,25 +190,5 @@ fn event(cell: &Cell, n: usize) -> (String, String) {
     } else {
         (0, "message.delivered")
     };
-    let reason =
-        if matches!(kind, "message.failed" | "message.blocked") { "\"carrier\"" } else { "null" };
-    let head = format!(
-        r#"{{"type":"{kind}","timestamp":"2026-11-23T04:20:00.123Z","data":{{"id":"msg_{n:020}","channel":"whatsapp","recipient":"+15555550100","status_reason":{reason},"note":""#
-    );
-    let filler = "x".repeat(cell.body - head.len() - 3);
-    (format!("t{tenant}"), format!("{head}{filler}\"}}}}"))
-}
-
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
+    (format!("t{tenant}"), payload(n, kind, cell.body))
 }

@@ -32,14 +32,14 @@ use load::World;
 use rig::{
     bare::{self, Fields},
     cpu_ticks, median, now,
-    receiver::Receiver,
+    receiver::{Plain, Receiver},
     round2, tls,
 };
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     match arguments.split_first() {
-        Some((role, rest)) if role == "role-receiver" => rig::receiver::role(rest),
+        Some((role, rest)) if role == "role-receiver" => rig::receiver::role(rest, Plain),
         Some((role, rest)) if role == "role-bare" => bare::role(rest),
         _ => {
             let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;

@@ -28,7 +28,7 @@ use super::{
     connection::{Http1, Http2, Link},
     target::OriginKey,
 };
-use crate::{clock, delivery::Protocol, guard::Policy, metrics};
+use crate::{clock, delivery::Protocol, guard::Policy, id::ByNumber, metrics};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -50,7 +50,7 @@ struct Limits {
 #[derive(Debug)]
 pub(super) struct Pool {
     limits: Limits,
-    origins: RefCell<HashMap<OriginKey, Rc<Origin>>>,
+    origins: RefCell<HashMap<OriginKey, Rc<Origin>, ByNumber>>,
     open: Rc<Cell<usize>>,
     sweeping: Cell<bool>,
     reused: Cell<u64>,

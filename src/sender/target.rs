@@ -2,9 +2,16 @@
 //!
 //! The header block is built once, with a placeholder where each attempt puts its own value.
 //! A request is a clone of the block, with those values replaced: the map never grows, and all
-//! values of one attempt are slices of one allocation.
+//! values of one attempt are slices of one allocation. Webhooks without headers of their own share
+//! one block: it is five kilobytes, which a hundred thousand of them would neither have room for
+//! nor ever find in a cache.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    hash::{BuildHasher as _, Hash, Hasher, RandomState},
+    sync::LazyLock,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -28,7 +35,7 @@ use crate::{
 const USER_AGENT: HeaderValue = HeaderValue::from_static("senderZ-Webhooks/1.0");
 const PLACEHOLDER: HeaderValue = HeaderValue::from_static("");
 
-/// The headers that are the same in every attempt come first …
+/// The headers that are the same in every attempt come first, `Host` before all …
 const FIXED: usize = 4;
 /// … then those that each attempt has its own values for, in the order of [`Target::stamp`].
 const STAMPED: usize = 8;
@@ -65,18 +72,38 @@ const fn event_type_value(at: usize) -> HeaderValue {
     HeaderValue::from_static(EventType::ALL[at].as_str())
 }
 
+/// The block of webhooks without headers of their own; the host is a placeholder, too.
+static PLAIN: LazyLock<HeaderMap> = LazyLock::new(|| header_block(PLACEHOLDER, std::iter::empty()));
+
 /// Enough for the values of one attempt while two secrets sign.
 const VALUES_CAPACITY: usize = 384;
 
 /// Which connections may carry a request. No tenant's byte travels on another tenant's connection,
 /// and the scheme is part of the key because it decides the TLS identity: there is one client
 /// configuration without client certificates, so scheme, host and port say all of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OriginKey {
+    /// Of all the rest, made once: it is looked up twice in every attempt. Whoever chooses hosts
+    /// cannot choose it.
+    hash: u64,
     pub(super) tenant: TenantNo,
     pub(super) scheme: Scheme,
     pub(super) host: Host,
     pub(super) port: u16,
+}
+
+impl OriginKey {
+    fn new(tenant: TenantNo, scheme: Scheme, host: Host, port: u16) -> Self {
+        static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let hash = SECRET.hash_one((tenant, scheme, &host, port));
+        Self { hash, tenant, scheme, host, port }
+    }
+}
+
+impl Hash for OriginKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 /// A webhook made ready to be called.
@@ -87,7 +114,9 @@ pub struct Target {
     pub(super) server_name: Option<ServerName<'static>>,
     pub(super) timeout: Duration,
     pub(super) success: SuccessRule,
-    headers: HeaderMap,
+    host: HeaderValue,
+    /// None where [`PLAIN`] and the host are all.
+    headers: Option<HeaderMap>,
     /// `/path?query`, for HTTP/1.1.
     origin_form: Uri,
     /// With scheme and authority, which HTTP/2 sends as pseudo headers.
@@ -100,6 +129,8 @@ impl Target {
     pub fn new(webhook: &Webhook, tenant: &Tenant, defaults: &Settings) -> Self {
         let url = &webhook.url;
         let authority = authority(url);
+        let host =
+            HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII");
         let path = request_target(&url.path_and_query);
         let mut parts = http::uri::Parts::default();
         parts.path_and_query = Some(path.clone());
@@ -114,16 +145,13 @@ impl Target {
         let absolute_form = Uri::from_parts(parts).expect("all three parts are there");
         Self {
             webhook: webhook.no,
-            origin: OriginKey {
-                tenant: webhook.tenant,
-                scheme: url.scheme,
-                host: url.host.clone(),
-                port: url.port,
-            },
+            origin: OriginKey::new(webhook.tenant, url.scheme, url.host.clone(), url.port),
             server_name: server_name(url),
             timeout: webhook.timeout.unwrap_or(defaults.timeout),
             success: webhook.success.unwrap_or(defaults.success),
-            headers: header_block(&authority, webhook.headers.iter()),
+            headers: (!webhook.headers.is_empty())
+                .then(|| header_block(host.clone(), webhook.headers.iter())),
+            host,
             origin_form,
             absolute_form,
             signer: Signer::new(&tenant.secrets),
@@ -139,7 +167,7 @@ impl Target {
         protocol: Protocol,
         first: bool,
     ) -> Request<Full<Bytes>> {
-        let mut headers = self.headers.clone();
+        let mut headers = self.block();
         self.stamp(&mut headers, out, at, first);
         let mut request = Request::new(Full::new(out.payload.clone()));
         *request.method_mut() = Method::POST;
@@ -153,6 +181,15 @@ impl Target {
         };
         *request.headers_mut() = headers;
         request
+    }
+
+    fn block(&self) -> HeaderMap {
+        if let Some(own) = &self.headers {
+            return own.clone();
+        }
+        let mut block = PLAIN.clone();
+        *block.values_mut().next().expect("the host is the first") = self.host.clone();
+        block
     }
 
     /// Puts the attempt's own values where the block has placeholders for them.
@@ -216,10 +253,9 @@ impl fmt::Debug for Target {
 /// Header values in the order in which they are sent. Our own names always win: the guard refuses
 /// custom headers with these names, and this makes sure of it.
 fn header_block<'a>(
-    authority: &Authority,
+    host: HeaderValue,
     custom: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
 ) -> HeaderMap {
-    let host = HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII");
     let mut headers = HeaderMap::with_capacity(32);
     headers.insert(header::HOST, host);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -313,7 +349,7 @@ mod tests {
             (HeaderName::from_static("host"), HeaderValue::from_static("evil.example")),
         ];
         let block = header_block(
-            &Authority::from_static("a.example:8443"),
+            HeaderValue::from_static("a.example:8443"),
             custom.iter().map(|(name, value)| (name, value)),
         );
         assert_eq!(block[header::HOST], "a.example:8443");
@@ -323,6 +359,24 @@ mod tests {
         assert_eq!(block.get_all("x-extra").iter().count(), 2);
         assert!(block["authorization"].is_sensitive());
         assert!(!format!("{block:?}").contains("secret"));
+    }
+
+    #[test]
+    fn origins_differ_in_every_part_and_only_in_them() {
+        let (a, b) = (Host::Name("a.example".to_owned()), Host::Name("b.example".to_owned()));
+        let key = |tenant, scheme, host: &Host, port| {
+            OriginKey::new(TenantNo(tenant), scheme, host.clone(), port)
+        };
+        let one = key(1, Scheme::Https, &a, 443);
+        let same = key(1, Scheme::Https, &a, 443);
+        assert!(one == same && one.hash == same.hash);
+        let others = [
+            key(2, Scheme::Https, &a, 443),
+            key(1, Scheme::Http, &a, 443),
+            key(1, Scheme::Https, &b, 443),
+            key(1, Scheme::Https, &a, 444),
+        ];
+        assert!(others.iter().all(|other| *other != one && other.hash != one.hash));
     }
 
     #[test]

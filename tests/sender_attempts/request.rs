@@ -79,6 +79,29 @@ fn the_request_is_the_published_one_and_both_signatures_verify() {
 }
 
 #[test]
+fn headers_of_a_webhook_go_with_its_own_requests_and_with_no_other() {
+    run(async {
+        let receiver = Receiver::start(|mut stream, _, log| async move {
+            while log.read_request(&mut stream).await {
+                stream.write_all(OK).await.unwrap();
+            }
+        })
+        .await;
+        let own = To::http(receiver.address).header("x-own", "1").outgoing();
+        let none = To::http(receiver.address).outgoing();
+        let sender = sender(settings());
+        for out in [&own, &none, &own] {
+            assert_eq!(sender.attempt(out.clone()).await.outcome, Outcome::Delivered);
+        }
+        let requests = receiver.requests().into_iter().map(|r| String::from_utf8(r).unwrap());
+        let has = |request: &str, line: &str| request.contains(&format!("\r\n{line}\r\n"));
+        let host = format!("Host: {}", receiver.address);
+        let found: Vec<_> = requests.map(|r| (has(&r, &host), has(&r, "X-Own: 1"))).collect();
+        assert_eq!(found, [(true, true), (true, false), (true, true)]);
+    });
+}
+
+#[test]
 fn a_large_payload_arrives_whole() {
     run(async {
         let receiver = Receiver::start(|mut stream, _, log| async move {

@@ -18,7 +18,7 @@ use senderz_gateway::{
     id::{DeliveryId, DeliveryKey, EventId, NodeNo, Place, TenantNo, WebhookId, WebhookNo},
     sender::{Attempted, Outgoing, Sender, Settings, target::Target},
     tenant::{SigningSecret, SigningSecrets, Tenant},
-    webhook::{CustomHeaders, SuccessRule, Webhook},
+    webhook::{CustomHeaders, HeaderLimits, SuccessRule, Webhook},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
@@ -92,6 +92,7 @@ pub(crate) struct To {
     pub(crate) port: u16,
     pub(crate) tenant: u32,
     pub(crate) timeout: Duration,
+    pub(crate) headers: CustomHeaders,
 }
 
 impl To {
@@ -103,12 +104,14 @@ impl To {
             port: address.port(),
             tenant: 1,
             timeout: DEADLINE,
+            headers: CustomHeaders::default(),
         }
     }
 
     pub(crate) fn https(name: &str, port: u16) -> Self {
         let host = Host::Name(name.to_owned());
-        Self { scheme: Scheme::Https, host, port, tenant: 1, timeout: DEADLINE }
+        let headers = CustomHeaders::default();
+        Self { scheme: Scheme::Https, host, port, tenant: 1, timeout: DEADLINE, headers }
     }
 
     pub(crate) fn name(name: &str, port: u16) -> Self {
@@ -121,6 +124,11 @@ impl To {
 
     pub(crate) fn tenant(self, tenant: u32) -> Self {
         Self { tenant, ..self }
+    }
+
+    pub(crate) fn header(self, name: &str, value: &str) -> Self {
+        let limits = HeaderLimits { max_count: 1, max_bytes: 100 };
+        Self { headers: CustomHeaders::parse([(name, value)], limits).unwrap(), ..self }
     }
 
     pub(crate) fn outgoing(&self) -> Outgoing {
@@ -140,7 +148,7 @@ impl To {
             },
             events: EventTypes::ALL,
             description: String::new(),
-            headers: CustomHeaders::default(),
+            headers: self.headers.clone(),
             enabled: true,
             success: None,
             timeout: Some(self.timeout),

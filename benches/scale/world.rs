@@ -1,0 +1,146 @@
+//! A receiver, a data directory, and gateways over it with the webhooks of several tenants.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::ensure;
+use serde_json::json;
+
+use crate::{
+    options::Options,
+    rig::{
+        Protocol,
+        client::Client,
+        events::{self, TYPES, payload},
+        feed::{Offer, Pace},
+        gateway::Gateway,
+        now,
+        receiver::Receiver,
+        tls,
+    },
+};
+
+/// Each with a webhook for each type of event.
+const TENANTS: usize = 6;
+/// Attempts under way at once for each webhook: few, because connections are not what is measured.
+const IN_FLIGHT: u32 = 8;
+/// Events in a request.
+pub(crate) const BATCH: usize = 100;
+const PRODUCERS: usize = 16;
+/// Bytes of a payload: about the mean of the example events.
+const BODY: usize = 300;
+
+pub(crate) struct World {
+    pub(crate) receiver: Receiver,
+    dir: tempfile::TempDir,
+    requests: Arc<[Vec<u8>]>,
+}
+
+impl World {
+    pub(crate) fn new(options: &Options) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir_in(&options.dir)?;
+        tls::make(dir.path())?;
+        let receiver = Receiver::start(Protocol::Http1, dir.path())?;
+        let event = |n: usize| {
+            (format!("t{}", n % TENANTS), payload(n, TYPES[n / TENANTS % TYPES.len()], BODY))
+        };
+        let requests = (0..TENANTS * TYPES.len())
+            .map(|nth| events::batch((nth * BATCH..(nth + 1) * BATCH).map(event)));
+        Ok(Self { receiver, requests: requests.collect(), dir })
+    }
+
+    /// On a processor of its own.
+    pub(crate) fn start(&self, options: &Options) -> anyhow::Result<Gateway> {
+        let (binary, dir) = (options.gateway.as_deref(), self.dir.path());
+        Gateway::start(binary, &self.data(), dir, &settings())
+    }
+
+    /// On all of them, over this data directory.
+    pub(crate) fn start_as_installed(
+        &self,
+        options: &Options,
+        data: &Path,
+    ) -> anyhow::Result<Gateway> {
+        let (binary, dir) = (options.gateway.as_deref(), self.dir.path());
+        Gateway::start_as_installed(binary, data, dir, &settings())
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub(crate) fn set_up(&self, gateway: &Gateway) -> anyhow::Result<()> {
+        let mut client = Client::open(gateway.api)?;
+        for tenant in (0..TENANTS).map(|n| format!("t{n}")) {
+            client.post_json("/v1/tenants", None, &json!({"id": tenant, "name": tenant}))?;
+            for kind in TYPES {
+                let url = format!("http://{}/{tenant}/{kind}", self.receiver.addr);
+                let webhook = json!({"url": url, "events": [kind], "max_in_flight": IN_FLIGHT});
+                client.post_json("/v1/webhooks", Some(&tenant), &webhook)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends events for so many deliveries, as fast as they are accepted; gives the seconds.
+    pub(crate) fn feed(&self, gateway: &Gateway, deliveries: u64) -> anyhow::Result<f64> {
+        self.send(gateway, deliveries, Pace::AtOnce)
+    }
+
+    /// The same, so many in a second.
+    pub(crate) fn feed_at(
+        &self,
+        gateway: &Gateway,
+        deliveries: u64,
+        rate: f64,
+    ) -> anyhow::Result<f64> {
+        self.send(gateway, deliveries, Pace::Every(Duration::from_secs_f64(BATCH as f64 / rate)))
+    }
+
+    fn send(&self, gateway: &Gateway, deliveries: u64, pace: Pace) -> anyhow::Result<f64> {
+        let clock = now();
+        let batches = deliveries / BATCH as u64;
+        let limit = Duration::from_secs(60 + deliveries / 2_000);
+        let offer = Offer::new(self.requests.clone(), batches, pace, limit);
+        offer.start(gateway.api, PRODUCERS).join().expect("producers do not panic")?;
+        Ok(clock.elapsed().as_secs_f64())
+    }
+
+    /// Waits until `/metrics` counts so many in these series; gives the seconds.
+    pub(crate) fn wait_for(
+        &self,
+        gateway: &Gateway,
+        series: &[&str],
+        deliveries: u64,
+    ) -> anyhow::Result<f64> {
+        let clock = now();
+        let limit = Duration::from_secs(60 + deliveries / 2_000);
+        loop {
+            let counts: anyhow::Result<Vec<f64>> =
+                series.iter().map(|series| gateway.metric(series)).collect();
+            let counted: f64 = counts?.iter().sum();
+            if counted as u64 >= deliveries {
+                return Ok(clock.elapsed().as_secs_f64());
+            }
+            ensure!(clock.elapsed() < limit, "{series:?} is {counted}, not {deliveries}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+pub(crate) const DELIVERED: &str = "senderz_deliveries_ended_total{outcome=\"delivered\"}";
+pub(crate) const RETRYING: &str = "senderz_deliveries{state=\"retrying\"}";
+/// Everything that has not ended.
+pub(crate) const OPEN: &str = "senderz_deliveries{";
+
+fn settings() -> Vec<(&'static str, String)> {
+    vec![
+        // What hangs shall not end while it is measured.
+        ("SENDERZ_DELIVERY__TIMEOUT", "60s".to_owned()),
+        // On a slow machine, retries are asked to come late.
+        ("SENDERZ_RETRY__MAX_RETRY_AFTER", "1h".to_owned()),
+    ]
+}
