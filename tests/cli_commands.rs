@@ -352,7 +352,13 @@ fn a_delivery_is_shown_with_a_line_for_each_attempt() {
             {"number":1,"at":"2026-01-01T00:00:00.000Z","status":503,"latency_ms":1.5,
              "error":null,"next_attempt_at":"2026-01-01T00:00:05.000Z","phases":{"dns":1}},
             {"number":2,"at":"2026-01-01T00:00:05.000Z","status":null,"latency_ms":10.0,
-             "error":{"code":"timeout","detail":"no \u001banswer"},"next_attempt_at":null}]}"#,
+             "error":{"code":"timeout","detail":"no \u001banswer","cause":"too \u001bslow","hint":"be fast"},
+             "next_attempt_at":null},
+            {"number":3,"at":"2026-01-01T00:00:09.000Z","status":410,"latency_ms":1.0,
+             "error":{"code":"status","detail":"","cause":"gone","hint":"let go"},"next_attempt_at":null},
+            {"number":4,"at":"2026-01-01T00:00:10.000Z","status":null,"latency_ms":1.0,
+             "error":{"code":"timeout","detail":"","cause":"too \u001bslow","hint":"be fast"},
+             "next_attempt_at":null}]}"#,
     )]);
     let mut command = gateway(&["deliveries", "show", "--tenant", "acme", "dlv_1"]);
     let shown = run(command.args(["--url", &api.url()]).env("SENDERZ_API_KEY", "k"));
@@ -370,6 +376,14 @@ fn a_delivery_is_shown_with_a_line_for_each_attempt() {
             "ATTEMPT AT LATENCY MS NEXT ATTEMPT AT RESULT",
             "1 2026-01-01T00:00:00.000Z 1.5 2026-01-01T00:00:05.000Z 503",
             "2 2026-01-01T00:00:05.000Z 10.0 - timeout no \\u{1b}answer",
+            "3 2026-01-01T00:00:09.000Z 1.0 - 410 status",
+            "4 2026-01-01T00:00:10.000Z 1.0 - timeout",
+            "",
+            "attempts 2, 4: too \\u{1b}slow",
+            "hint: be fast",
+            "",
+            "attempt 3: gone",
+            "hint: let go",
         ]
     );
     assert!(api.requests()[0].starts_with("GET /v1/deliveries/dlv_1 "));

@@ -158,6 +158,10 @@ export interface DeliveryDetails extends DeliverySummary {
 export interface AttemptError {
   code: AttemptErrorCode;
   detail: string;
+  /** What happened, in plain words; for people, not for programs. */
+  cause: string;
+  /** What mends it. */
+  hint: string;
 }
 
 export interface LastAttempt {
