@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::{
     ApiState, Problem,
     access::{Id, Scope},
+    catch_up,
     cursor::List,
     delivery::{DeliveryView, locate_event, raw},
     page::{Page, json},
@@ -28,10 +29,11 @@ use crate::{
     webhook::Webhook,
 };
 
-pub(super) const PARAMS: &[&str] = &["limit", "cursor", "event_type", "since", "until"];
+pub(super) const PARAMS: &[&str] =
+    &["limit", "cursor", "after", "webhook", "event_type", "found_disabled", "since", "until"];
 
 #[derive(Serialize)]
-struct EventView {
+pub(super) struct EventView {
     id: String,
     r#type: &'static str,
     accepted_at: String,
@@ -39,16 +41,20 @@ struct EventView {
     payload_size: usize,
     /// How many webhooks it was for, disabled ones not counted.
     deliveries: usize,
+    /// How many webhooks it would have been for, had they not been disabled when it came.
+    found_disabled: usize,
 }
 
 impl EventView {
-    fn of(row: &EventRow) -> Self {
+    pub(super) fn of(row: &EventRow) -> Self {
+        let deliveries = row.routes.iter().filter(|route| route.enabled).count();
         Self {
             id: row.id.to_string(),
             r#type: row.event_type.as_str(),
             accepted_at: rfc3339(row.id.accepted_at),
             payload_size: row.payload.len(),
-            deliveries: row.routes.iter().filter(|route| route.enabled).count(),
+            deliveries,
+            found_disabled: row.routes.len() - deliveries,
         }
     }
 }
@@ -79,17 +85,29 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let list = List { name: "events", tenant: Some(scope.no()), params: &params };
     let mut query = params.read();
+    let (after, webhook) = (query.after(), query.webhook());
     let (since, until) = query.period();
     let wanted = EventQuery {
         tenant: scope.no(),
         event_types: query.event_types(),
+        webhook: None,
+        found_disabled: query.flag("found_disabled"),
         since,
         until,
-        before: query.position(&list).map(|place| Place::from_u64(u64::from_be_bytes(place))),
+        before: None,
         limit: query.limit(api.settings().limits.page),
     };
+    let position = query.position(&list).map(|place| Place::from_u64(u64::from_be_bytes(place)));
     query.finish()?;
-    let page = api.store.events(wanted).await?;
+    let webhook = webhook.map(|id| {
+        let found = api.directory.webhook_no(scope.no(), id);
+        found.ok_or_else(|| Problem::no_such(Object::Webhook))
+    });
+    let wanted = EventQuery { webhook: webhook.transpose()?, ..wanted };
+    if let Some(after) = after {
+        return catch_up::page(&api, &scope, &list, after, position, wanted).await;
+    }
+    let page = api.store.events(EventQuery { before: position, ..wanted }).await?;
     Ok(Page {
         data: page.events.iter().map(EventView::of).collect(),
         next_cursor: page.next.map(|place| list.cursor(place.as_u64().to_be_bytes())),

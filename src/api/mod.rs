@@ -19,6 +19,7 @@
 mod access;
 mod attempt;
 mod body;
+mod catch_up;
 mod cursor;
 mod deliveries;
 mod delivery;

@@ -87,6 +87,16 @@ export interface EventSummary {
   /** Bytes. */
   payload_size: number;
   deliveries: number;
+  /** How many webhooks it would have been for, had they not been disabled when it came. */
+  found_disabled: number;
+}
+
+/** Events in the order of acceptance, for those who catch up. */
+export interface FollowingEvents extends Page<EventSummary> {
+  /** Where to ask again later, as `cursor`, with the same parameters. */
+  poll_cursor: string;
+  /** Whether a damaged part of the log was passed over: events may be missing in this page. */
+  incomplete: boolean;
 }
 
 export interface StoredEvent {
@@ -106,10 +116,17 @@ export interface SkippedWebhook {
   delivery_id: string | null;
 }
 
-export interface EventParams extends PageParams {
+interface PeriodParams extends PageParams {
   event_type?: EventType | readonly EventType[];
   since?: Time | Date;
   until?: Time | Date;
+}
+
+export interface EventParams extends PeriodParams {
+  /** Those routed to this webhook, whether it was enabled then or not. */
+  webhook?: string;
+  /** Only those that found a webhook disabled: this one, or any. */
+  found_disabled?: true;
 }
 
 export type DeliveryStatus = "pending" | "retrying" | "delivered" | "failed" | "canceled";
@@ -125,7 +142,7 @@ export type AttemptErrorCode =
   | "status"
   | "canceled";
 
-export interface DeliveryParams extends EventParams {
+export interface DeliveryParams extends PeriodParams {
   webhook?: string;
   status?: DeliveryStatus | readonly DeliveryStatus[];
   /** A response status (`"503"`) or a class (`"5xx"`). */
