@@ -16,14 +16,15 @@ use super::{
     catch_up,
     cursor::List,
     delivery::{DeliveryView, locate_event, raw},
+    example,
     page::{Page, json},
     params::Params,
     problem::Object,
+    skipped::Skipped,
 };
 use crate::{
     clock::rfc3339,
     delivery::Entry,
-    event::EventType,
     id::{DeliveryId, DeliveryKey, EventId, Place, WebhookNo},
     store::{EventQuery, EventRow, Route},
     webhook::Webhook,
@@ -72,8 +73,12 @@ struct FullEventView {
 
 #[derive(Serialize)]
 struct SkippedView {
+    /// Null where the webhook was deleted so long ago that its id is forgotten.
     webhook_id: Option<String>,
+    webhook_deleted: bool,
     reason: &'static str,
+    /// The reason in plain words.
+    detail: &'static str,
     /// By which it can be replayed all the same; none where the event never was for the webhook.
     delivery_id: Option<String>,
 }
@@ -137,13 +142,16 @@ pub(super) async fn show(
         let entries = entries.get(&route.webhook).map_or(&[][..], Vec::as_slice);
         DeliveryView::of_route(&api, id, event.event_type, *route, entries)
     };
+    let payload = block.payload(index).unwrap_or_default();
+    let is_test = matches!(routes, [_]) && example::is_test(event.event_type, &payload);
     let mut skipped = were_disabled(&api, id, &disabled);
-    skipped.extend(never_routed(&api, &scope, id, event.event_type, routes));
+    let why = |webhook: &Webhook| Skipped::of(webhook, id, event.event_type, is_test);
+    skipped.extend(never_routed(&api, &scope, routes, why));
     let view = FullEventView {
         id: id.to_string(),
         r#type: event.event_type.as_str(),
         accepted_at: rfc3339(id.accepted_at),
-        payload: block.payload(index).and_then(|payload| raw(&payload)),
+        payload: raw(&payload),
         deliveries: delivered.iter().map(delivery).collect(),
         skipped,
     };
@@ -163,38 +171,31 @@ fn were_disabled(api: &ApiState, event: EventId, routes: &[Route]) -> Vec<Skippe
         let key = DeliveryKey { place: event.place, webhook: route.webhook };
         SkippedView {
             webhook_id: api.directory.webhook_id(route.webhook).map(|id| id.to_string()),
-            reason: "disabled",
+            webhook_deleted: api.directory.webhook_by_no(route.webhook).is_none(),
+            reason: Skipped::Disabled.as_str(),
+            detail: Skipped::Disabled.detail(),
             delivery_id: Some(DeliveryId { node: event.node, key }.to_string()),
         }
     };
     routes.iter().map(skipped).collect()
 }
 
+/// Of webhooks that were deleted since, only those that the event was routed to are known.
 fn never_routed(
     api: &ApiState,
     scope: &Scope,
-    event: EventId,
-    event_type: EventType,
     routes: &[Route],
+    why: impl Fn(&Webhook) -> Skipped,
 ) -> Vec<SkippedView> {
     let routed: HashSet<WebhookNo> = routes.iter().map(|route| route.webhook).collect();
     let webhooks = api.directory.webhooks(scope.no(), None, usize::MAX);
     let without = webhooks.iter().filter(|webhook| !routed.contains(&webhook.no));
     let skipped = |webhook: &std::sync::Arc<Webhook>| SkippedView {
         webhook_id: Some(webhook.id.to_string()),
-        reason: why_skipped(webhook, event, event_type),
+        webhook_deleted: false,
+        reason: why(webhook).as_str(),
+        detail: why(webhook).detail(),
         delivery_id: None,
     };
     without.map(skipped).collect()
-}
-
-/// Routes are decided once, when the event comes; what is known of a webhook is how it is now.
-fn why_skipped(webhook: &Webhook, event: EventId, event_type: EventType) -> &'static str {
-    if webhook.created_at > event.accepted_at {
-        "created_later"
-    } else if webhook.events.contains(event_type) {
-        "not_subscribed_then"
-    } else {
-        "not_subscribed"
-    }
 }

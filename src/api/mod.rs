@@ -32,6 +32,7 @@ mod problem;
 mod query;
 pub mod routes;
 mod signing_secret;
+mod skipped;
 mod tenants;
 mod webhooks;
 

@@ -110,8 +110,12 @@ export interface StoredEvent {
 }
 
 export interface SkippedWebhook {
+  /** Null where the webhook was deleted long ago. */
   webhook_id: string | null;
-  reason: "disabled" | "created_later" | "not_subscribed" | "not_subscribed_then";
+  webhook_deleted: boolean;
+  reason: "disabled" | "created_later" | "not_subscribed" | "not_subscribed_then" | "test" | "unknown";
+  /** The reason in plain words. */
+  detail: string;
   /** By which it can be replayed all the same. */
   delivery_id: string | null;
 }
@@ -156,6 +160,8 @@ export interface DeliverySummary {
   event_id: string;
   /** Null where the webhook was deleted long ago. */
   webhook_id: string | null;
+  /** Then it can be sent nowhere any more. */
+  webhook_deleted: boolean;
   event_type: EventType;
   status: DeliveryStatus;
   /** Why it failed or was canceled. */
