@@ -242,6 +242,30 @@ fn send_waits_until_every_delivery_has_ended() {
 }
 
 #[test]
+fn a_test_of_a_webhook_is_sent_and_its_delivery_awaited() {
+    let sent = r#"{"event_id":"evt_1","delivery_id":"dlv_1"}"#;
+    let delivery = |status: &str| {
+        format!(
+            r#"{{"deliveries":[{{"id":"dlv_1","webhook_id":"wh_1","status":"{status}","attempts_made":1}}]}}"#
+        )
+    };
+    for (status, exit) in [("delivered", 0), ("failed", 1)] {
+        let (waits, ended) = (delivery("pending"), delivery(status));
+        let api = scripted(&[(202, sent), (200, &waits), (200, &ended)]);
+        let mut command =
+            gateway(&["webhooks", "test", "--tenant", "acme", "--wait", "wh_1", "message.read"]);
+        let tested = run(command.args(["--url", &api.url()]).env("SENDERZ_API_KEY", "k"));
+        assert_eq!(tested.code, Some(exit), "{}", tested.stderr);
+        assert!(tested.stdout.contains("evt_1") && tested.stdout.contains("dlv_1"));
+        assert!(tested.stdout.contains(&format!("{status} dlv_1 to wh_1")), "{}", tested.stdout);
+        let requests = api.requests();
+        assert!(requests[0].starts_with("POST /v1/webhooks/wh_1/test "), "{}", requests[0]);
+        assert!(requests[0].ends_with(r#"{"type":"message.read"}"#), "{}", requests[0]);
+        assert!(requests[1].starts_with("GET /v1/events/evt_1 "), "{}", requests[1]);
+    }
+}
+
+#[test]
 fn a_payload_goes_out_byte_for_byte() {
     let api = scripted(&[(202, r#"{"id":"evt_1","deliveries":0}"#)]);
     let mut command = gateway(&["send", "--tenant", "acme", "--payload", "-", "--url", &api.url()]);
