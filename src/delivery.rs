@@ -3,6 +3,8 @@
 //!
 //! An unsuccessful delivery is data, never an `Err`.
 
+pub mod cause;
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;

@@ -69,6 +69,19 @@ pub struct DeliveryKey {
     pub webhook: WebhookNo,
 }
 
+/// What the prefix of a text says that it is the id of; for those who mixed up two ids.
+pub fn kind(text: &str) -> Option<&'static str> {
+    const KINDS: [(&str, &str); 6] = [
+        (EventId::PREFIX, "an event"),
+        (DeliveryId::PREFIX, "a delivery"),
+        (AttemptId::PREFIX, "an attempt"),
+        (WebhookId::PREFIX, "a webhook"),
+        (KeyId::PREFIX, "a key"),
+        ("msg_", "a message"),
+    ];
+    KINDS.into_iter().find(|(prefix, _)| text.starts_with(prefix)).map(|(_, kind)| kind)
+}
+
 /// Why a string is not an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {

@@ -242,6 +242,30 @@ fn send_waits_until_every_delivery_has_ended() {
 }
 
 #[test]
+fn a_test_of_a_webhook_is_sent_and_its_delivery_awaited() {
+    let sent = r#"{"event_id":"evt_1","delivery_id":"dlv_1"}"#;
+    let delivery = |status: &str| {
+        format!(
+            r#"{{"deliveries":[{{"id":"dlv_1","webhook_id":"wh_1","status":"{status}","attempts_made":1}}]}}"#
+        )
+    };
+    for (status, exit) in [("delivered", 0), ("failed", 1)] {
+        let (waits, ended) = (delivery("pending"), delivery(status));
+        let api = scripted(&[(202, sent), (200, &waits), (200, &ended)]);
+        let mut command =
+            gateway(&["webhooks", "test", "--tenant", "acme", "--wait", "wh_1", "message.read"]);
+        let tested = run(command.args(["--url", &api.url()]).env("SENDERZ_API_KEY", "k"));
+        assert_eq!(tested.code, Some(exit), "{}", tested.stderr);
+        assert!(tested.stdout.contains("evt_1") && tested.stdout.contains("dlv_1"));
+        assert!(tested.stdout.contains(&format!("{status} dlv_1 to wh_1")), "{}", tested.stdout);
+        let requests = api.requests();
+        assert!(requests[0].starts_with("POST /v1/webhooks/wh_1/test "), "{}", requests[0]);
+        assert!(requests[0].ends_with(r#"{"type":"message.read"}"#), "{}", requests[0]);
+        assert!(requests[1].starts_with("GET /v1/events/evt_1 "), "{}", requests[1]);
+    }
+}
+
+#[test]
 fn a_payload_goes_out_byte_for_byte() {
     let api = scripted(&[(202, r#"{"id":"evt_1","deliveries":0}"#)]);
     let mut command = gateway(&["send", "--tenant", "acme", "--payload", "-", "--url", &api.url()]);
@@ -352,7 +376,13 @@ fn a_delivery_is_shown_with_a_line_for_each_attempt() {
             {"number":1,"at":"2026-01-01T00:00:00.000Z","status":503,"latency_ms":1.5,
              "error":null,"next_attempt_at":"2026-01-01T00:00:05.000Z","phases":{"dns":1}},
             {"number":2,"at":"2026-01-01T00:00:05.000Z","status":null,"latency_ms":10.0,
-             "error":{"code":"timeout","detail":"no \u001banswer"},"next_attempt_at":null}]}"#,
+             "error":{"code":"timeout","detail":"no \u001banswer","cause":"too \u001bslow","hint":"be fast"},
+             "next_attempt_at":null},
+            {"number":3,"at":"2026-01-01T00:00:09.000Z","status":410,"latency_ms":1.0,
+             "error":{"code":"status","detail":"","cause":"gone","hint":"let go"},"next_attempt_at":null},
+            {"number":4,"at":"2026-01-01T00:00:10.000Z","status":null,"latency_ms":1.0,
+             "error":{"code":"timeout","detail":"","cause":"too \u001bslow","hint":"be fast"},
+             "next_attempt_at":null}]}"#,
     )]);
     let mut command = gateway(&["deliveries", "show", "--tenant", "acme", "dlv_1"]);
     let shown = run(command.args(["--url", &api.url()]).env("SENDERZ_API_KEY", "k"));
@@ -370,6 +400,14 @@ fn a_delivery_is_shown_with_a_line_for_each_attempt() {
             "ATTEMPT AT LATENCY MS NEXT ATTEMPT AT RESULT",
             "1 2026-01-01T00:00:00.000Z 1.5 2026-01-01T00:00:05.000Z 503",
             "2 2026-01-01T00:00:05.000Z 10.0 - timeout no \\u{1b}answer",
+            "3 2026-01-01T00:00:09.000Z 1.0 - 410 status",
+            "4 2026-01-01T00:00:10.000Z 1.0 - timeout",
+            "",
+            "attempts 2, 4: too \\u{1b}slow",
+            "hint: be fast",
+            "",
+            "attempt 3: gone",
+            "hint: let go",
         ]
     );
     assert!(api.requests()[0].starts_with("GET /v1/deliveries/dlv_1 "));

@@ -75,6 +75,11 @@ test("webhooks, events and deliveries, from creation to replay", async (t) => {
   const event = keep("StoredEvent", await sz.events.get(sent.id));
   assert.deepEqual(event.payload, message("message.failed", "msg_1"));
   assert.deepEqual(event.skipped.map(({ reason, webhook_id }) => [reason, webhook_id]), [["disabled", disabled.id]]);
+  const found = keep("FollowingEvents", await sz.events.after("start", { webhook: disabled.id, found_disabled: true }));
+  assert.deepEqual(found.data.map(({ id }) => id), [sent.id]);
+  const none = keep("FollowingEvents", await sz.events.after(sent.id));
+  assert.deepEqual([none.data, none.next_cursor], [[], null]);
+  await assert.rejects(sz.events.after(webhook.id), refused(400, "invalid_parameter"));
   keep("Page<EventSummary>", await sz.events.list({ event_type: ["message.failed", "message.sent"], since: new Date(0) }));
 
   keep("DeliverySummary", await sz.deliveries.replay(delivered.id));

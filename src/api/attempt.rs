@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     clock::rfc3339,
-    delivery::{Attempt, AttemptError, Entry, KeptResponse, Phases, Protocol, Verdict},
+    delivery::{Attempt, Entry, KeptResponse, Phases, Protocol, Verdict},
     guard::Policy,
     id::{AttemptId, DeliveryId},
 };
@@ -19,7 +19,7 @@ pub(super) struct AttemptView<'a> {
     status: Option<u16>,
     latency_ms: Millis,
     phases: PhasesView,
-    error: Option<ErrorView<'a>>,
+    error: Option<ErrorView>,
     response: Option<ResponseView<'a>>,
     /// Null where there was no connection, and, for tenants, where the address is not public: what
     /// stands behind the gateway is not theirs to see.
@@ -40,7 +40,7 @@ impl<'a> AttemptView<'a> {
             status: attempt.status,
             latency_ms: Millis(attempt.latency),
             phases: PhasesView::of(attempt.phases),
-            error: attempt.error.as_ref().map(ErrorView::of),
+            error: ErrorView::of(attempt),
             response: attempt.status.map(|_| ResponseView::of(&attempt.response)),
             peer: attempt.peer.filter(|peer| to_operator || is_public(*peer)),
             protocol: protocol(attempt),
@@ -72,14 +72,7 @@ pub(super) struct LastAttemptView {
     at: String,
     status: Option<u16>,
     latency_ms: Millis,
-    error: Option<LastErrorView>,
-}
-
-/// As in the attempt itself.
-#[derive(Debug, Serialize)]
-struct LastErrorView {
-    code: &'static str,
-    detail: String,
+    error: Option<ErrorView>,
 }
 
 impl LastAttemptView {
@@ -89,10 +82,7 @@ impl LastAttemptView {
             at: rfc3339(attempt.at),
             status: attempt.status,
             latency_ms: Millis(attempt.latency),
-            error: attempt.error.as_ref().map(|error| LastErrorView {
-                code: error.code.as_str(),
-                detail: error.detail.clone(),
-            }),
+            error: ErrorView::of(attempt),
         }
     }
 }
@@ -133,14 +123,24 @@ impl PhasesView {
 }
 
 #[derive(Debug, Serialize)]
-struct ErrorView<'a> {
+struct ErrorView {
     code: &'static str,
-    detail: &'a str,
+    detail: String,
+    /// What happened, in plain words.
+    cause: String,
+    /// What mends it.
+    hint: &'static str,
 }
 
-impl<'a> ErrorView<'a> {
-    fn of(error: &'a AttemptError) -> Self {
-        Self { code: error.code.as_str(), detail: &error.detail }
+impl ErrorView {
+    fn of(attempt: &Attempt) -> Option<Self> {
+        let (error, cause) = (attempt.error.as_ref()?, attempt.cause()?);
+        Some(Self {
+            code: error.code.as_str(),
+            detail: error.detail.clone(),
+            cause: cause.words,
+            hint: cause.hint,
+        })
     }
 }
 

@@ -118,6 +118,8 @@ pub(super) struct DeliveryView {
     event_id: String,
     /// Null where the webhook was deleted so long ago that its id is forgotten.
     webhook_id: Option<String>,
+    /// Then it can be sent nowhere any more.
+    webhook_deleted: bool,
     event_type: &'static str,
     status: &'static str,
     /// Why it failed or was canceled.
@@ -160,6 +162,7 @@ impl DeliveryView {
             id: id.to_string(),
             event_id: event.to_string(),
             webhook_id: api.directory.webhook_id(id.key.webhook).map(|id| id.to_string()),
+            webhook_deleted: api.directory.webhook_by_no(id.key.webhook).is_none(),
             event_type: event_type.as_str(),
             status: standing.state.as_str(),
             reason: match standing.state {

@@ -13,25 +13,28 @@ use serde_json::value::RawValue;
 use super::{
     ApiState, Problem,
     access::{Id, Scope},
+    catch_up,
     cursor::List,
     delivery::{DeliveryView, locate_event, raw},
+    example,
     page::{Page, json},
     params::Params,
     problem::Object,
+    skipped::Skipped,
 };
 use crate::{
     clock::rfc3339,
     delivery::Entry,
-    event::EventType,
     id::{DeliveryId, DeliveryKey, EventId, Place, WebhookNo},
     store::{EventQuery, EventRow, Route},
     webhook::Webhook,
 };
 
-pub(super) const PARAMS: &[&str] = &["limit", "cursor", "event_type", "since", "until"];
+pub(super) const PARAMS: &[&str] =
+    &["limit", "cursor", "after", "webhook", "event_type", "found_disabled", "since", "until"];
 
 #[derive(Serialize)]
-struct EventView {
+pub(super) struct EventView {
     id: String,
     r#type: &'static str,
     accepted_at: String,
@@ -39,16 +42,20 @@ struct EventView {
     payload_size: usize,
     /// How many webhooks it was for, disabled ones not counted.
     deliveries: usize,
+    /// How many webhooks it would have been for, had they not been disabled when it came.
+    found_disabled: usize,
 }
 
 impl EventView {
-    fn of(row: &EventRow) -> Self {
+    pub(super) fn of(row: &EventRow) -> Self {
+        let deliveries = row.routes.iter().filter(|route| route.enabled).count();
         Self {
             id: row.id.to_string(),
             r#type: row.event_type.as_str(),
             accepted_at: rfc3339(row.id.accepted_at),
             payload_size: row.payload.len(),
-            deliveries: row.routes.iter().filter(|route| route.enabled).count(),
+            deliveries,
+            found_disabled: row.routes.len() - deliveries,
         }
     }
 }
@@ -66,8 +73,12 @@ struct FullEventView {
 
 #[derive(Serialize)]
 struct SkippedView {
+    /// Null where the webhook was deleted so long ago that its id is forgotten.
     webhook_id: Option<String>,
+    webhook_deleted: bool,
     reason: &'static str,
+    /// The reason in plain words.
+    detail: &'static str,
     /// By which it can be replayed all the same; none where the event never was for the webhook.
     delivery_id: Option<String>,
 }
@@ -79,17 +90,29 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let list = List { name: "events", tenant: Some(scope.no()), params: &params };
     let mut query = params.read();
+    let (after, webhook) = (query.after(), query.webhook());
     let (since, until) = query.period();
     let wanted = EventQuery {
         tenant: scope.no(),
         event_types: query.event_types(),
+        webhook: None,
+        found_disabled: query.flag("found_disabled"),
         since,
         until,
-        before: query.position(&list).map(|place| Place::from_u64(u64::from_be_bytes(place))),
+        before: None,
         limit: query.limit(api.settings().limits.page),
     };
+    let position = query.position(&list).map(|place| Place::from_u64(u64::from_be_bytes(place)));
     query.finish()?;
-    let page = api.store.events(wanted).await?;
+    let webhook = webhook.map(|id| {
+        let found = api.directory.webhook_no(scope.no(), id);
+        found.ok_or_else(|| Problem::no_such(Object::Webhook))
+    });
+    let wanted = EventQuery { webhook: webhook.transpose()?, ..wanted };
+    if let Some(after) = after {
+        return catch_up::page(&api, &scope, &list, after, position, wanted).await;
+    }
+    let page = api.store.events(EventQuery { before: position, ..wanted }).await?;
     Ok(Page {
         data: page.events.iter().map(EventView::of).collect(),
         next_cursor: page.next.map(|place| list.cursor(place.as_u64().to_be_bytes())),
@@ -119,13 +142,16 @@ pub(super) async fn show(
         let entries = entries.get(&route.webhook).map_or(&[][..], Vec::as_slice);
         DeliveryView::of_route(&api, id, event.event_type, *route, entries)
     };
+    let payload = block.payload(index).unwrap_or_default();
+    let is_test = matches!(routes, [_]) && example::is_test(event.event_type, &payload);
     let mut skipped = were_disabled(&api, id, &disabled);
-    skipped.extend(never_routed(&api, &scope, id, event.event_type, routes));
+    let why = |webhook: &Webhook| Skipped::of(webhook, id, event.event_type, is_test);
+    skipped.extend(never_routed(&api, &scope, routes, why));
     let view = FullEventView {
         id: id.to_string(),
         r#type: event.event_type.as_str(),
         accepted_at: rfc3339(id.accepted_at),
-        payload: block.payload(index).and_then(|payload| raw(&payload)),
+        payload: raw(&payload),
         deliveries: delivered.iter().map(delivery).collect(),
         skipped,
     };
@@ -145,38 +171,31 @@ fn were_disabled(api: &ApiState, event: EventId, routes: &[Route]) -> Vec<Skippe
         let key = DeliveryKey { place: event.place, webhook: route.webhook };
         SkippedView {
             webhook_id: api.directory.webhook_id(route.webhook).map(|id| id.to_string()),
-            reason: "disabled",
+            webhook_deleted: api.directory.webhook_by_no(route.webhook).is_none(),
+            reason: Skipped::Disabled.as_str(),
+            detail: Skipped::Disabled.detail(),
             delivery_id: Some(DeliveryId { node: event.node, key }.to_string()),
         }
     };
     routes.iter().map(skipped).collect()
 }
 
+/// Of webhooks that were deleted since, only those that the event was routed to are known.
 fn never_routed(
     api: &ApiState,
     scope: &Scope,
-    event: EventId,
-    event_type: EventType,
     routes: &[Route],
+    why: impl Fn(&Webhook) -> Skipped,
 ) -> Vec<SkippedView> {
     let routed: HashSet<WebhookNo> = routes.iter().map(|route| route.webhook).collect();
     let webhooks = api.directory.webhooks(scope.no(), None, usize::MAX);
     let without = webhooks.iter().filter(|webhook| !routed.contains(&webhook.no));
     let skipped = |webhook: &std::sync::Arc<Webhook>| SkippedView {
         webhook_id: Some(webhook.id.to_string()),
-        reason: why_skipped(webhook, event, event_type),
+        webhook_deleted: false,
+        reason: why(webhook).as_str(),
+        detail: why(webhook).detail(),
         delivery_id: None,
     };
     without.map(skipped).collect()
-}
-
-/// Routes are decided once, when the event comes; what is known of a webhook is how it is now.
-fn why_skipped(webhook: &Webhook, event: EventId, event_type: EventType) -> &'static str {
-    if webhook.created_at > event.accepted_at {
-        "created_later"
-    } else if webhook.events.contains(event_type) {
-        "not_subscribed_then"
-    } else {
-        "not_subscribed"
-    }
 }

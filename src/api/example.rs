@@ -92,7 +92,10 @@ pub(super) async fn test(
     let event_type = fields.required("type", event_type);
     fields.finish()?;
     if !webhook.enabled {
-        return Err(Problem::new(Code::WebhookDisabled, "enable the webhook first"));
+        // It would be recorded as found disabled and never sent, which tests nothing.
+        let detail = "a disabled webhook is sent nothing, tests included; enable it first \
+                      (PATCH it with {\"enabled\":true})";
+        return Err(Problem::new(Code::WebhookDisabled, detail));
     }
     let event_type = event_type.expect("a missing type was refused");
     api.tests.take(&api.settings().limits, scope.no(), webhook.no)?;
@@ -112,9 +115,9 @@ pub(super) async fn test(
 }
 
 #[derive(Serialize)]
-struct Example {
+struct Example<'a> {
     r#type: &'static str,
-    timestamp: String,
+    timestamp: &'a str,
     data: ExampleData,
 }
 
@@ -129,7 +132,21 @@ struct ExampleData {
     test: bool,
 }
 
+/// Whether a payload is an example's, byte for byte but for its time.
+pub(super) fn is_test(event_type: EventType, payload: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Stamped<'a> {
+        timestamp: &'a str,
+    }
+    let stamped: Result<Stamped<'_>, _> = serde_json::from_slice(payload);
+    stamped.is_ok_and(|stamped| payload_at(event_type, stamped.timestamp) == payload)
+}
+
 fn payload(event_type: EventType) -> Bytes {
+    payload_at(event_type, &rfc3339(wall_ms())).into()
+}
+
+fn payload_at(event_type: EventType, timestamp: &str) -> Vec<u8> {
     let status_reason = match event_type {
         EventType::Failed => Some("carrier_rejected"),
         EventType::Blocked => Some("recipient_opted_out"),
@@ -137,7 +154,7 @@ fn payload(event_type: EventType) -> Bytes {
     };
     let example = Example {
         r#type: event_type.as_str(),
-        timestamp: rfc3339(wall_ms()),
+        timestamp,
         data: ExampleData {
             id: "msg_test",
             channel: "sms",
@@ -146,7 +163,7 @@ fn payload(event_type: EventType) -> Bytes {
             test: true,
         },
     };
-    serde_json::to_vec(&example).expect("strings and booleans always serialize").into()
+    serde_json::to_vec(&example).expect("strings and booleans always serialize")
 }
 
 /// Why the example was not accepted.

@@ -19,6 +19,7 @@
 mod access;
 mod attempt;
 mod body;
+mod catch_up;
 mod cursor;
 mod deliveries;
 mod delivery;
@@ -31,6 +32,7 @@ mod problem;
 mod query;
 pub mod routes;
 mod signing_secret;
+mod skipped;
 mod tenants;
 mod webhooks;
 

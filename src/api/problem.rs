@@ -39,6 +39,7 @@ pub enum Code {
     DeliveryEnded,
     WebhookDeleted,
     WebhookDisabled,
+    EventsGone,
     PayloadTooLarge,
     UnsupportedMediaType,
     RateLimited,
@@ -82,6 +83,9 @@ impl Code {
             Self::WebhookDeleted => kind("webhook_deleted", S::CONFLICT, "The webhook was deleted"),
             Self::WebhookDisabled => {
                 kind("webhook_disabled", S::CONFLICT, "The webhook is disabled")
+            }
+            Self::EventsGone => {
+                kind("events_gone", S::GONE, "Events after this place were removed by retention")
             }
             Self::PayloadTooLarge => problem::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => problem::UNSUPPORTED_MEDIA_TYPE,

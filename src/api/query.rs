@@ -3,6 +3,8 @@
 //! A value that is wrong is noted and reads as if it were not there; nothing of a [`Query`] counts
 //! before [`Query::finish`] said that all of it is right.
 
+use std::str::FromStr;
+
 use super::{
     Code, Problem,
     cursor::{List, Refused},
@@ -12,7 +14,7 @@ use crate::{
     clock::Millis,
     delivery::ErrorCode,
     event::{EventType, EventTypes},
-    id::WebhookId,
+    id::{self, EventId, IdError, WebhookId},
 };
 
 /// The states by which deliveries are filtered, as the API names them.
@@ -20,6 +22,14 @@ const STATES: [&str; 5] = ["pending", "retrying", "delivered", "failed", "cancel
 
 /// How many rows a page has where the request does not say.
 const DEFAULT_LIMIT: usize = 50;
+
+/// Where a list of events in the order of acceptance starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// With the oldest event kept.
+    Start,
+    Event(EventId),
+}
 
 /// A request's parameters while they are read.
 #[derive(Debug)]
@@ -68,7 +78,24 @@ impl<'a> Query<'a> {
     }
 
     pub(super) fn webhook(&mut self) -> Option<WebhookId> {
-        self.value("webhook", |text| text.parse().map_err(|error| format!("{error}")))
+        self.value("webhook", id)
+    }
+
+    /// `after=evt_…`, or `after=start`.
+    pub(super) fn after(&mut self) -> Option<After> {
+        self.value("after", |text| match text {
+            "start" => Ok(After::Start),
+            text => id(text).map(After::Event),
+        })
+    }
+
+    /// `name=true`, or left out.
+    pub(super) fn flag(&mut self, name: &'static str) -> bool {
+        let flag = self.value(name, |text| match text {
+            "true" => Ok(()),
+            _ => Err("it is `true`, or left out".to_owned()),
+        });
+        flag.is_some()
     }
 
     /// `status=failed,canceled`; empty where there is none.
@@ -145,6 +172,13 @@ impl<'a> Query<'a> {
 
 const CURSOR_RULE: &str =
     "pass `next_cursor` unchanged, with the same filters, or start without a cursor";
+
+fn id<T: FromStr<Err = IdError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| match (error, id::kind(text)) {
+        (IdError::Prefix(_), Some(kind)) => format!("this is the id of {kind}; {error}"),
+        _ => error.to_string(),
+    })
+}
 
 fn time(text: &str) -> Result<Millis, String> {
     let time: Option<jiff::Timestamp> = text.parse().ok();

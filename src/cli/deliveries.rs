@@ -109,7 +109,7 @@ fn tell_canceled(output: Output, answer: &Answer) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The delivery's fields, then a line for each attempt.
+/// The delivery's fields, then a line for each attempt, then why they failed and what mends it.
 fn show(output: Output, answer: &Answer) -> std::io::Result<()> {
     let (Output::Text, Some(fields)) = (output, answer.as_object()) else {
         return output::json(&answer.body);
@@ -124,7 +124,28 @@ fn show(output: Output, answer: &Answer) -> std::io::Result<()> {
     }
     let columns = ["attempt", "at", "latency_ms", "next_attempt_at", "result"];
     output::line("")?;
-    output::line(&output::table(&columns, &rows))
+    output::line(&output::table(&columns, &rows))?;
+    causes(answer["attempts"].as_array().map_or(&[][..], Vec::as_slice))
+}
+
+/// Each cause once, with the attempts that failed for it.
+fn causes(attempts: &[Value]) -> std::io::Result<()> {
+    let mut causes: Vec<(&str, &str, Vec<String>)> = Vec::new();
+    for attempt in attempts {
+        let error = &attempt["error"];
+        let Some(cause) = error["cause"].as_str() else { continue };
+        let number = attempt["number"].to_string();
+        match causes.iter_mut().find(|(known, ..)| *known == cause) {
+            Some((.., numbers)) => numbers.push(number),
+            None => causes.push((cause, error["hint"].as_str().unwrap_or("-"), vec![number])),
+        }
+    }
+    for (cause, hint, numbers) in causes {
+        let attempts = if numbers.len() == 1 { "attempt" } else { "attempts" };
+        output::line(&format!("\n{attempts} {}: {}", numbers.join(", "), output::text(cause)))?;
+        output::line(&format!("hint: {}", output::text(hint)))?;
+    }
+    Ok(())
 }
 
 /// A replay's answer. It knows the last attempt only, which would look like all of them.

@@ -113,7 +113,7 @@ pub enum Command {
     /// Create, list, show and delete tenants
     #[command(subcommand)]
     Tenants(tenants::Command),
-    /// Create, list, show, update and delete webhooks
+    /// Create, list, show, update, test and delete webhooks
     #[command(subcommand)]
     Webhooks(webhooks::Command),
     /// Send an event

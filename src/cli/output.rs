@@ -97,15 +97,21 @@ pub(super) fn table(fields: &[&str], rows: &[Value]) -> String {
     lines.iter().map(padded).collect::<Vec<_>>().join("\n")
 }
 
-/// A value in a line of text. Control characters are shown escaped: what a tenant wrote must not
+/// Text in a line. Control characters are shown escaped: what a tenant or a receiver wrote must not
 /// move the operator's cursor.
+pub(super) fn text(text: &str) -> String {
+    if text.chars().any(char::is_control) {
+        text.escape_debug().to_string()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A value in a line of text.
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) if text.chars().any(char::is_control) => {
-            text.escape_debug().to_string()
-        }
-        Value::String(text) => text.clone(),
+        Value::String(text) => self::text(text),
         Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
             items.iter().map(cell).collect::<Vec<_>>().join(",")
         }

@@ -38,12 +38,30 @@ pub struct Args {
     /// The same key again within a day sends nothing new
     #[arg(long)]
     idempotency_key: Option<String>,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// Whether to see an event's deliveries end.
+#[derive(Debug, clap::Args)]
+pub struct Wait {
     /// Wait until every delivery has ended; 0 only if all were delivered
     #[arg(long)]
     wait: bool,
     /// The longest to wait
     #[arg(long, default_value = "5m", value_parser = wait_timeout)]
     wait_timeout: Duration,
+}
+
+impl Wait {
+    pub(super) async fn until_ended(
+        &self,
+        client: &Client,
+        event: &str,
+        output: Output,
+    ) -> anyhow::Result<Exit> {
+        if self.wait { wait(client, event, self.wait_timeout, output).await } else { Ok(Exit::Ok) }
+    }
 }
 
 pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
@@ -64,7 +82,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         let count = accepted["deliveries"].as_u64().unwrap_or(0);
         output::or_unread(output::line(&format!("accepted {id}, {}", deliveries(count))))?;
     }
-    if args.wait { wait(&client, id, args.wait_timeout, global.output).await } else { Ok(Exit::Ok) }
+    args.wait.until_ended(&client, id, global.output).await
 }
 
 /// Tells each delivery as it ends.

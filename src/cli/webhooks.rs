@@ -1,4 +1,4 @@
-//! `webhooks`: create, list, show, update, delete.
+//! `webhooks`: create, list, show, update, test, delete.
 //!
 //! Custom headers may be credentials, so they are not flags: `--body` takes the request's JSON from
 //! a file or stdin, and the flags go on top of it.
@@ -6,16 +6,16 @@
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     Exit, Global,
     client::{Client, segment, with_query},
     output,
-    send::read_input,
+    send::{Wait, read_input},
     tenants::{FOR_TENANT, Page},
 };
-use crate::tenant::TenantId;
+use crate::{event::EventType, tenant::TenantId};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -54,6 +54,19 @@ pub enum Command {
         target: Option<String>,
         #[command(flatten)]
         fields: Fields,
+    },
+    /// Send an example event to this webhook only
+    #[command(after_help = "Example: senderz-gateway webhooks test --tenant acme --wait wh_…")]
+    Test {
+        #[arg(long, help = FOR_TENANT)]
+        tenant: Option<TenantId>,
+        /// The webhook, wh_…
+        id: String,
+        /// Which of the six; whether the webhook subscribes to it does not matter
+        #[arg(value_name = "TYPE", default_value = "message.sent")]
+        event_type: EventType,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Delete a webhook; what waits for it is canceled
     Delete {
@@ -119,6 +132,14 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             let client = Client::new(global, tenant)?;
             let answer = client.request(Method::PATCH, &path(&id), Some(body), None).await?;
             output::object(global.output, &answer)?;
+        }
+        Command::Test { tenant, id, event_type, wait } => {
+            let client = Client::new(global, tenant)?;
+            let body = json!({"type": event_type.as_str()});
+            let sent = client.post(&format!("{}/test", path(&id)), &body).await?;
+            let event = sent["event_id"].as_str().context("the answer has no event id")?;
+            output::or_unread(output::object(global.output, &sent))?;
+            return wait.until_ended(&client, event, global.output).await;
         }
         Command::Delete { tenant, id } => {
             let client = Client::new(global, tenant)?;

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     clock,
     delivery::ErrorCode,
-    guard::{Host, Policy, Scheme},
+    guard::{Denied, Host, Policy, Scheme},
 };
 
 /// The most addresses of one name that are tried.
@@ -76,7 +76,7 @@ impl Connector {
         let permit = pool.reserve().ok_or_else(|| {
             Failure::own(ErrorCode::Connect, "the gateway has as many connections as it may")
         })?;
-        let (stream, peer) = self.dial(&addresses, target.timeout, progress).await?;
+        let (stream, peer) = self.dial(&addresses, target, progress).await?;
         let opened = Opened { peer, at: clock::instant(), socket: Socket::new(stream), permit };
         let connection = match target.origin.scheme {
             Scheme::Http => {
@@ -98,7 +98,10 @@ impl Connector {
     ) -> Result<Vec<SocketAddr>, Failure> {
         let port = target.origin.port;
         let policy = self.policy();
-        let allowed = |ip: &IpAddr| policy.judge_target(SocketAddr::new(*ip, port)).is_ok();
+        let allowed = |ip: &IpAddr| {
+            let judged = policy.judge_target(SocketAddr::new(*ip, port));
+            judged.inspect_err(|denied| tell_operator(target, denied)).is_ok()
+        };
         let found: Vec<IpAddr> = match &target.origin.host {
             Host::V4(ip) => vec![IpAddr::V4(*ip)],
             Host::V6(ip) => vec![IpAddr::V6(*ip)],
@@ -125,17 +128,17 @@ impl Connector {
     async fn dial(
         &self,
         addresses: &[SocketAddr],
-        budget: Duration,
+        target: &Target,
         progress: &mut Progress,
     ) -> Result<(TcpStream, SocketAddr), Failure> {
         progress.stage = Stage::Connecting;
         let started = clock::instant();
         let mut first_failure = None;
         for (at, address) in addresses.iter().enumerate() {
-            let left = budget.saturating_sub(progress.started.elapsed());
+            let left = target.timeout.saturating_sub(progress.started.elapsed());
             let share = if at + 1 < addresses.len() { left / 2 } else { left };
             let limit = self.connect_timeout.min(share);
-            match self.dial_one(*address, limit).await {
+            match self.dial_one(*address, limit, target).await {
                 Ok(stream) => {
                     progress.phases.connect = clock::micros_since(started);
                     return Ok((stream, *address));
@@ -177,19 +180,29 @@ impl Connector {
         Ok(connection)
     }
 
-    async fn dial_one(&self, address: SocketAddr, limit: Duration) -> Result<TcpStream, Failure> {
+    async fn dial_one(
+        &self,
+        address: SocketAddr,
+        limit: Duration,
+        target: &Target,
+    ) -> Result<TcpStream, Failure> {
         let stream = timeout(limit, TcpStream::connect(address))
             .await
             .map_err(|_| Failure::timeout(Stage::Connecting, limit))?
             .map_err(|error| Failure::connect(&error))?;
         stream.set_nodelay(true).map_err(|error| Failure::connect(&error))?;
-        self.judge_opened(&stream, address)?;
+        self.judge_opened(&stream, address, target)?;
         Ok(stream)
     }
 
     /// Only an open connection tells whom the kernel took it to, and which of our own addresses it
     /// uses: one that ends at a listener of ours behind another address of this machine would loop.
-    fn judge_opened(&self, stream: &TcpStream, dialled: SocketAddr) -> Result<(), Failure> {
+    fn judge_opened(
+        &self,
+        stream: &TcpStream,
+        dialled: SocketAddr,
+        target: &Target,
+    ) -> Result<(), Failure> {
         let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
         let (local, peer) = ends.map_err(|error| Failure::connect(&error))?;
         // A local port that nobody listens on can be connected to itself: that is no server.
@@ -197,11 +210,19 @@ impl Connector {
             return Err(Failure::receiver(ErrorCode::Connect, "connection refused"));
         }
         // Whoever is there instead (0.0.0.0 leads to loopback) was not judged before the dial.
-        if peer != dialled || self.policy().judge_connection(local, peer).is_err() {
+        let judged = self.policy().judge_connection(local, peer);
+        let judged = judged.inspect_err(|denied| tell_operator(target, denied));
+        if peer != dialled || judged.is_err() {
             return Err(Failure::blocked());
         }
         Ok(())
     }
+}
+
+/// The rule goes to the log only: to a tenant it would say what stands behind the gateway.
+fn tell_operator(target: &Target, denied: &Denied) {
+    let (host, class, rule) = (&target.origin.host, denied.class.as_str(), denied.rule);
+    tracing::debug!(%host, class, rule, "target refused");
 }
 
 const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];

@@ -7,9 +7,15 @@
 use std::{borrow::Cow, error::Error as StdError, io, time::Duration};
 
 use rustix::io::Errno;
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, pki_types::UnixTime};
 
-use crate::{delivery::ErrorCode, engine::Blame};
+use crate::{clock, delivery::ErrorCode, engine::Blame};
+
+/// How many of a certificate's names a detail shows, …
+const NAMES_SHOWN: usize = 3;
+
+/// … and how much of each, characters.
+const NAME_SHOWN: usize = 64;
 
 /// Why there is no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +106,9 @@ impl Failure {
         }
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let detail = match inner {
-            Some(error) => tls_detail(error),
-            None => "the server closed the connection during the TLS handshake",
+            Some(rustls::Error::InvalidCertificate(error)) => certificate_detail(error),
+            Some(error) => tls_detail(error).into(),
+            None => "the server closed the connection during the TLS handshake".into(),
         };
         Self::receiver(ErrorCode::Tls, detail)
     }
@@ -198,7 +205,6 @@ fn own_fault(error: &io::Error) -> Option<Failure> {
 fn tls_detail(error: &rustls::Error) -> &'static str {
     use rustls::Error;
     match error {
-        Error::InvalidCertificate(error) => certificate_detail(error),
         Error::NoCertificatesPresented => "the server presented no certificate",
         Error::InvalidMessage(_)
         | Error::InappropriateMessage { .. }
@@ -213,14 +219,23 @@ fn tls_detail(error: &rustls::Error) -> &'static str {
     }
 }
 
-fn certificate_detail(error: &CertificateError) -> &'static str {
+/// With what shows which certificate is meant: its dates, its names.
+fn certificate_detail(error: &CertificateError) -> Cow<'static, str> {
     use CertificateError as E;
-    match error {
-        E::Expired | E::ExpiredContext { .. } => "the certificate has expired",
-        E::NotValidYet | E::NotValidYetContext { .. } => "the certificate is not valid yet",
-        E::NotValidForName | E::NotValidForNameContext { .. } => {
-            "the certificate is for another name"
+    let detail = match error {
+        E::ExpiredContext { not_after, .. } => {
+            return format!("the certificate has expired on {}", date(*not_after)).into();
         }
+        E::NotValidYetContext { not_before, .. } => {
+            return format!("the certificate is not valid yet, but from {}", date(*not_before))
+                .into();
+        }
+        E::NotValidForNameContext { presented, .. } => {
+            return format!("the certificate is for another name{}", names(presented)).into();
+        }
+        E::Expired => "the certificate has expired",
+        E::NotValidYet => "the certificate is not valid yet",
+        E::NotValidForName => "the certificate is for another name",
         E::UnknownIssuer => "the certificate's issuer is not trusted, or the chain is incomplete",
         E::Revoked => "the certificate is revoked",
         E::BadEncoding => "the certificate is malformed",
@@ -229,6 +244,29 @@ fn certificate_detail(error: &CertificateError) -> &'static str {
             "the certificate is not meant for servers"
         }
         _ => "the certificate is not acceptable",
+    };
+    detail.into()
+}
+
+fn date(at: UnixTime) -> String {
+    clock::rfc3339(at.as_secs().saturating_mul(1000))
+}
+
+/// The first few names of a certificate, which come as `DnsName("a.example")`. A server says in
+/// them what it likes, so only what can stand in a name is taken over.
+fn names(presented: &[String]) -> String {
+    let name = |shown: &String| {
+        let inner = shown.split_once('(').map_or(shown.as_str(), |(_, rest)| rest);
+        let fit = |c: &char| c.is_ascii_alphanumeric() || ".-*:_".contains(*c);
+        inner.chars().filter(fit).take(NAME_SHOWN).collect::<String>()
+    };
+    let shown: Vec<String> = presented.iter().take(NAMES_SHOWN).map(name).collect();
+    match presented.len() {
+        0 => " (it has none)".to_owned(),
+        count if count > NAMES_SHOWN => {
+            format!(" (it has {} and {} more)", shown.join(", "), count - NAMES_SHOWN)
+        }
+        _ => format!(" (it has {})", shown.join(", ")),
     }
 }
 
@@ -260,6 +298,7 @@ fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{delivery::cause::unanswered, sender::dns::Unresolved};
 
     #[test]
     fn faults_of_our_own_are_not_charged_to_the_receiver() {
@@ -281,5 +320,103 @@ mod tests {
         let failure = Failure::timeout(Stage::Tls, Duration::from_secs(15));
         assert_eq!(failure.detail, "timed out after 15s in the TLS handshake");
         assert_eq!(failure.blame, Blame::ReceiverTimeout);
+    }
+
+    /// A certificate's fault as rustls gives it, with what it knows of the certificate.
+    fn presented(names: &[&str]) -> CertificateError {
+        let host = rustls::pki_types::ServerName::try_from("a.example").unwrap();
+        let presented = names.iter().map(|name| (*name).to_owned()).collect();
+        CertificateError::NotValidForNameContext { expected: host, presented }
+    }
+
+    #[test]
+    fn a_certificate_is_described_by_its_dates_and_names() {
+        let check = |error: CertificateError, expected: &str| {
+            assert_eq!(certificate_detail(&error), expected);
+        };
+        let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
+        check(
+            CertificateError::ExpiredContext { time: at(9), not_after: at(1_609_459_200) },
+            "the certificate has expired on 2021-01-01T00:00:00.000Z",
+        );
+        let far = CertificateError::NotValidYetContext { time: at(9), not_before: at(u64::MAX) };
+        assert!(certificate_detail(&far).starts_with("the certificate is not valid yet, but from"));
+        check(presented(&[]), "the certificate is for another name (it has none)");
+        check(
+            presented(&["DnsName(\"*.b.example\")", "IpAddress(1.2.3.4)", "x\u{1b}[2J", "d"]),
+            "the certificate is for another name (it has *.b.example, 1.2.3.4, x2J and 1 more)",
+        );
+        let long = "DnsName(".to_owned() + &"x".repeat(5000);
+        assert!(certificate_detail(&presented(&[&long])).len() < 200);
+    }
+
+    #[test]
+    fn everything_that_can_go_wrong_has_a_cause_of_its_own() {
+        use rustls::Error as Tls;
+        let mut failures = Vec::new();
+        for stage in [
+            Stage::Waiting,
+            Stage::Resolving,
+            Stage::Connecting,
+            Stage::Tls,
+            Stage::Response,
+            Stage::Body,
+        ] {
+            failures.push(Failure::timeout(stage, Duration::from_secs(15)));
+        }
+        for errno in [
+            Errno::MFILE,
+            Errno::ADDRINUSE,
+            Errno::NOBUFS,
+            Errno::TIMEDOUT,
+            Errno::CONNREFUSED,
+            Errno::CONNRESET,
+            Errno::HOSTUNREACH,
+            Errno::NETUNREACH,
+        ] {
+            failures.push(Failure::connect(&io::Error::from(errno)));
+        }
+        for error in [
+            CertificateError::Expired,
+            CertificateError::NotValidYet,
+            CertificateError::NotValidForName,
+            presented(&["a"]),
+            CertificateError::UnknownIssuer,
+            CertificateError::Revoked,
+            CertificateError::BadEncoding,
+            CertificateError::BadSignature,
+            CertificateError::InvalidPurpose,
+            CertificateError::UnhandledCriticalExtension,
+        ] {
+            let error = Tls::InvalidCertificate(error);
+            failures.push(Failure::tls(&io::Error::other(error)));
+        }
+        for error in [
+            Tls::NoCertificatesPresented,
+            Tls::PeerSentOversizedRecord,
+            Tls::AlertReceived(AlertDescription::ProtocolVersion),
+            Tls::AlertReceived(AlertDescription::UnrecognisedName),
+            Tls::AlertReceived(AlertDescription::CertificateRequired),
+            Tls::NoApplicationProtocol,
+            Tls::DecryptError,
+        ] {
+            failures.push(Failure::tls(&io::Error::other(error)));
+        }
+        for why in [
+            Unresolved::NoSuchName,
+            Unresolved::NoAddress,
+            Unresolved::ServerFailure,
+            Unresolved::Timeout,
+        ] {
+            failures.push(why.into());
+        }
+        failures.push(Failure::tls(&io::ErrorKind::UnexpectedEof.into()));
+        failures.push(Failure::transport(&io::ErrorKind::UnexpectedEof.into()));
+        for reason in [h2::Reason::INTERNAL_ERROR, h2::Reason::CANCEL] {
+            failures.push(Failure::http2(&reason.into()));
+        }
+        for Failure { code, detail, .. } in failures {
+            assert_ne!(unanswered(code, &detail).said, "", "{code:?}: {detail}");
+        }
     }
 }

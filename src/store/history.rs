@@ -23,7 +23,7 @@ use crate::{
     id::{DeliveryKey, Place, WebhookNo},
     store::{
         DeliveryPage, DeliveryQuery, DeliveryRow, EventBlock, EventPage, EventQuery, EventRow,
-        StoreError, fold::Story,
+        Following, StoreError, fold::Story,
     },
 };
 
@@ -200,27 +200,80 @@ pub(super) fn events(
         }
         for index in (0..block.events.len()).rev() {
             let index = index as u16;
-            let (event, id) = (block.events[usize::from(index)], block.event_id(index));
-            let wanted = event.tenant == query.tenant
-                && wants(query.event_types, event.event_type)
-                && query.before.is_none_or(|before| id.place < before);
-            if !wanted {
+            let place = Place::new(number, index);
+            if query.before.is_some_and(|before| place >= before) || !query.wants(&block, index) {
                 continue;
             }
             if page.events.len() >= query.limit {
                 page.next = page.events.last().map(|last| last.id.place);
                 return Ok(page);
             }
-            page.events.push(EventRow {
-                id,
-                tenant: event.tenant,
-                event_type: event.event_type,
-                payload: block.payload(index).unwrap_or_default(),
-                routes: block.routes_of(index).to_vec(),
-            });
+            page.events.push(EventRow::of(&block, index));
         }
     }
     Ok(page)
+}
+
+/// Events from a place on, oldest first; none where retention has passed that place.
+pub(super) fn following(
+    logs: &mut impl Logs,
+    asked: Option<Place>,
+    query: &EventQuery,
+    max_scan: usize,
+) -> Result<Option<Following>, StoreError> {
+    let range = logs.events();
+    let from = asked.unwrap_or(Place::new(range.start, 0));
+    if from.block() < range.start {
+        return Ok(None);
+    }
+    let mut found = Following { events: Vec::new(), next: from, more: false, incomplete: false };
+    for (scanned, number) in (from.block()..range.end).enumerate() {
+        if scanned >= max_scan {
+            found.more = true;
+            break;
+        }
+        let Some(block) = logs.event_block(number)? else {
+            let is_retired = number < logs.events().start;
+            if is_retired && !found.events.is_empty() {
+                // Who goes on from here learns it.
+                found.more = true;
+                break;
+            }
+            if is_retired && asked.is_some() {
+                return Ok(None);
+            }
+            found.incomplete |= !is_retired;
+            found.next = Place::new(number + 1, 0);
+            continue;
+        };
+        if query.until.is_some_and(|until| block.accepted_at > until) {
+            break;
+        }
+        if query.since.is_none_or(|since| block.accepted_at >= since)
+            && !add_following(&block, query, &mut found)
+        {
+            found.more = true;
+            break;
+        }
+        found.next = Place::new(number + 1, 0);
+    }
+    Ok(Some(found))
+}
+
+/// Adds what is wanted of a block from `next` on; false where there was more than may be added.
+fn add_following(block: &EventBlock, query: &EventQuery, found: &mut Following) -> bool {
+    for index in 0..block.events.len() {
+        let place = Place::new(block.number, index as u16);
+        if place < found.next || !query.wants(block, place.index()) {
+            continue;
+        }
+        if found.events.len() >= query.limit {
+            found.next = place;
+            return false;
+        }
+        found.events.push(EventRow::of(block, place.index()));
+    }
+    true
 }
 
 /// A page of deliveries, newest event first, and within an event by falling webhook number.

@@ -21,8 +21,8 @@ use crate::{
     id::{DeliveryKey, EventId, NodeNo, Place, WebhookNo},
     store::{
         AppendError, Appended, DeliveryPage, DeliveryQuery, DeliveryRow, EventBlock, EventInBlock,
-        EventPage, EventQuery, EventRow, Feed, Health, NewEvent, OpenError, Opened, Places, Read,
-        Recovered, RecoveredState, Row, Settings, Store, Write,
+        EventPage, EventQuery, EventRow, Feed, Following, Health, NewEvent, OpenError, Opened,
+        Places, Read, Recovered, RecoveredState, Row, Settings, Store, Write,
         fold::Story,
         history::{matches, wants},
     },
@@ -207,6 +207,9 @@ impl Memory {
                     drop(reply.send(Ok(state.deliveries(&query))));
                 }
                 Read::Events { query, reply } => drop(reply.send(Ok(state.events(&query)))),
+                Read::Following { from, query, reply } => {
+                    drop(reply.send(Ok(state.following(from, &query))));
+                }
             }
         }
     }
@@ -402,31 +405,40 @@ impl State {
 
     fn events(&self, query: &EventQuery) -> EventPage {
         let mut page = EventPage::default();
-        for block in self.blocks.values().rev() {
-            for index in (0..block.events.len()).rev() {
-                let index = index as u16;
-                let (event, id) = (block.events[usize::from(index)], block.event_id(index));
-                let wanted = event.tenant == query.tenant
-                    && wants(query.event_types, event.event_type)
-                    && query.since.is_none_or(|since| block.accepted_at >= since)
-                    && query.until.is_none_or(|until| block.accepted_at <= until)
-                    && query.before.is_none_or(|before| id.place < before);
-                if wanted {
-                    page.events.push(EventRow {
-                        id,
-                        tenant: event.tenant,
-                        event_type: event.event_type,
-                        payload: block.payload(index).unwrap_or_default(),
-                        routes: block.routes_of(index).to_vec(),
-                    });
-                }
-            }
-        }
+        let before = |row: &EventRow| query.before.is_none_or(|before| row.id.place < before);
+        page.events.extend(self.wanted(query).into_iter().rev().filter(before));
         if page.events.len() > query.limit {
             page.events.truncate(query.limit);
             page.next = page.events.last().map(|event| event.id.place);
         }
         page
+    }
+
+    fn following(&self, from: Option<Place>, query: &EventQuery) -> Option<Following> {
+        let oldest = self.blocks.keys().next().copied().unwrap_or(self.next_block);
+        let from = from.unwrap_or(Place::new(oldest, 0));
+        if from.block() < oldest {
+            return None;
+        }
+        let mut events = self.wanted(query);
+        events.retain(|row| row.id.place >= from);
+        let beyond = events.get(query.limit).map(|row| row.id.place);
+        events.truncate(query.limit);
+        let next = beyond.unwrap_or(from.max(Place::new(self.next_block, 0)));
+        Some(Following { events, next, more: beyond.is_some(), incomplete: false })
+    }
+
+    /// In order of acceptance.
+    fn wanted(&self, query: &EventQuery) -> Vec<EventRow> {
+        let mut rows = Vec::new();
+        for block in self.blocks.values() {
+            let is_in_time = query.since.is_none_or(|since| block.accepted_at >= since)
+                && query.until.is_none_or(|until| block.accepted_at <= until);
+            let indices = (0..block.events.len()).map(|index| index as u16);
+            let wanted = indices.filter(|index| is_in_time && query.wants(block, *index));
+            rows.extend(wanted.map(|index| EventRow::of(block, index)));
+        }
+        rows
     }
 }
 

@@ -32,6 +32,7 @@
 pub mod codec;
 #[cfg(test)]
 mod contract_tests;
+mod events;
 mod fold;
 mod history;
 mod ledger;
@@ -44,6 +45,7 @@ use std::{path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::events::{EventPage, EventQuery, EventRow, Following};
 use crate::{
     clock::Millis,
     delivery::{Entry, ErrorCode, State},
@@ -169,6 +171,13 @@ pub enum Read {
     Deliveries { query: DeliveryQuery, reply: oneshot::Sender<Result<DeliveryPage, StoreError>> },
     /// A page of events, newest first.
     Events { query: EventQuery, reply: oneshot::Sender<Result<EventPage, StoreError>> },
+    /// Events from a place on, oldest first; from the oldest kept where none is given. None where
+    /// retention has removed what stood there.
+    Following {
+        from: Option<Place>,
+        query: EventQuery,
+        reply: oneshot::Sender<Result<Option<Following>, StoreError>>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -218,31 +227,6 @@ pub struct DeliveryPage {
     /// Where the next page starts. A page may be short, even empty, and still have a next one: one
     /// request reads a bounded stretch of the log.
     pub next: Option<DeliveryKey>,
-}
-
-#[derive(Clone, Debug)]
-pub struct EventQuery {
-    pub tenant: TenantNo,
-    pub event_types: EventTypes,
-    pub since: Option<Millis>,
-    pub until: Option<Millis>,
-    pub before: Option<Place>,
-    pub limit: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct EventPage {
-    pub events: Vec<EventRow>,
-    pub next: Option<Place>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct EventRow {
-    pub id: EventId,
-    pub tenant: TenantNo,
-    pub event_type: EventType,
-    pub payload: Bytes,
-    pub routes: Vec<Route>,
 }
 
 /// A decoded block of the event log. Payloads are slices of one buffer.
@@ -481,6 +465,15 @@ impl Store {
 
     pub async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
         self.read(|reply| Read::Events { query, reply }).await
+    }
+
+    /// `before` of the query is not heeded.
+    pub async fn following(
+        &self,
+        from: Option<Place>,
+        query: EventQuery,
+    ) -> Result<Option<Following>, StoreError> {
+        self.read(|reply| Read::Following { from, query, reply }).await
     }
 
     async fn read<T>(

@@ -6,6 +6,7 @@ use http::Method;
 use senderz_gateway::{
     delivery::{
         Attempt, AttemptError, ErrorCode, FailReason, KeptResponse, Phases, Protocol, Verdict,
+        cause::unanswered,
     },
     event::EventType,
     id::DeliveryKey,
@@ -69,6 +70,7 @@ async fn a_delivery_is_shown_with_all_its_attempts() {
         .map(|a| a["id"].as_str().expect("an id").to_owned())
         .collect();
     assert!(ids.iter().all(|id| id.starts_with("att_")) && ids[0] != ids[1]);
+    let hint = unanswered(ErrorCode::Timeout, "").hint;
     assert_eq!(
         done["attempts"],
         json!([
@@ -76,7 +78,10 @@ async fn a_delivery_is_shown_with_all_its_attempts() {
                 "id": ids[0], "number": 1, "at": "2026-11-23T04:20:00.123Z", "status": null,
                 "latency_ms": 12.345,
                 "phases": {"queue": 0.0, "dns": 0.0, "connect": 0.0, "tls": 0.0, "first_byte": 0.0, "body": 0.0},
-                "error": {"code": "timeout", "detail": "the receiver did not answer in time"},
+                "error": {
+                    "code": "timeout", "detail": "the receiver did not answer in time",
+                    "cause": "the connection stopped answering", "hint": hint,
+                },
                 "response": null, "peer": null, "protocol": "h2", "reused_connection": true,
                 "next_attempt_at": "2026-11-23T04:20:01.500Z",
             },

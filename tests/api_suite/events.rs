@@ -67,6 +67,9 @@ async fn an_event_says_who_got_it_and_why_others_did_not() {
         (later, json!("created_later")),
     ];
     assert_eq!(skipped, expected.into_iter().collect());
+    for row in shown["skipped"].as_array().expect("a list") {
+        assert!(row["detail"].is_string() && row["webhook_deleted"] == false, "{row}");
+    }
 
     // What was skipped because it was disabled can be replayed, and then is a delivery.
     let key = DeliveryKey { place: id.place, webhook: world.webhook_no(&acme, &disabled) };
@@ -95,4 +98,36 @@ async fn an_event_id_that_was_tampered_with_names_nothing() {
     for id in tampered {
         world.get(&acme.key, &format!("/v1/events/{id}")).await.expect(404);
     }
+}
+
+#[tokio::test]
+async fn what_is_known_of_deleted_webhooks_and_of_tests_is_told() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let (one, two) = (world.webhook(&acme).await, world.webhook(&acme).await);
+    let path = |id: &str| format!("/v1/webhooks/{id}");
+    world.patch(&acme.key, &path(&two), json!({"enabled": false})).await.expect(200);
+    let id = world.event(&acme, EventType::Sent, "{}").await;
+    for id in [&one, &two] {
+        world.call(&acme.key, http::Method::DELETE, &path(id), None).await.expect(204);
+    }
+    let shown = world.get(&acme.key, &format!("/v1/events/{id}")).await.expect(200).json();
+    let (delivery, skipped) = (&shown["deliveries"][0], &shown["skipped"][0]);
+    assert_eq!(
+        (&delivery["webhook_id"], &delivery["webhook_deleted"]),
+        (&json!(one), &json!(true))
+    );
+    assert_eq!((&skipped["webhook_id"], &skipped["webhook_deleted"]), (&json!(two), &json!(true)));
+    assert_eq!(skipped["reason"], "disabled");
+
+    // Both subscribe to everything, and the test went to one.
+    let (tested, other) = (world.webhook(&acme).await, world.webhook(&acme).await);
+    let test = json!({"type": "message.failed"});
+    let sent = world.post(&acme.key, &format!("{}/test", path(&tested)), test).await.expect(202);
+    let event = sent.json()["event_id"].as_str().expect("an id").to_owned();
+    let shown = world.get(&acme.key, &format!("/v1/events/{event}")).await.expect(200).json();
+    assert_eq!(shown["payload"]["data"]["test"], true);
+    assert_eq!(shown["deliveries"][0]["webhook_id"], tested);
+    let skipped = &shown["skipped"][0];
+    assert_eq!((&skipped["webhook_id"], &skipped["reason"]), (&json!(other), &json!("test")));
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod bodies;
+mod catch_up;
 mod deliveries;
 mod events;
 mod keys;

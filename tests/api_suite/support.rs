@@ -26,7 +26,7 @@ use tower::ServiceExt as _;
 use crate::shard::Shard;
 
 /// The one place where the tests choose a store.
-fn open_store() -> Opened {
+fn open_store(retention_age: Duration) -> Opened {
     let settings = store::Settings {
         data_dir: std::path::PathBuf::new(),
         cache: 0,
@@ -34,7 +34,7 @@ fn open_store() -> Opened {
         commit_max_bytes: 1 << 20,
         commit_max_wait: Duration::from_millis(1),
         entries_max_wait: Duration::from_millis(1),
-        retention_age: Duration::from_secs(3600),
+        retention_age,
         retention_bytes: 1 << 30,
         disk_headroom: 0,
         idempotency_window: Duration::from_secs(60),
@@ -115,7 +115,16 @@ impl Answer {
 
 impl World {
     pub(crate) async fn start() -> Self {
-        let opened = open_store();
+        Self::with_retention(Duration::from_secs(3600)).await
+    }
+
+    /// It keeps no event whose deliveries have all ended.
+    pub(crate) async fn forgetful() -> Self {
+        Self::with_retention(Duration::ZERO).await
+    }
+
+    async fn with_retention(age: Duration) -> Self {
+        let opened = open_store(age);
         opened.feeds.send(Vec::new()).expect("the store waits to be told");
         let store = opened.store;
         let directory = Directory::load(store.clone(), opened.rows, limits()).expect("it loads");

@@ -259,6 +259,8 @@ async fn a_test_goes_to_the_one_webhook_whatever_its_filter() {
     let query = EventQuery {
         tenant,
         event_types: senderz_gateway::event::EventTypes::ALL,
+        webhook: None,
+        found_disabled: false,
         since: None,
         until: None,
         before: None,

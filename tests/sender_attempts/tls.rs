@@ -142,22 +142,25 @@ fn what_is_wrong_with_a_server_is_told_by_its_class() {
                 params.not_before = date_time_ymd(2020, 1, 1);
                 params.not_after = date_time_ymd(2021, 1, 1);
             }),
-            "the certificate has expired",
+            "the certificate has expired on 2021-01-01T00:00:00.000Z",
         );
         check(
             authority.server_with("localhost", &[], all, |params| {
                 params.not_before = date_time_ymd(2200, 1, 1);
                 params.not_after = date_time_ymd(2201, 1, 1);
             }),
-            "the certificate is not valid yet",
+            "the certificate is not valid yet, but from 2200-01-01T00:00:00.000Z",
         );
-        check(authority.server("other.example", &[]), "the certificate is for another name");
+        check(
+            authority.server("other.example", &[]),
+            "the certificate is for another name (it has other.example)",
+        );
         check(
             authority.server_with("localhost", &[], all, |params| {
                 params.subject_alt_names = Vec::new();
                 params.distinguished_name.push(rcgen::DnType::CommonName, "localhost");
             }),
-            "the certificate is for another name",
+            "the certificate is for another name (it has none)",
         );
         check(
             other.server("localhost", &[]),

@@ -87,6 +87,16 @@ export interface EventSummary {
   /** Bytes. */
   payload_size: number;
   deliveries: number;
+  /** How many webhooks it would have been for, had they not been disabled when it came. */
+  found_disabled: number;
+}
+
+/** Events in the order of acceptance, for those who catch up. */
+export interface FollowingEvents extends Page<EventSummary> {
+  /** Where to ask again later, as `cursor`, with the same parameters. */
+  poll_cursor: string;
+  /** Whether a damaged part of the log was passed over: events may be missing in this page. */
+  incomplete: boolean;
 }
 
 export interface StoredEvent {
@@ -100,16 +110,27 @@ export interface StoredEvent {
 }
 
 export interface SkippedWebhook {
+  /** Null where the webhook was deleted long ago. */
   webhook_id: string | null;
-  reason: "disabled" | "created_later" | "not_subscribed" | "not_subscribed_then";
+  webhook_deleted: boolean;
+  reason: "disabled" | "created_later" | "not_subscribed" | "not_subscribed_then" | "test" | "unknown";
+  /** The reason in plain words. */
+  detail: string;
   /** By which it can be replayed all the same. */
   delivery_id: string | null;
 }
 
-export interface EventParams extends PageParams {
+interface PeriodParams extends PageParams {
   event_type?: EventType | readonly EventType[];
   since?: Time | Date;
   until?: Time | Date;
+}
+
+export interface EventParams extends PeriodParams {
+  /** Those routed to this webhook, whether it was enabled then or not. */
+  webhook?: string;
+  /** Only those that found a webhook disabled: this one, or any. */
+  found_disabled?: true;
 }
 
 export type DeliveryStatus = "pending" | "retrying" | "delivered" | "failed" | "canceled";
@@ -125,7 +146,7 @@ export type AttemptErrorCode =
   | "status"
   | "canceled";
 
-export interface DeliveryParams extends EventParams {
+export interface DeliveryParams extends PeriodParams {
   webhook?: string;
   status?: DeliveryStatus | readonly DeliveryStatus[];
   /** A response status (`"503"`) or a class (`"5xx"`). */
@@ -139,6 +160,8 @@ export interface DeliverySummary {
   event_id: string;
   /** Null where the webhook was deleted long ago. */
   webhook_id: string | null;
+  /** Then it can be sent nowhere any more. */
+  webhook_deleted: boolean;
   event_type: EventType;
   status: DeliveryStatus;
   /** Why it failed or was canceled. */
@@ -158,6 +181,10 @@ export interface DeliveryDetails extends DeliverySummary {
 export interface AttemptError {
   code: AttemptErrorCode;
   detail: string;
+  /** What happened, in plain words; for people, not for programs. */
+  cause: string;
+  /** What mends it. */
+  hint: string;
 }
 
 export interface LastAttempt {

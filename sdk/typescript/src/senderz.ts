@@ -89,6 +89,14 @@ export class Events {
     return all((cursor) => this.list({ ...params, ...(cursor && { cursor }) }, options));
   }
 
+  /**
+   * The events after this one, the oldest first: what a consumer missed. `"start"` begins with the
+   * oldest kept; 410 (`events_gone`) where events after it are no longer kept.
+   */
+  async after(id: string, params?: api.EventParams, options?: CallOptions): Promise<api.FollowingEvents> {
+    return this.#http.ask("GET", "/v1/events", { ...options, query: { ...params, after: id } });
+  }
+
   /** One with its payload and its deliveries. */
   async get(id: string, options?: CallOptions): Promise<api.StoredEvent> {
     return this.#http.ask("GET", `/v1/events/${segment(id)}`, options);

@@ -2,6 +2,7 @@
 //! outside. Each test is a function over a [`Backend`]; `suite!` runs it against all of them.
 
 mod appends;
+mod following;
 mod model;
 mod pages;
 mod recovery;
@@ -272,10 +273,12 @@ fn delivery_query() -> DeliveryQuery {
     }
 }
 
-fn event_query() -> EventQuery {
+pub(super) fn event_query() -> EventQuery {
     EventQuery {
         tenant: TenantNo(1),
         event_types: EventTypes::ALL,
+        webhook: None,
+        found_disabled: false,
         since: None,
         until: None,
         before: None,

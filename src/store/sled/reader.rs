@@ -163,6 +163,9 @@ impl Reader {
             Read::Events { query, reply } => {
                 let _ = reply.send(history::events(self, &query, max_scan));
             }
+            Read::Following { from, query, reply } => {
+                let _ = reply.send(history::following(self, from, &query, max_scan));
+            }
             Read::Block { .. } | Read::Places { .. } => refuse(request),
         }
     }
@@ -313,6 +316,7 @@ fn refuse(read: Read) {
         Read::Entries { reply, .. } => drop(reply.send(Err(busy()))),
         Read::Deliveries { reply, .. } => drop(reply.send(Err(busy()))),
         Read::Events { reply, .. } => drop(reply.send(Err(busy()))),
+        Read::Following { reply, .. } => drop(reply.send(Err(busy()))),
     }
 }
 

@@ -6,9 +6,9 @@ use super::{Dir, delivered};
 use crate::{
     id::{DeliveryKey, WebhookNo},
     store::{
-        OpenError, StoreError,
+        EventQuery, OpenError, StoreError,
         codec::{Log, RECORD_MAX, parse_key},
-        contract_tests::{copy_dir, event},
+        contract_tests::{copy_dir, event, event_query},
         sled::{meta::Meta, open},
     },
 };
@@ -51,6 +51,11 @@ fn damaged_blocks_are_quarantined_and_their_neighbours_kept() {
         assert_eq!(read(damaged[3].block()), Err(StoreError::Damaged));
         assert!(read(intact[3].block()).unwrap().is_some());
         assert_eq!(running.count_events(), intact.len(), "pages go on behind damage");
+        let query = EventQuery { limit: usize::MAX, ..event_query() };
+        let following = running.runtime.block_on(running.store.following(None, query));
+        let following = following.unwrap().expect("nothing was removed");
+        assert_eq!(following.events.len(), intact.len());
+        assert!(following.incomplete, "who catches up learns that something is missing");
         running.close();
     }
     let raw = dir.raw();
