@@ -108,6 +108,18 @@ pub(crate) fn request(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
+/// An event's payload of exactly `size` bytes, at least 220. The number stands after `msg_`, in
+/// twenty digits.
+pub(crate) fn payload(kind: &str, number: usize, size: usize) -> String {
+    let reason =
+        if matches!(kind, "message.failed" | "message.blocked") { "\"carrier\"" } else { "null" };
+    let head = format!(
+        r#"{{"type":"{kind}","timestamp":"2026-11-23T04:20:00.123Z","data":{{"id":"msg_{number:020}","channel":"whatsapp","recipient":"+15555550100","status_reason":{reason},"note":""#
+    );
+    let filler = "x".repeat(size - head.len() - 3);
+    format!("{head}{filler}\"}}}}")
+}
+
 /// The status, once head and body have come.
 fn whole(answer: &[u8]) -> anyhow::Result<Option<u16>> {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {

@@ -1,10 +1,11 @@
 //! What the benchmarks of the whole path share: the gateway as a process, the receivers, the bare
-//! loop that it is compared with, and the clients that feed it.
+//! loop that it is compared with, and the clients that set it up and feed it.
 
 pub(crate) mod bare;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod receiver;
+pub(crate) mod set_up;
 pub(crate) mod tls;
 
 use std::{sync::OnceLock, thread::available_parallelism, time::Instant};

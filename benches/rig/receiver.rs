@@ -102,8 +102,9 @@ pub(crate) fn role(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 async fn serve(stream: TcpStream, protocol: Protocol, config: Option<Arc<ServerConfig>>) {
+    let count = |_: &[u8]| _ = ANSWERED.fetch_add(1, Ordering::Relaxed);
     let Some(config) = config else {
-        answer(stream).await;
+        answer(stream, OK, count).await;
         return;
     };
     // A peer that breaks off is the benchmark's end.
@@ -111,12 +112,19 @@ async fn serve(stream: TcpStream, protocol: Protocol, config: Option<Arc<ServerC
     if protocol == Protocol::Http2 {
         answer_http2(stream).await;
     } else {
-        answer(stream).await;
+        answer(stream, OK, count).await;
     }
 }
 
-/// HTTP/1.1 until the connection ends.
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {
+pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+/// Gives every request the same answer, over HTTP/1.1 and until the connection ends. `seen` gets
+/// each whole request before it is answered.
+pub(crate) async fn answer(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    with: &[u8],
+    mut seen: impl FnMut(&[u8]),
+) -> Option<()> {
     let mut buffer = vec![0; 16 * 1024];
     let mut filled = 0;
     let mut answers = Vec::new();
@@ -131,9 +139,9 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {
             if at + length > filled {
                 break;
             }
+            seen(&buffer[at..at + length]);
             at += length;
-            answers.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-            ANSWERED.fetch_add(1, Ordering::Relaxed);
+            answers.extend_from_slice(with);
         }
         if at > 0 {
             buffer.copy_within(at..filled, 0);

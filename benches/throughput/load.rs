@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -19,19 +19,17 @@ use crate::{
     cell::{Cell, TYPES},
     rig::{
         LOAD_CPU,
-        client::{Client, Feeder, request},
+        client::{Feeder, payload, request},
         gateway::Gateway,
         now, pin,
         receiver::Receiver,
+        set_up,
     },
 };
 
 /// The producers stay this many deliveries ahead of the receiver, so that the gateway is never idle
 /// and its backlog never outgrows its memory.
 const AHEAD: u64 = 20_000;
-
-/// Connections that set up many webhooks.
-const SETTERS: usize = 16;
 
 /// Requests whose bodies are made before the clock runs; they are sent in turns.
 const BODIES: usize = 1_000;
@@ -178,36 +176,16 @@ fn tenants(cell: &Cell) -> usize {
 }
 
 fn set_up(cell: &Cell, receiver: &Receiver, gateway: &Gateway) -> anyhow::Result<()> {
-    let next = AtomicUsize::new(0);
-    let set = || -> anyhow::Result<()> {
-        let mut client = Client::open(gateway.api)?;
-        loop {
-            let tenant = next.fetch_add(1, Ordering::Relaxed);
-            if tenant >= tenants(cell) {
-                return Ok(());
-            }
-            let id = format!("t{tenant}");
-            client.post_json("/v1/tenants", None, &json!({"id": id, "name": id}))?;
-            for (url, events) in webhooks(cell, receiver, tenant) {
-                let webhook =
-                    json!({"url": url, "events": [events], "max_in_flight": cell.connections});
-                client.post_json("/v1/webhooks", Some(&id), &webhook)?;
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        let setters: Vec<_> = (0..SETTERS).map(|_| scope.spawn(set)).collect();
-        setters.into_iter().try_for_each(|setter| setter.join().expect("setters do not panic"))
+    set_up::tenants(gateway.api, tenants(cell), |tenant| {
+        let webhooks = webhooks(cell, receiver, tenant).into_iter();
+        let webhook = |(url, events)| json!({"url": url, "events": [events], "max_in_flight": cell.connections});
+        webhooks.map(webhook).collect()
     })
 }
 
 /// The webhooks of one tenant: URL and type of event.
 fn webhooks(cell: &Cell, receiver: &Receiver, tenant: usize) -> Vec<(String, &'static str)> {
-    let host = tenant % cell.hosts;
-    let address = match host {
-        0 => "127.0.0.1".to_owned(),
-        _ => format!("127.1.{}.{}", host / 250, host % 250 + 1),
-    };
+    let address = set_up::address(tenant % cell.hosts);
     let url = |n: usize| {
         format!("{}://{address}:{}/hook/{n}", cell.protocol.scheme(), receiver.addr.port())
     };
@@ -251,13 +229,7 @@ fn event(cell: &Cell, n: usize) -> (String, String) {
     } else {
         (0, "message.delivered")
     };
-    let reason =
-        if matches!(kind, "message.failed" | "message.blocked") { "\"carrier\"" } else { "null" };
-    let head = format!(
-        r#"{{"type":"{kind}","timestamp":"2026-11-23T04:20:00.123Z","data":{{"id":"msg_{n:020}","channel":"whatsapp","recipient":"+15555550100","status_reason":{reason},"note":""#
-    );
-    let filler = "x".repeat(cell.body - head.len() - 3);
-    (format!("t{tenant}"), format!("{head}{filler}\"}}}}"))
+    (format!("t{tenant}"), payload(kind, n, cell.body))
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
