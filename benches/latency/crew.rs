@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Requests under way at once.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 1024;
 
 /// In a closed loop, which measures what the gateway can do: requests under way, and how far they
 /// may be ahead of the receiver.
@@ -95,7 +95,7 @@ impl Crew {
     }
 
     fn offer(&self, at: Nanos) {
-        self.waiting.borrow_mut().push_back(self.tape.schedule(at));
+        self.waiting.borrow_mut().push_back(self.tape.notice(at));
         if let Some(idle) = self.idle.borrow_mut().pop() {
             idle.notify_one();
         }
@@ -137,12 +137,12 @@ impl Crew {
 
     /// Events that have not arrived.
     fn ahead(&self) -> usize {
-        self.tape.scheduled_count() - self.tape.received_count() - self.refused.get()
+        self.tape.noticed_count() - self.tape.received_count() - self.refused.get()
     }
 
     async fn end(&self) -> anyhow::Result<Vec<Course>> {
         let limit = self.tape.elapsed() + LIMIT.as_nanos() as Nanos;
-        let is_over = || self.ahead() == 0 && self.answered.get() == self.tape.scheduled_count();
+        let is_over = || self.ahead() == 0 && self.answered.get() == self.tape.noticed_count();
         while !is_over() && self.tape.elapsed() < limit {
             yield_now().await;
         }

@@ -109,7 +109,8 @@ fn add_phase(line: &mut Value, options: &Options, phase: &Phase) {
     line["accepted_to_received"] = accepted_to_received(courses).json();
     line["scheduled_to_received"] = scheduled_to_received(courses).json();
     line["scheduled_to_accepted"] = Quantiles::of(courses, scheduled, |c| c.accepted).json();
-    line["sent_late"] = Quantiles::of(courses, scheduled, |c| c.sent).json();
+    line["waited_for_connection"] = Quantiles::of(courses, |c| c.noticed, |c| c.sent).json();
+    line["generator_late"] = Quantiles::of(courses, scheduled, |c| c.noticed).json();
 }
 
 fn accepted_to_received(courses: &[Course]) -> Quantiles {

@@ -58,6 +58,8 @@ pub(crate) struct Options {
     /// The bad tenant: its webhooks, all of which get each of its events, and its events a second.
     pub(crate) bad_webhooks: usize,
     pub(crate) bad_rate: f64,
+    /// Where the gateway's data is kept while it runs.
+    pub(crate) dir: PathBuf,
     /// Another binary than the one that was built with the benchmark.
     pub(crate) gateway: Option<PathBuf>,
 }
@@ -71,6 +73,7 @@ pub(crate) fn chosen(arguments: &[String]) -> anyhow::Result<Options> {
         seed: 1,
         bad_webhooks: 1_000,
         bad_rate: 1.0,
+        dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
         gateway: None,
     };
     let mut seconds = None;
@@ -91,6 +94,7 @@ pub(crate) fn chosen(arguments: &[String]) -> anyhow::Result<Options> {
                 let names = ALL.map(|cell| cell.name).join(", ");
                 ensure!(!options.cells.is_empty(), "no cell {value}; there are {names}");
             }
+            "--dir" => options.dir = PathBuf::from(value),
             "--gateway" => options.gateway = Some(PathBuf::from(value)),
             "--capacity" => options.capacity = Some(number()?),
             "--schedule" => options.schedule = value.parse()?,
@@ -99,7 +103,7 @@ pub(crate) fn chosen(arguments: &[String]) -> anyhow::Result<Options> {
             "--bad-webhooks" => options.bad_webhooks = number()? as usize,
             "--bad-rate" => options.bad_rate = number()?,
             unknown => bail!(
-                "unknown option {unknown}; there are --cell NAME, --quick, --gateway PATH, --capacity N, --schedule poisson|fixed, --seed N, --seconds N, --bad-webhooks N, --bad-rate N"
+                "unknown option {unknown}; there are --cell NAME, --quick, --dir PATH, --gateway PATH, --capacity N, --schedule poisson|fixed, --seed N, --seconds N, --bad-webhooks N, --bad-rate N"
             ),
         }
     }

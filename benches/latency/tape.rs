@@ -20,6 +20,9 @@ pub(crate) type Nanos = u64;
 pub(crate) struct Course {
     /// When it was to be sent: what latency counts from, whenever it was sent.
     pub(crate) scheduled: Nanos,
+    /// When the load generator looked: its own lateness.
+    pub(crate) noticed: Option<Nanos>,
+    /// There was a connection for it.
     pub(crate) sent: Option<Nanos>,
     /// The 202 was read.
     pub(crate) accepted: Option<Nanos>,
@@ -60,10 +63,11 @@ impl Tape {
         self.began.get().elapsed().as_nanos() as Nanos
     }
 
-    /// Another event, which is to be sent then. Gives its number.
-    pub(crate) fn schedule(&self, at: Nanos) -> usize {
+    /// An event that is due. Gives its number.
+    pub(crate) fn notice(&self, scheduled: Nanos) -> usize {
         let mut courses = self.courses.borrow_mut();
-        courses.push(Course { scheduled: at, ..Course::default() });
+        let noticed = Some(self.elapsed());
+        courses.push(Course { scheduled, noticed, ..Course::default() });
         self.first.get() + courses.len() - 1
     }
 
@@ -93,7 +97,7 @@ impl Tape {
         is_first
     }
 
-    pub(crate) fn scheduled_count(&self) -> usize {
+    pub(crate) fn noticed_count(&self) -> usize {
         self.courses.borrow().len()
     }
 

@@ -47,7 +47,7 @@ impl World {
         bad: Option<Manner>,
         capacity: Option<f64>,
     ) -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let dir = tempfile::tempdir_in(&options.dir)?;
         // The share that a tenant has by default; the rig would let one have everything.
         let settings = [("SENDERZ_DELIVERY__TENANT_SHARE", "0.5".to_owned())];
         let data = dir.path().join("data");
