@@ -48,8 +48,12 @@ impl World {
         capacity: Option<f64>,
     ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir_in(&options.dir)?;
-        // The share that a tenant has by default; the rig would let one have everything.
-        let settings = [("SENDERZ_DELIVERY__TENANT_SHARE", "0.5".to_owned())];
+        let settings = [
+            // The share that a tenant has by default; the rig would let one have everything.
+            ("SENDERZ_DELIVERY__TENANT_SHARE", "0.5".to_owned()),
+            // Many connections are there for a burst and may wait long for their first request.
+            ("SENDERZ_SERVER__HEADER_TIMEOUT", "10m".to_owned()),
+        ];
         let data = dir.path().join("data");
         let gateway = Gateway::start(options.gateway.as_deref(), &data, certificates, &settings)?;
         pin(LOAD_CPU)?;
