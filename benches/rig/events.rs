@@ -12,7 +12,7 @@ pub(crate) const TYPES: [&str; 6] = [
 /// What the required fields take; a payload is at least as large.
 pub(crate) const LEAST: usize = 220;
 
-/// The nth payload, of exactly `len` bytes.
+/// The nth payload, of exactly `len` bytes. Its number stands after `msg_`, in twenty digits.
 pub(crate) fn payload(n: usize, kind: &str, len: usize) -> String {
     let reason =
         if matches!(kind, "message.failed" | "message.blocked") { "\"carrier\"" } else { "null" };

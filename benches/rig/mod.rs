@@ -1,5 +1,5 @@
 //! What the benchmarks of the whole path share: the gateway as a process, the receivers, the bare
-//! loop that it is compared with, and the clients that feed it.
+//! loop that it is compared with, and the clients that set it up and feed it.
 
 #![expect(dead_code, reason = "each benchmark uses a part of it")]
 
@@ -11,6 +11,7 @@ pub(crate) mod files;
 pub(crate) mod gateway;
 pub(crate) mod receiver;
 pub(crate) mod resident;
+pub(crate) mod set_up;
 pub(crate) mod tls;
 
 use std::{sync::OnceLock, thread::available_parallelism, time::Instant};

@@ -5,6 +5,7 @@
 //! and a gateway at half of that rate would.
 
 use std::{
+    future::ready,
     io::{BufRead as _, BufReader, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -72,18 +73,22 @@ impl Drop for Receiver {
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 
 /// What a receiver answers over HTTP/1.1.
-pub(crate) trait Script: Clone + Send + Sync + 'static {
+pub(crate) trait Script: Clone + 'static {
     /// Whether the process keeps its processor busy when there is nothing to do.
-    const NEVER_SLEEPS: bool;
+    const NEVER_SLEEPS: bool = true;
 
     /// Waits until it answers at all.
-    fn awake(&self) -> impl Future<Output = ()> + Send;
+    fn awake(&self) -> impl Future<Output = ()> + Send {
+        ready(())
+    }
 
-    /// Appends the answer to this request, head and body.
+    /// Sees this request whole, head and body, and appends the answer to it.
     fn answer(&self, request: &[u8], answers: &mut Vec<u8>);
 
     /// The answer, in a line, to a line of whoever started the process.
-    fn tell(&self, question: &str) -> String;
+    fn tell(&self, question: &str) -> String {
+        format!("{question}?")
+    }
 }
 
 pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -93,21 +98,13 @@ pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 pub(crate) struct Plain;
 
 impl Script for Plain {
-    const NEVER_SLEEPS: bool = true;
-
-    async fn awake(&self) {}
-
     fn answer(&self, _: &[u8], answers: &mut Vec<u8>) {
         answers.extend_from_slice(OK);
-    }
-
-    fn tell(&self, question: &str) -> String {
-        format!("{question}?")
     }
 }
 
 /// What the process does. For an empty line on its standard input it tells its count.
-pub(crate) fn role(arguments: &[String], script: impl Script) -> anyhow::Result<()> {
+pub(crate) fn role(arguments: &[String], script: impl Script + Send + Sync) -> anyhow::Result<()> {
     let [protocol, dir] = arguments else { anyhow::bail!("two arguments") };
     let (protocol, dir): (Protocol, PathBuf) = (protocol.parse()?, dir.into());
     let config = match protocol {
@@ -123,7 +120,7 @@ pub(crate) fn role(arguments: &[String], script: impl Script) -> anyhow::Result<
     runtime.block_on(accept(listener, protocol, config, script))
 }
 
-fn spawn_teller<S: Script>(script: S) {
+fn spawn_teller(script: impl Script + Send) {
     std::thread::spawn(move || {
         let mut out = std::io::stdout();
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -139,7 +136,7 @@ fn spawn_teller<S: Script>(script: S) {
     });
 }
 
-async fn accept<S: Script>(
+async fn accept<S: Script + Send + Sync>(
     listener: TcpListener,
     protocol: Protocol,
     config: Option<Arc<ServerConfig>>,
@@ -179,7 +176,7 @@ async fn serve(
 }
 
 /// HTTP/1.1 until the connection ends.
-async fn answer(
+pub(crate) async fn answer(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     script: impl Script,
 ) -> Option<()> {

@@ -13,13 +13,12 @@ use crate::{
     options::Options,
     rig::{
         Protocol,
-        client::Client,
         events::{self, TYPES, payload},
         feed::{Offer, Pace},
         gateway::Gateway,
         now,
         receiver::Receiver,
-        tls,
+        set_up, tls,
     },
 };
 
@@ -73,16 +72,12 @@ impl World {
     }
 
     pub(crate) fn set_up(&self, gateway: &Gateway) -> anyhow::Result<()> {
-        let mut client = Client::open(gateway.api)?;
-        for tenant in (0..TENANTS).map(|n| format!("t{n}")) {
-            client.post_json("/v1/tenants", None, &json!({"id": tenant, "name": tenant}))?;
-            for kind in TYPES {
-                let url = format!("http://{}/{tenant}/{kind}", self.receiver.addr);
-                let webhook = json!({"url": url, "events": [kind], "max_in_flight": IN_FLIGHT});
-                client.post_json("/v1/webhooks", Some(&tenant), &webhook)?;
-            }
-        }
-        Ok(())
+        set_up::tenants(gateway.api, TENANTS, |tenant| {
+            let url = |kind| format!("http://{}/t{tenant}/{kind}", self.receiver.addr);
+            let webhook =
+                |kind| json!({"url": url(kind), "events": [kind], "max_in_flight": IN_FLIGHT});
+            TYPES.into_iter().map(webhook).collect()
+        })
     }
 
     /// Sends events for so many deliveries, as fast as they are accepted; gives the seconds.

@@ -1,13 +1,6 @@
 //! A gateway with the tenants and webhooks of a cell, and the producers that feed it.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::ensure;
 use serde_json::json;
@@ -16,22 +9,20 @@ use crate::{
     cell::Cell,
     rig::{
         LOAD_CPU,
-        client::{Client, request},
+        client::request,
         events::{self, TYPES, payload},
         feed::{Offer, Pace},
         files,
         gateway::Gateway,
         pin,
         receiver::Receiver,
+        set_up,
     },
 };
 
 /// The producers stay this many deliveries ahead of the receiver, so that the gateway is never idle
 /// and its backlog never outgrows its memory.
 const AHEAD: u64 = 20_000;
-
-/// Connections that set up many webhooks.
-const SETTERS: usize = 16;
 
 /// Requests whose bodies are made before the clock runs; they are sent in turns.
 const BODIES: usize = 1_000;
@@ -124,36 +115,16 @@ fn tenants(cell: &Cell) -> usize {
 }
 
 fn set_up(cell: &Cell, receiver: &Receiver, gateway: &Gateway) -> anyhow::Result<()> {
-    let next = AtomicUsize::new(0);
-    let set = || -> anyhow::Result<()> {
-        let mut client = Client::open(gateway.api)?;
-        loop {
-            let tenant = next.fetch_add(1, Ordering::Relaxed);
-            if tenant >= tenants(cell) {
-                return Ok(());
-            }
-            let id = format!("t{tenant}");
-            client.post_json("/v1/tenants", None, &json!({"id": id, "name": id}))?;
-            for (url, events) in webhooks(cell, receiver, tenant) {
-                let webhook =
-                    json!({"url": url, "events": [events], "max_in_flight": cell.connections});
-                client.post_json("/v1/webhooks", Some(&id), &webhook)?;
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        let setters: Vec<_> = (0..SETTERS).map(|_| scope.spawn(set)).collect();
-        setters.into_iter().try_for_each(|setter| setter.join().expect("setters do not panic"))
+    set_up::tenants(gateway.api, tenants(cell), |tenant| {
+        let webhooks = webhooks(cell, receiver, tenant).into_iter();
+        let webhook = |(url, events)| json!({"url": url, "events": [events], "max_in_flight": cell.connections});
+        webhooks.map(webhook).collect()
     })
 }
 
 /// The webhooks of one tenant: URL and type of event.
 fn webhooks(cell: &Cell, receiver: &Receiver, tenant: usize) -> Vec<(String, &'static str)> {
-    let host = tenant % cell.hosts;
-    let address = match host {
-        0 => "127.0.0.1".to_owned(),
-        _ => format!("127.1.{}.{}", host / 250, host % 250 + 1),
-    };
+    let address = set_up::address(tenant % cell.hosts);
     let url = |n: usize| {
         format!("{}://{address}:{}/hook/{n}", cell.protocol.scheme(), receiver.addr.port())
     };

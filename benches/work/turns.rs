@@ -59,7 +59,7 @@ impl Turns {
         turns
     }
 
-    /// One step, and a millisecond passes. Answers how many effects it had.
+    /// What there is to do in a millisecond, which passes. Answers how many effects it had.
     pub(crate) fn step(&mut self) -> usize {
         self.now += 1;
         self.steps += 1;
@@ -78,7 +78,11 @@ impl Turns {
             let key = DeliveryKey { place: Place::new(self.steps, index), webhook };
             self.inputs.push(Input::Accepted { key, accepted_at: self.now });
         }
-        self.engine.step(self.now, &mut self.inputs, &mut self.effects);
+        let mut wake = Some(self.now);
+        while wake == Some(self.now) {
+            // More than one where there is more to begin than one may.
+            wake = self.engine.step(self.now, &mut self.inputs, &mut self.effects);
+        }
         self.effects.len()
     }
 }

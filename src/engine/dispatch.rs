@@ -4,7 +4,7 @@ use super::{
     Effect, Ticket,
     fairness::LaneNo,
     lane::{Due, Retry},
-    step::{Engine, Flight, Timer, record_decision},
+    step::{Engine, Flight, SENDS_PER_STEP, Timer, record_decision},
 };
 use crate::{
     clock::Millis,
@@ -16,9 +16,14 @@ use crate::{
 const AGE_GRAIN: Millis = 1000;
 
 impl Engine {
-    /// Sends while there are slots and lanes that can go.
-    pub(super) fn hand_out_slots(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+    /// Sends while there are slots and lanes that can go, as far as this step's sends go; true where
+    /// more could.
+    pub(super) fn hand_out_slots(&mut self, now: Millis, effects: &mut Vec<Effect>) -> bool {
+        let limit = self.flights.len() + SENDS_PER_STEP;
         while self.flights.len() < self.settings.max_in_flight as usize && self.decisions > 0 {
+            if self.flights.len() == limit {
+                return self.fairness.has_next();
+            }
             let Some(no) = self.fairness.next() else { break };
             let lane = &mut self.lanes[no as usize];
             lane.in_ring = false;
@@ -37,6 +42,7 @@ impl Engine {
             self.ask_for_refill(no, effects);
             self.enter_ring(no);
         }
+        false
     }
 
     /// The lane's next delivery that is not too old: due ones first, and in a crowd perhaps only those.

@@ -75,6 +75,11 @@ impl Fairness {
         }
     }
 
+    /// Whether there may be someone: a tenant in the ring may have reached its share meanwhile.
+    pub(super) fn has_next(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
     pub(super) fn started(&mut self, tenant: TenantIndex) {
         self.tenants[tenant as usize].in_flight += 1;
     }

@@ -23,6 +23,11 @@ use crate::{
 
 /// Decisions that one step makes beside sending (expired, canceled), so that a step stays short.
 pub(super) const DECISIONS_PER_STEP: usize = 1000;
+/// Attempts that one step begins. What an attempt costs at its start, the connection above all, is
+/// work of the shard's one thread: if a step began a thousand of them (an event that goes to a
+/// thousand webhooks, or the retries of such a one), whoever comes next would wait for all of that,
+/// fair as his turn may be.
+pub(super) const SENDS_PER_STEP: usize = 32;
 /// Timers that one step lets fire.
 const TIMERS_PER_STEP: usize = 10_000;
 /// How long an attempt that failed by our own fault waits before it is made again.
@@ -135,10 +140,8 @@ impl Engine {
         if self.spilled_lanes == 0 {
             self.told.forget();
         }
-        if !self.draining {
-            self.hand_out_slots(now, effects);
-        }
-        let more = more_timers || !self.removing.is_empty() || self.decisions == 0;
+        let more_sends = !self.draining && self.hand_out_slots(now, effects);
+        let more = more_timers || more_sends || !self.removing.is_empty() || self.decisions == 0;
         if more { Some(now) } else { self.wheel.next() }
     }
 

@@ -20,7 +20,7 @@ use std::{
 use slab::Slab;
 use tokio::{
     sync::Notify,
-    task::spawn_local,
+    task::{spawn_local, yield_now},
     time::{Instant, sleep_until},
 };
 
@@ -29,8 +29,9 @@ use crate::{
     wheel::{TimerId, Wheel},
 };
 
-/// Deadlines handed out at once by one look at the wheel.
-const DUE_BATCH: usize = 256;
+/// Attempts that are woken before others have their turn. To end one closes a connection; where
+/// thousands hang that began together, whoever else is on this thread would wait for all of them.
+const DUE_BATCH: usize = 32;
 
 /// How long the task sleeps while nothing waits, milliseconds: as good as for ever.
 const IDLE_LOOK: Millis = 3_600_000;
@@ -117,7 +118,11 @@ impl Deadlines {
         spawn_local(async move {
             let deadlines = &watch.0;
             loop {
-                let at = deadlines.clock.instant_at(deadlines.fire());
+                let Some(next) = deadlines.fire() else {
+                    yield_now().await;
+                    continue;
+                };
+                let at = deadlines.clock.instant_at(next);
                 tokio::select! {
                     () = sleep_until(Instant::from_std(at)) => {}
                     () = deadlines.sooner.notified() => {}
@@ -126,24 +131,24 @@ impl Deadlines {
         });
     }
 
-    /// Wakes those whose deadline has come; gives when to look again.
-    fn fire(&self) -> Millis {
+    /// Wakes some of those whose deadline has come; gives when to look again, none if at once.
+    fn fire(&self) -> Option<Millis> {
         let now = self.clock.now();
         let mut due = Vec::new();
         let mut woken = Vec::new();
         let next = {
             let table = &mut *self.table.borrow_mut();
-            while table.wheel.poll(now, DUE_BATCH, &mut due) {}
+            let more = table.wheel.poll(now, DUE_BATCH, &mut due);
             for (_, place) in due {
                 let waiting = &mut table.waiting[place];
                 waiting.timer = None;
                 woken.push(waiting.waker.clone());
             }
-            table.wheel.next().unwrap_or(now + IDLE_LOOK)
+            if more { now } else { table.wheel.next().unwrap_or(now + IDLE_LOOK) }
         };
         woken.into_iter().for_each(Waker::wake);
         self.looks_at.set(Some(next));
-        next
+        Some(next).filter(|next| *next > now)
     }
 }
 
@@ -208,6 +213,34 @@ mod tests {
             let late = deadlines.within(clock::instant(), MS, work);
             let in_time = tokio::time::timeout(1000 * MS, late);
             assert_eq!(in_time.await, Ok(Err(Late)));
+        });
+    }
+
+    #[test]
+    fn a_thousand_that_are_late_together_leave_others_their_turns() {
+        run(async |deadlines| {
+            let ended = Rc::new(Cell::new(0));
+            let began = clock::instant();
+            for _ in 0..1000 {
+                let (deadlines, ended) = (Rc::clone(&deadlines), Rc::clone(&ended));
+                spawn_local(async move {
+                    let late = deadlines.within(began, 20 * MS, pin!(pending::<()>())).await;
+                    assert_eq!(late, Err(Late));
+                    ended.set(ended.get() + 1);
+                });
+            }
+            // A task like theirs, behind those that are woken before it.
+            let other = spawn_local(async move {
+                let (mut before, mut most) = (0, 0);
+                while before < 1000 {
+                    yield_now().await;
+                    most = most.max(ended.get() - before);
+                    before = ended.get();
+                }
+                most
+            });
+            let most = other.await.unwrap();
+            assert!(most <= 4 * DUE_BATCH, "{most} in one go");
         });
     }
 

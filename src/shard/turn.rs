@@ -147,6 +147,11 @@ impl Shard {
             if now >= self.report_at {
                 self.publish(now);
             }
+            if self.wake == Some(now) {
+                // A step does a bounded amount so that others have their turn: the attempts that it
+                // began, and what the system has for those under way.
+                tokio::task::yield_now().await;
+            }
             if self.draining {
                 let deadline = *drain_deadline
                     .get_or_insert(now + self.settings.drain_timeout.as_millis() as u64);

@@ -79,7 +79,9 @@ fn every_cap_holds_and_every_slot_is_used() {
             (1..=4).map(|no| set(no, LaneSettings { max_in_flight: own_cap, ..lane(no % 2) }));
         let mut inputs: Vec<_> = lanes.collect();
         inputs.extend((0..40).map(|place| accepted(place as u32 % 4 + 1, place)));
-        assert_eq!(sends(&rig.step(inputs)).len(), expected);
+        let mut effects = rig.step(inputs);
+        effects.append(&mut rig.rest());
+        assert_eq!(sends(&effects).len(), expected);
     }
     check(100, 1.0, 10, None, 40);
     check(25, 1.0, 10, None, 25);
@@ -90,6 +92,21 @@ fn every_cap_holds_and_every_slot_is_used() {
     check(10, 0.25, 10, None, 4);
     // A share of nothing is one.
     check(100, 0.0, 10, None, 2);
+}
+
+#[test]
+fn a_thousand_attempts_do_not_begin_at_once_and_whoever_comes_next_goes_next() {
+    let mut rig = Rig::new(|settings| settings.max_in_flight = 2000);
+    let mut inputs: Vec<_> = (1..=1000).map(|no| set(no, lane(1))).collect();
+    inputs.push(set(1001, lane(2)));
+    inputs.extend((1..=1000).map(|no| accepted(no, 7)));
+    assert_eq!(sends(&rig.step(inputs)).len(), SENDS_PER_STEP);
+    assert_eq!(rig.wake, Some(rig.now), "the rest follows at once");
+    let effects = rig.step(vec![accepted(1001, 8)]);
+    assert!(sends(&effects)[..2].iter().any(|(_, webhook, ..)| *webhook == 1001), "{effects:?}");
+    rig.rest();
+    assert_eq!(rig.engine.in_flight(), 1001);
+    assert_ne!(rig.wake, Some(rig.now), "nothing is left over");
 }
 
 #[test]
@@ -165,8 +182,11 @@ fn the_same_inputs_have_the_same_effects() {
         let mut inputs: Vec<_> = (0..60).map(|no| set(no, lane(no % 7))).collect();
         inputs.extend((0..200).map(|place| accepted(place as u32 % 60, place)));
         rig.step(inputs);
+        rig.rest();
         // All lanes become able to go at once, and there are slots for a part of them.
-        rig.step(vec![Input::SettingsChanged(Box::new(settings()))])
+        let mut effects = rig.step(vec![Input::SettingsChanged(Box::new(settings()))]);
+        effects.append(&mut rig.rest());
+        effects
     };
     let first = run();
     assert_eq!(sends(&first).len(), 40);
