@@ -176,6 +176,18 @@ fn config_shows_values_with_their_origin_and_reads_back() {
 }
 
 #[test]
+fn openapi_prints_the_document_with_the_limits_of_the_configuration() {
+    let ran = run(&mut gateway(&["openapi", "--set", "limits.page=7"]));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let document: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(document["openapi"], "3.1.0");
+    let parameters = &document["paths"]["/v1/tenants"]["get"]["parameters"];
+    assert_eq!(parameters[0]["schema"]["maximum"], 7);
+    let ran = run(&mut gateway(&["openapi", "--set", "limits.pag=7"]));
+    assert_eq!(ran.code, Some(78), "{}", ran.stderr);
+}
+
+#[test]
 fn verify_agrees_with_openssl() {
     let check = |arguments: &[&str], body: &str, code: i32, says: &str| {
         let mut command = gateway(&["verify", "--secret-env", "HOOK_SECRET"]);

@@ -9,12 +9,14 @@ use axum::{
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{
     ApiState, Problem,
     access::{Id, Scope},
     cursor::List,
     delivery::{DeliveryView, locate_event, raw},
+    openapi::SkipReason,
     page::{Page, json},
     params::Params,
     problem::Object,
@@ -24,16 +26,22 @@ use crate::{
     delivery::Entry,
     event::EventType,
     id::{DeliveryId, DeliveryKey, EventId, Place, WebhookNo},
+    openapi::words,
     store::{EventQuery, EventRow, Route},
     webhook::Webhook,
 };
 
 pub(super) const PARAMS: &[&str] = &["limit", "cursor", "event_type", "since", "until"];
 
-#[derive(Serialize)]
-struct EventView {
+/// An event in lists.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventSummary)]
+pub(super) struct EventView {
+    #[schema(value_type = words::EventId)]
     id: String,
+    #[schema(value_type = words::EventType)]
     r#type: &'static str,
+    #[schema(value_type = words::Time)]
     accepted_at: String,
     /// Bytes.
     payload_size: usize,
@@ -53,22 +61,33 @@ impl EventView {
     }
 }
 
-#[derive(Serialize)]
-struct FullEventView {
+/// An event with its payload and its deliveries.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StoredEvent)]
+pub(super) struct FullEventView {
+    #[schema(value_type = words::EventId)]
     id: String,
+    #[schema(value_type = words::EventType)]
     r#type: &'static str,
+    #[schema(value_type = words::Time)]
     accepted_at: String,
+    #[schema(value_type = Option<words::EventPayload>, required)]
     payload: Option<Box<RawValue>>,
     deliveries: Vec<DeliveryView>,
     /// The webhooks that got no delivery: those disabled then, and those of today.
     skipped: Vec<SkippedView>,
 }
 
-#[derive(Serialize)]
+/// A webhook that got no delivery of an event, and why.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SkippedWebhook)]
 struct SkippedView {
+    #[schema(value_type = Option<words::WebhookId>, required)]
     webhook_id: Option<String>,
+    #[schema(value_type = SkipReason)]
     reason: &'static str,
     /// By which it can be replayed all the same; none where the event never was for the webhook.
+    #[schema(value_type = Option<words::DeliveryId>, required)]
     delivery_id: Option<String>,
 }
 
@@ -169,6 +188,10 @@ fn never_routed(
     };
     without.map(skipped).collect()
 }
+
+/// Every reason for which a webhook got no delivery of an event.
+pub(super) const SKIP_REASONS: [&str; 4] =
+    ["disabled", "created_later", "not_subscribed_then", "not_subscribed"];
 
 /// Routes are decided once, when the event comes; what is known of a webhook is how it is now.
 fn why_skipped(webhook: &Webhook, event: EventId, event_type: EventType) -> &'static str {

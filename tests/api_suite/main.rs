@@ -7,6 +7,7 @@ mod deliveries;
 mod events;
 mod keys;
 mod lists;
+mod openapi;
 mod shard;
 mod support;
 mod webhooks;
