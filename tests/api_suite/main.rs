@@ -8,6 +8,7 @@ mod events;
 mod keys;
 mod lists;
 mod openapi;
+mod sdk_types;
 mod shard;
 mod support;
 mod webhooks;
