@@ -91,6 +91,18 @@ pub enum Protocol {
     Http2 = 2,
 }
 
+impl Protocol {
+    pub const ALL: [Protocol; 2] = [Self::Http1, Self::Http2];
+
+    /// The name that the API uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+        }
+    }
+}
+
 /// What was kept of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeptResponse {
@@ -219,10 +231,11 @@ impl State {
 }
 
 impl FailReason {
+    pub const ALL: [FailReason; 4] =
+        [Self::AttemptsExhausted, Self::Expired, Self::BlockedTarget, Self::Unreadable];
+
     pub fn from_u8(raw: u8) -> Option<Self> {
-        [Self::AttemptsExhausted, Self::Expired, Self::BlockedTarget, Self::Unreadable]
-            .into_iter()
-            .find(|reason| *reason as u8 == raw)
+        Self::ALL.into_iter().find(|reason| *reason as u8 == raw)
     }
 
     pub const fn as_str(self) -> &'static str {
@@ -236,10 +249,11 @@ impl FailReason {
 }
 
 impl CancelReason {
+    pub const ALL: [CancelReason; 3] =
+        [Self::Requested, Self::WebhookDeleted, Self::WebhookDisabled];
+
     pub fn from_u8(raw: u8) -> Option<Self> {
-        [Self::Requested, Self::WebhookDeleted, Self::WebhookDisabled]
-            .into_iter()
-            .find(|reason| *reason as u8 == raw)
+        Self::ALL.into_iter().find(|reason| *reason as u8 == raw)
     }
 
     pub const fn as_str(self) -> &'static str {

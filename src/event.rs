@@ -39,6 +39,11 @@ impl EventType {
         }
     }
 
+    /// Whether an event of this type has to say why (`data.status_reason`).
+    pub const fn needs_status_reason(self) -> bool {
+        matches!(self, Self::Failed | Self::Blocked)
+    }
+
     /// The inverse of `self as u8`, for reading the log.
     pub fn from_u8(raw: u8) -> Option<Self> {
         Self::ALL.get(usize::from(raw)).copied()

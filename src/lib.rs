@@ -26,6 +26,7 @@ pub mod event;
 pub mod guard;
 pub mod id;
 pub mod media_type;
+pub mod openapi;
 pub mod problem;
 pub mod tenant;
 pub mod webhook;

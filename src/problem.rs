@@ -9,6 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What a 401 says of how to authenticate.
+pub const CHALLENGE: &str = r#"Bearer realm="senderz-gateway""#;
 
 /// What a refusal is, whatever the request was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct Kind {
 
 pub const INVALID_PARAMETER: Kind =
     kind("invalid_parameter", StatusCode::BAD_REQUEST, "A parameter is unknown or wrong");
+pub const BAD_REQUEST: Kind =
+    kind("bad_request", StatusCode::BAD_REQUEST, "The request cannot be understood");
 pub const UNAUTHORIZED: Kind =
     kind("unauthorized", StatusCode::UNAUTHORIZED, "A valid API key is needed");
 pub const NOT_FOUND: Kind = kind("not_found", StatusCode::NOT_FOUND, "There is no such object");
@@ -29,6 +35,8 @@ pub const METHOD_NOT_ALLOWED: Kind = kind(
     StatusCode::METHOD_NOT_ALLOWED,
     "This resource does not have that method",
 );
+pub const TIMEOUT: Kind =
+    kind("timeout", StatusCode::REQUEST_TIMEOUT, "The request did not arrive in time");
 pub const PAYLOAD_TOO_LARGE: Kind =
     kind("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, "The request is too large");
 pub const UNSUPPORTED_MEDIA_TYPE: Kind = kind(
@@ -40,6 +48,8 @@ pub const RATE_LIMITED: Kind =
     kind("rate_limited", StatusCode::TOO_MANY_REQUESTS, "More comes than the limit allows");
 pub const INTERNAL: Kind =
     kind("internal", StatusCode::INTERNAL_SERVER_ERROR, "The gateway could not do it");
+pub const OVERLOADED: Kind =
+    kind("overloaded", StatusCode::SERVICE_UNAVAILABLE, "The gateway has too much to do now");
 pub const UNAVAILABLE: Kind =
     kind("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The gateway cannot do it now");
 pub const STORAGE_FULL: Kind =
@@ -50,16 +60,18 @@ pub const fn kind(code: &'static str, status: StatusCode, title: &'static str) -
 }
 
 /// One wrong thing in the request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// A JSON pointer into the body; for a parameter of the URL, `?` and its name. A batch counts
     /// as `{"lines":{"1":…,"2":…}}`: lines are numbered from 1, as editors and `sed -n` do.
     pub pointer: String,
     pub detail: String,
     /// A finer code, where there is one (what is wrong with a URL).
+    #[schema(value_type = String, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
     /// The batch's line, where there is one.
+    #[schema(value_type = usize, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
 }
@@ -94,8 +106,7 @@ pub fn response(
         headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
     }
     if kind.status == StatusCode::UNAUTHORIZED {
-        let scheme = HeaderValue::from_static(r#"Bearer realm="senderz-gateway""#);
-        headers.insert(header::WWW_AUTHENTICATE, scheme);
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     }
     response
 }
@@ -106,13 +117,21 @@ fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + up).max(1)
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// Why a request was refused (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct Document<'a> {
+    /// `/problems/` and the code.
     r#type: String,
     title: &'static str,
+    /// The response's status.
     status: u16,
+    /// For people: what is wrong with this request.
     detail: &'a str,
+    /// Stable, for machines.
     code: &'static str,
+    /// What is wrong, piece by piece, where that can be said.
+    #[schema(value_type = Vec<FieldError>, required = false)]
     #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
     errors: &'a [FieldError],
 }

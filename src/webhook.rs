@@ -48,6 +48,8 @@ pub enum SuccessRule {
 }
 
 impl SuccessRule {
+    pub const ALL: [SuccessRule; 2] = [Self::Only200, Self::Any2xx];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Only200 => "200",
@@ -56,7 +58,7 @@ impl SuccessRule {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Only200, Self::Any2xx].into_iter().find(|rule| rule.as_str() == text)
+        Self::ALL.into_iter().find(|rule| rule.as_str() == text)
     }
 
     pub fn accepts(self, status: u16) -> bool {
@@ -122,7 +124,7 @@ pub fn event_filter_names(types: EventTypes) -> Vec<&'static str> {
     types.iter().map(EventType::as_str).collect()
 }
 
-const ALL_EVENTS: &str = "*";
+pub const ALL_EVENTS: &str = "*";
 
 /// How many custom headers a webhook may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -355,7 +357,7 @@ fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-const RESERVED: [&str; 15] = [
+pub const RESERVED: [&str; 15] = [
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -373,7 +375,7 @@ const RESERVED: [&str; 15] = [
     "user-agent",
 ];
 
-const RESERVED_PREFIXES: [&str; 3] = ["proxy-", "webhook-", "x-senderz-"];
+pub const RESERVED_PREFIXES: [&str; 3] = ["proxy-", "webhook-", "x-senderz-"];
 
 #[cfg(test)]
 mod tests;

@@ -74,12 +74,14 @@ pub(super) async fn pass(
 ) -> Result<Response, Problem> {
     let params = Params::of(request.uri().query().unwrap_or_default(), gate.params);
     refuse_key_in_url(&params)?;
-    let caller = gate.admit(request.headers())?;
+    if gate.access != Access::Anyone {
+        let caller = gate.admit(request.headers())?;
+        request.extensions_mut().insert(caller);
+    }
     if gate.params.is_empty() {
         // No handler reads them.
         params.read().finish()?;
     }
-    request.extensions_mut().insert(caller);
     request.extensions_mut().insert(params);
     Ok(next.run(request).await)
 }
@@ -113,9 +115,7 @@ impl Gate {
             (Access::Operator, Principal::Tenant(_)) => {
                 Err(Problem::new(Code::Forbidden, "this needs an operator's key"))
             }
-            (Access::Tenant | Access::TenantOrOperator, Principal::Tenant(no)) => {
-                self.as_tenant(no, headers)
-            }
+            (_, Principal::Tenant(no)) => self.as_tenant(no, headers),
             (_, Principal::Operator) => self.as_operator(headers),
         }
     }

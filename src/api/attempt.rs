@@ -3,29 +3,46 @@
 use std::{borrow::Cow, net::SocketAddr};
 
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::{
     clock::rfc3339,
-    delivery::{Attempt, Entry, KeptResponse, Phases, Protocol, Verdict},
+    delivery::{Attempt, Entry, KeptResponse, Phases, Verdict},
     guard::Policy,
     id::{AttemptId, DeliveryId},
+    openapi::words,
 };
 
-#[derive(Debug, Serialize)]
+/// One HTTP request made for a delivery, with its result.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attempt)]
 pub(super) struct AttemptView<'a> {
+    #[schema(value_type = words::AttemptId)]
     id: String,
+    /// 1 to 6, and on after a replay.
     number: u16,
+    #[schema(value_type = words::Time)]
     at: String,
+    /// Null where no answer came.
+    #[schema(required)]
     status: Option<u16>,
+    /// From its start to the last byte read.
+    #[schema(value_type = words::Milliseconds)]
     latency_ms: Millis,
     phases: PhasesView,
+    #[schema(required)]
     error: Option<ErrorView>,
+    /// What was kept of the answer.
+    #[schema(required)]
     response: Option<ResponseView<'a>>,
     /// Null where there was no connection, and, for tenants, where the address is not public: what
     /// stands behind the gateway is not theirs to see.
+    #[schema(value_type = Option<String>, required)]
     peer: Option<SocketAddr>,
+    #[schema(value_type = words::HttpVersion)]
     protocol: &'static str,
     reused_connection: bool,
+    #[schema(value_type = Option<words::Time>, required)]
     next_attempt_at: Option<String>,
 }
 
@@ -43,7 +60,7 @@ impl<'a> AttemptView<'a> {
             error: ErrorView::of(attempt),
             response: attempt.status.map(|_| ResponseView::of(&attempt.response)),
             peer: attempt.peer.filter(|peer| to_operator || is_public(*peer)),
-            protocol: protocol(attempt),
+            protocol: attempt.protocol.as_str(),
             reused_connection: attempt.reused_connection,
             next_attempt_at: match entry.verdict {
                 Verdict::RetryAt(due) => Some(rfc3339(due)),
@@ -58,20 +75,18 @@ fn is_public(peer: SocketAddr) -> bool {
     Policy::default().judge_ip(peer.ip()).is_ok()
 }
 
-fn protocol(attempt: &Attempt) -> &'static str {
-    match attempt.protocol {
-        Protocol::Http1 => "http/1.1",
-        Protocol::Http2 => "h2",
-    }
-}
-
 /// The last attempt in short, for lists.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LastAttempt)]
 pub(super) struct LastAttemptView {
     number: u16,
+    #[schema(value_type = words::Time)]
     at: String,
+    #[schema(required)]
     status: Option<u16>,
+    #[schema(value_type = words::Milliseconds)]
     latency_ms: Millis,
+    #[schema(required)]
     error: Option<ErrorView>,
 }
 
@@ -99,13 +114,21 @@ impl Serialize for Millis {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// What an attempt spent its time on; 0 where a phase did not happen.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Phases)]
 struct PhasesView {
+    #[schema(value_type = words::Milliseconds)]
     queue: Millis,
+    #[schema(value_type = words::Milliseconds)]
     dns: Millis,
+    #[schema(value_type = words::Milliseconds)]
     connect: Millis,
+    #[schema(value_type = words::Milliseconds)]
     tls: Millis,
+    #[schema(value_type = words::Milliseconds)]
     first_byte: Millis,
+    #[schema(value_type = words::Milliseconds)]
     body: Millis,
 }
 
@@ -122,8 +145,11 @@ impl PhasesView {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// Why an attempt did not deliver: the code for machines, the detail for people.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AttemptError)]
 struct ErrorView {
+    #[schema(value_type = words::AttemptErrorCode)]
     code: &'static str,
     detail: String,
     /// What happened, in plain words.
@@ -144,12 +170,17 @@ impl ErrorView {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// The first bytes of a receiver's answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeptResponse)]
 struct ResponseView<'a> {
+    #[schema(value_type = words::HeaderMap)]
     #[serde(serialize_with = "as_map")]
     headers: Vec<(String, String)>,
     /// As text; what is not UTF-8 is replaced.
+    #[schema(value_type = String)]
     body: Cow<'a, str>,
+    /// Whether the body went on beyond what was kept.
     truncated: bool,
 }
 

@@ -102,7 +102,7 @@ impl Fields {
     }
 
     pub(super) fn number(&mut self, name: &'static str, range: RangeInclusive<u32>) -> Given<u32> {
-        let number = self.take(name, |value| value.as_u64().ok_or("it has to be a whole number"));
+        let number = self.take(name, |value| whole(&value).ok_or("it has to be a whole number"));
         self.checked(name, number, |number| {
             u32::try_from(number).ok().filter(|number| range.contains(number)).ok_or_else(|| {
                 format!("it has to be a number from {} to {}", range.start(), range.end())
@@ -204,6 +204,14 @@ impl<T> Given<T> {
     fn is_absent(&self) -> bool {
         matches!(self, Given::Absent)
     }
+}
+
+/// A number without a fraction, however it is written: `5.0` is the integer 5, to JSON Schema and to
+/// whoever writes numbers as doubles.
+fn whole(value: &Value) -> Option<u64> {
+    let is_whole =
+        |number: &f64| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number);
+    value.as_u64().or_else(|| value.as_f64().filter(is_whole).map(|number| number as u64))
 }
 
 /// RFC 6901: `~` and `/` in a name are written `~0` and `~1`.

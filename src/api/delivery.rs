@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{
     ApiState, Problem,
     access::{Id, Scope},
     attempt::{AttemptView, LastAttemptView},
+    openapi::DeliveryStatus,
     problem::Object,
 };
 use crate::{
@@ -16,6 +18,7 @@ use crate::{
     delivery::{CancelReason, Entry, State},
     event::EventType,
     id::{DeliveryId, EventId, Place},
+    openapi::words,
     store::{DeliveryRow, EventBlock, EventInBlock, Route},
 };
 
@@ -112,21 +115,31 @@ impl Standing {
 }
 
 /// A delivery in lists, and the head of a single one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliverySummary)]
 pub(super) struct DeliveryView {
+    #[schema(value_type = words::DeliveryId)]
     id: String,
+    #[schema(value_type = words::EventId)]
     event_id: String,
     /// Null where the webhook was deleted so long ago that its id is forgotten.
+    #[schema(value_type = Option<words::WebhookId>, required)]
     webhook_id: Option<String>,
     /// Then it can be sent nowhere any more.
     webhook_deleted: bool,
+    #[schema(value_type = words::EventType)]
     event_type: &'static str,
+    #[schema(value_type = DeliveryStatus)]
     status: &'static str,
     /// Why it failed or was canceled.
+    #[schema(value_type = Option<words::EndReason>, required)]
     reason: Option<&'static str>,
     attempts_made: u16,
+    #[schema(value_type = words::Time)]
     created_at: String,
+    #[schema(value_type = Option<words::Time>, required)]
     next_attempt_at: Option<String>,
+    #[schema(required)]
     last_attempt: Option<LastAttemptView>,
 }
 
@@ -182,10 +195,12 @@ impl DeliveryView {
 }
 
 /// A single delivery, with everything known about it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliveryDetails)]
 pub(super) struct FullDeliveryView<'a> {
     #[serde(flatten)]
     delivery: DeliveryView,
+    #[schema(value_type = Option<words::EventPayload>, required)]
     payload: Option<Box<RawValue>>,
     /// Oldest first; at most the last hundred.
     attempts: Vec<AttemptView<'a>>,

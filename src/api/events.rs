@@ -9,6 +9,7 @@ use axum::{
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{
     ApiState, Problem,
@@ -17,6 +18,7 @@ use super::{
     cursor::List,
     delivery::{DeliveryView, locate_event, raw},
     example,
+    openapi::SkipReason,
     page::{Page, json},
     params::Params,
     problem::Object,
@@ -26,6 +28,7 @@ use crate::{
     clock::rfc3339,
     delivery::Entry,
     id::{DeliveryId, DeliveryKey, EventId, Place, WebhookNo},
+    openapi::words,
     store::{EventQuery, EventRow, Route},
     webhook::Webhook,
 };
@@ -33,10 +36,15 @@ use crate::{
 pub(super) const PARAMS: &[&str] =
     &["limit", "cursor", "after", "webhook", "event_type", "found_disabled", "since", "until"];
 
-#[derive(Serialize)]
+/// An event in lists.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventSummary)]
 pub(super) struct EventView {
+    #[schema(value_type = words::EventId)]
     id: String,
+    #[schema(value_type = words::EventType)]
     r#type: &'static str,
+    #[schema(value_type = words::Time)]
     accepted_at: String,
     /// Bytes.
     payload_size: usize,
@@ -60,26 +68,37 @@ impl EventView {
     }
 }
 
-#[derive(Serialize)]
-struct FullEventView {
+/// An event with its payload and its deliveries.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StoredEvent)]
+pub(super) struct FullEventView {
+    #[schema(value_type = words::EventId)]
     id: String,
+    #[schema(value_type = words::EventType)]
     r#type: &'static str,
+    #[schema(value_type = words::Time)]
     accepted_at: String,
+    #[schema(value_type = Option<words::EventPayload>, required)]
     payload: Option<Box<RawValue>>,
     deliveries: Vec<DeliveryView>,
     /// The webhooks that got no delivery: those disabled then, and those of today.
     skipped: Vec<SkippedView>,
 }
 
-#[derive(Serialize)]
+/// A webhook that got no delivery of an event, and why.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SkippedWebhook)]
 struct SkippedView {
     /// Null where the webhook was deleted so long ago that its id is forgotten.
+    #[schema(value_type = Option<words::WebhookId>, required)]
     webhook_id: Option<String>,
     webhook_deleted: bool,
+    #[schema(value_type = SkipReason)]
     reason: &'static str,
     /// The reason in plain words.
     detail: &'static str,
     /// By which it can be replayed all the same; none where the event never was for the webhook.
+    #[schema(value_type = Option<words::DeliveryId>, required)]
     delivery_id: Option<String>,
 }
 

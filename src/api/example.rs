@@ -14,6 +14,7 @@ use axum::{extract::State, response::Response};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     ApiState, Code, Problem,
@@ -27,6 +28,7 @@ use crate::{
     config::Limits,
     event::EventType,
     id::{DeliveryId, DeliveryKey, TenantNo, WebhookNo},
+    openapi::words,
     quota::{Quotas, Take},
     store::{AppendError, NewEvent, Route},
 };
@@ -71,9 +73,13 @@ impl Tests {
     }
 }
 
-#[derive(Serialize)]
-struct TestView {
+/// The example event that was sent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SentTest)]
+pub(super) struct TestView {
+    #[schema(value_type = words::EventId)]
     event_id: String,
+    #[schema(value_type = words::DeliveryId)]
     delivery_id: String,
 }
 

@@ -6,12 +6,14 @@ use axum::{
 };
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     ApiState, Code, Problem,
     access::{Caller, Id},
     body::{Fields, Given},
     cursor::List,
+    openapi::KeyKind,
     page::{Page, created},
     params::Params,
     problem::Object,
@@ -20,13 +22,21 @@ use crate::{
     clock::rfc3339,
     directory::{ApiKey, Principal},
     id::KeyId,
+    openapi::words,
 };
 
-#[derive(Serialize)]
-struct KeyView {
+/// An API key, without its text.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKey)]
+pub(super) struct KeyView {
+    #[schema(value_type = words::KeyId)]
     id: String,
+    #[schema(value_type = KeyKind)]
     kind: &'static str,
+    /// Of a key of kind `tenant`.
+    #[schema(value_type = Option<words::TenantId>, required)]
     tenant: Option<String>,
+    #[schema(value_type = words::Time)]
     created_at: String,
 }
 
@@ -46,8 +56,9 @@ impl KeyView {
 }
 
 /// A key just made. The only answer that shows its text.
-#[derive(Serialize)]
-struct NewKeyView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = NewApiKey)]
+pub(super) struct NewKeyView<'a> {
     #[serde(flatten)]
     key: KeyView,
     api_key: &'a str,

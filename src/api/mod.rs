@@ -26,6 +26,7 @@ mod delivery;
 mod events;
 mod example;
 mod keys;
+pub mod openapi;
 mod page;
 mod params;
 mod problem;
@@ -49,6 +50,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
+use bytes::Bytes;
 use http::{HeaderValue, header};
 
 pub use self::{
@@ -69,6 +71,8 @@ pub struct Settings {
     pub max_timeout: Duration,
     /// The most that a webhook may set as `max_in_flight`.
     pub max_in_flight: u32,
+    /// The OpenAPI document, which is about ingest too.
+    pub document: Bytes,
 }
 
 /// What every handler reaches. Copies share everything.

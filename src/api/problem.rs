@@ -49,6 +49,31 @@ pub enum Code {
 }
 
 impl Code {
+    pub const ALL: [Code; 22] = [
+        Self::InvalidBody,
+        Self::InvalidParameter,
+        Self::InvalidCursor,
+        Self::KeyInUrl,
+        Self::TenantRequired,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::TenantExists,
+        Self::LimitReached,
+        Self::DeliveryNotEnded,
+        Self::DeliveryEnded,
+        Self::WebhookDeleted,
+        Self::WebhookDisabled,
+        Self::EventsGone,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::RateLimited,
+        Self::Internal,
+        Self::Unavailable,
+        Self::StorageFull,
+    ];
+
     /// The name in `code` and in `type`.
     pub const fn as_str(self) -> &'static str {
         self.kind().code
@@ -58,7 +83,7 @@ impl Code {
         self.kind().status
     }
 
-    const fn kind(self) -> Kind {
+    pub const fn kind(self) -> Kind {
         use StatusCode as S;
         match self {
             Self::InvalidBody => kind("invalid_body", S::BAD_REQUEST, "The body is not valid"),

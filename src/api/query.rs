@@ -18,10 +18,10 @@ use crate::{
 };
 
 /// The states by which deliveries are filtered, as the API names them.
-const STATES: [&str; 5] = ["pending", "retrying", "delivered", "failed", "canceled"];
+pub(super) const STATES: [&str; 5] = ["pending", "retrying", "delivered", "failed", "canceled"];
 
 /// How many rows a page has where the request does not say.
-const DEFAULT_LIMIT: usize = 50;
+pub(super) const DEFAULT_LIMIT: usize = 50;
 
 /// Where a list of events in the order of acceptance starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,17 @@
 use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::Method;
 
-use super::{ApiState, deliveries, events, example, keys, signing_secret, tenants, webhooks};
+use super::{
+    ApiState, Settings, deliveries, events, example, keys, openapi, signing_secret, tenants,
+    webhooks,
+};
+use crate::openapi::{Operation, PATH};
 
 /// Who may call a route. A producer's key may call none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
+    /// Whoever asks, without a key.
+    Anyone,
     /// The operator.
     Operator,
     /// A tenant, or the operator acting for one (`Senderz-Tenant`).
@@ -24,6 +30,8 @@ pub struct Route {
     pub access: Access,
     /// The URL's parameters that it takes; any other is refused.
     pub params: &'static [&'static str],
+    /// What the OpenAPI document says of it beyond this table.
+    pub(super) document: fn(&Settings) -> Operation,
     pub(super) handler: fn() -> MethodRouter<ApiState>,
 }
 
@@ -31,36 +39,98 @@ const NONE: &[&str] = &[];
 const PAGE: &[&str] = &["limit", "cursor"];
 
 pub fn all() -> Vec<Route> {
-    use Access::{Operator, Tenant, TenantOrOperator};
-    let route =
-        |method, path, access, params, handler| Route { method, path, access, params, handler };
+    use Access::{Anyone, Operator, Tenant, TenantOrOperator};
+    use openapi as doc;
+    let route = |method, path, access, params, document, handler| Route {
+        method,
+        path,
+        access,
+        params,
+        document,
+        handler,
+    };
     vec![
-        route(Method::POST, "/v1/tenants", Operator, NONE, || post(tenants::create)),
-        route(Method::GET, "/v1/tenants", Operator, PAGE, || get(tenants::list)),
-        route(Method::GET, "/v1/tenants/{id}", Operator, NONE, || get(tenants::show)),
-        route(Method::DELETE, "/v1/tenants/{id}", Operator, NONE, || delete(tenants::remove)),
-        route(Method::POST, "/v1/keys", TenantOrOperator, NONE, || post(keys::create)),
-        route(Method::GET, "/v1/keys", TenantOrOperator, PAGE, || get(keys::list)),
-        route(Method::DELETE, "/v1/keys/{id}", TenantOrOperator, NONE, || delete(keys::revoke)),
-        route(Method::GET, "/v1/signing-secret", Tenant, NONE, || get(signing_secret::show)),
-        route(Method::POST, "/v1/signing-secret/rotate", Tenant, NONE, || {
-            post(signing_secret::rotate)
+        route(Method::GET, PATH, Anyone, NONE, doc::itself, || get(doc::show)),
+        route(Method::POST, "/v1/tenants", Operator, NONE, doc::tenants::create, || {
+            post(tenants::create)
         }),
-        route(Method::POST, "/v1/webhooks", Tenant, NONE, || post(webhooks::create)),
-        route(Method::GET, "/v1/webhooks", Tenant, PAGE, || get(webhooks::list)),
-        route(Method::GET, "/v1/webhooks/{id}", Tenant, NONE, || get(webhooks::show)),
-        route(Method::PATCH, "/v1/webhooks/{id}", Tenant, NONE, || patch(webhooks::update)),
-        route(Method::DELETE, "/v1/webhooks/{id}", Tenant, NONE, || delete(webhooks::remove)),
-        route(Method::POST, "/v1/webhooks/{id}/test", Tenant, NONE, || post(example::test)),
-        route(Method::GET, "/v1/events", Tenant, events::PARAMS, || get(events::list)),
-        route(Method::GET, "/v1/events/{id}", Tenant, NONE, || get(events::show)),
-        route(Method::GET, "/v1/deliveries", Tenant, deliveries::PARAMS, || get(deliveries::list)),
-        route(Method::GET, "/v1/deliveries/{id}", Tenant, NONE, || get(deliveries::show)),
-        route(Method::POST, "/v1/deliveries/{id}/replay", Tenant, NONE, || {
-            post(deliveries::replay)
+        route(Method::GET, "/v1/tenants", Operator, PAGE, doc::tenants::list, || {
+            get(tenants::list)
         }),
-        route(Method::POST, "/v1/deliveries/{id}/cancel", Tenant, NONE, || {
-            post(deliveries::cancel)
+        route(Method::GET, "/v1/tenants/{id}", Operator, NONE, doc::tenants::show, || {
+            get(tenants::show)
         }),
+        route(Method::DELETE, "/v1/tenants/{id}", Operator, NONE, doc::tenants::remove, || {
+            delete(tenants::remove)
+        }),
+        route(Method::POST, "/v1/keys", TenantOrOperator, NONE, doc::keys::create, || {
+            post(keys::create)
+        }),
+        route(Method::GET, "/v1/keys", TenantOrOperator, PAGE, doc::keys::list, || get(keys::list)),
+        route(Method::DELETE, "/v1/keys/{id}", TenantOrOperator, NONE, doc::keys::revoke, || {
+            delete(keys::revoke)
+        }),
+        route(Method::GET, "/v1/signing-secret", Tenant, NONE, doc::signing_secret::show, || {
+            get(signing_secret::show)
+        }),
+        route(
+            Method::POST,
+            "/v1/signing-secret/rotate",
+            Tenant,
+            NONE,
+            doc::signing_secret::rotate,
+            || post(signing_secret::rotate),
+        ),
+        route(Method::POST, "/v1/webhooks", Tenant, NONE, doc::webhooks::create, || {
+            post(webhooks::create)
+        }),
+        route(Method::GET, "/v1/webhooks", Tenant, PAGE, doc::webhooks::list, || {
+            get(webhooks::list)
+        }),
+        route(Method::GET, "/v1/webhooks/{id}", Tenant, NONE, doc::webhooks::show, || {
+            get(webhooks::show)
+        }),
+        route(Method::PATCH, "/v1/webhooks/{id}", Tenant, NONE, doc::webhooks::update, || {
+            patch(webhooks::update)
+        }),
+        route(Method::DELETE, "/v1/webhooks/{id}", Tenant, NONE, doc::webhooks::remove, || {
+            delete(webhooks::remove)
+        }),
+        route(Method::POST, "/v1/webhooks/{id}/test", Tenant, NONE, doc::webhooks::test, || {
+            post(example::test)
+        }),
+        route(Method::GET, "/v1/events", Tenant, events::PARAMS, doc::events::list, || {
+            get(events::list)
+        }),
+        route(Method::GET, "/v1/events/{id}", Tenant, NONE, doc::events::show, || {
+            get(events::show)
+        }),
+        route(
+            Method::GET,
+            "/v1/deliveries",
+            Tenant,
+            deliveries::PARAMS,
+            doc::deliveries::list,
+            || get(deliveries::list),
+        ),
+        route(Method::GET, "/v1/deliveries/{id}", Tenant, NONE, doc::deliveries::show, || {
+            get(deliveries::show)
+        }),
+        route(
+            Method::POST,
+            "/v1/deliveries/{id}/replay",
+            Tenant,
+            NONE,
+            doc::deliveries::replay,
+            || post(deliveries::replay),
+        ),
+        route(
+            Method::POST,
+            "/v1/deliveries/{id}/cancel",
+            Tenant,
+            NONE,
+            doc::deliveries::cancel,
+            || post(deliveries::cancel),
+        ),
     ]
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     ApiState, Problem,
@@ -20,24 +21,32 @@ use super::{
 };
 use crate::{
     clock::{rfc3339, wall_ms},
+    openapi::words,
     tenant::{SigningSecrets, Tenant},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const DEFAULT_OVERLAP: Duration = DAY;
-const MAX_OVERLAP: Duration = Duration::from_secs(7 * DAY.as_secs());
+pub(super) const DEFAULT_OVERLAP: Duration = DAY;
+pub(super) const MAX_OVERLAP: Duration = Duration::from_secs(7 * DAY.as_secs());
 
-/// Not `Debug`: it is the secrets.
-#[derive(Serialize)]
-struct SecretView<'a> {
+// Not `Debug`: it is the secrets.
+/// A tenant's signing secrets.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SigningSecrets)]
+pub(super) struct SecretView<'a> {
+    #[schema(value_type = words::SigningSecret)]
     secret: &'a str,
     /// The secrets before it that still sign, the newest first.
     previous: Vec<PreviousView<'a>>,
 }
 
-#[derive(Serialize)]
+/// A secret that was rotated and still signs.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PreviousSecret)]
 struct PreviousView<'a> {
+    #[schema(value_type = words::SigningSecret)]
     secret: &'a str,
+    #[schema(value_type = words::Time)]
     valid_until: String,
 }
 

@@ -22,6 +22,16 @@ pub(super) enum Skipped {
     Unknown,
 }
 
+/// Every reason, for the document.
+pub(super) const REASONS: [&str; 6] = [
+    Skipped::Disabled.as_str(),
+    Skipped::CreatedLater.as_str(),
+    Skipped::NotSubscribed.as_str(),
+    Skipped::NotSubscribedThen.as_str(),
+    Skipped::Test.as_str(),
+    Skipped::Unknown.as_str(),
+];
+
 impl Skipped {
     /// Of a webhook that the event has no route to.
     pub(super) fn of(

@@ -6,6 +6,7 @@ use axum::{
 };
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     ApiState, Problem,
@@ -20,16 +21,22 @@ use crate::{
     clock::rfc3339,
     directory::TenantEntry,
     id::TenantNo,
+    openapi::words,
     tenant::{Tenant, TenantId},
 };
 
 /// The longest name, characters.
-const MAX_NAME: usize = 200;
+pub(super) const MAX_NAME: usize = 200;
 
-#[derive(Serialize)]
-struct TenantView<'a> {
+/// A customer of senderZ.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tenant)]
+pub(super) struct TenantView<'a> {
+    #[schema(value_type = words::TenantId)]
     id: &'a str,
+    /// For people.
     name: &'a str,
+    #[schema(value_type = words::Time)]
     created_at: String,
 }
 
@@ -41,11 +48,13 @@ impl<'a> TenantView<'a> {
 }
 
 /// A tenant just made. The only answer that shows its first key.
-#[derive(Serialize)]
-struct NewTenantView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = NewTenant)]
+pub(super) struct NewTenantView<'a> {
     #[serde(flatten)]
     tenant: TenantView<'a>,
     api_key: &'a str,
+    #[schema(value_type = words::SigningSecret)]
     signing_secret: &'a str,
 }
 

@@ -9,6 +9,7 @@ use axum::{
 use http::StatusCode;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{
     ApiState, Problem, Settings,
@@ -26,6 +27,7 @@ use crate::{
     event::EventTypes,
     guard::WebhookUrl,
     id::WebhookNo,
+    openapi::words,
     webhook::{
         CustomHeaders, HeaderFault, HeadersPatch, SuccessRule, Webhook, event_filter_names,
         parse_event_filter,
@@ -33,26 +35,42 @@ use crate::{
 };
 
 /// The shortest deadline that a webhook may set.
-const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+pub(super) const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The most attempts per second that a webhook's `rate_limit` may say; faster is unlimited.
-const MAX_RATE: u32 = 1_000_000;
+pub(super) const MAX_RATE: u32 = 1_000_000;
 
 /// A webhook as its owner sees it. A setting that is null takes the gateway's default.
-#[derive(Serialize)]
-struct WebhookView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Webhook)]
+pub(super) struct WebhookView<'a> {
+    #[schema(value_type = words::WebhookId)]
     id: String,
+    #[schema(value_type = words::WebhookUrl)]
     url: String,
+    /// `["*"]` means all.
+    #[schema(value_type = Vec<words::EventTypeOrAll>)]
     events: Vec<&'static str>,
     description: &'a str,
+    /// Sent with every attempt.
+    #[schema(value_type = words::HeaderMap)]
     #[serde(serialize_with = "headers_as_map")]
     headers: &'a CustomHeaders,
     enabled: bool,
+    #[schema(value_type = Option<words::SuccessRule>, required)]
     success: Option<&'static str>,
+    /// The deadline of one attempt, from DNS to the last byte read.
+    #[schema(value_type = Option<words::Duration>, required)]
     timeout: Option<String>,
+    /// How many attempts may be under way at once.
+    #[schema(required)]
     max_in_flight: Option<u32>,
+    /// Attempts per second.
+    #[schema(required)]
     rate_limit: Option<u32>,
+    #[schema(value_type = words::Time)]
     created_at: String,
+    #[schema(value_type = words::Time)]
     updated_at: String,
 }
 

@@ -6,12 +6,14 @@
 //! last of these.
 
 mod check;
+pub mod openapi;
 mod runtime;
 mod serve;
 mod settings;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::serve::banner;
@@ -175,7 +177,7 @@ impl Gateway {
             directory.clone(),
             store.clone(),
             commands,
-            api_settings(&config, &policy),
+            api_settings(&config, &policy, openapi::bytes(&config)),
         );
         let ingest = Ingest::new(
             config.ingest.clone(),
@@ -263,7 +265,7 @@ impl Gateway {
         }
         let own = own_addresses_of(&self.api, self.ops);
         let policy = settings::policy(&config, &own);
-        self.state.reload(api_settings(&config, &policy));
+        self.state.reload(api_settings(&config, &policy, openapi::bytes(&config)));
         for (index, shard) in self.reloads.iter().enumerate() {
             let settings = settings::shard(&config, &policy, index, self.clock);
             // A shard that is gone is draining; it needs no new settings.
@@ -380,12 +382,13 @@ fn recovery_failure(store: &Store) -> StartError {
     StartError::Recovery(poisoned.unwrap_or_else(|| "a delivery thread ended".to_owned()))
 }
 
-fn api_settings(config: &Config, policy: &Arc<Policy>) -> api::Settings {
+fn api_settings(config: &Config, policy: &Arc<Policy>, document: Bytes) -> api::Settings {
     api::Settings {
         limits: config.limits.clone(),
         policy: Arc::clone(policy),
         max_timeout: config.delivery.max_timeout,
         max_in_flight: config.delivery.max_in_flight,
+        document,
     }
 }
 

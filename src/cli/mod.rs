@@ -13,6 +13,7 @@ mod deliveries;
 mod dev;
 mod health;
 mod logging;
+mod openapi;
 mod output;
 mod problem;
 mod replay;
@@ -129,6 +130,8 @@ pub enum Command {
     Verify(verify::Args),
     /// Ask a running gateway whether it is ready
     Health(health::Args),
+    /// Print the OpenAPI 3.1 document of the API, with the limits of the configuration
+    Openapi,
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -152,6 +155,7 @@ fn run(global: Global, command: Command) -> anyhow::Result<Exit> {
         Command::Dev(args) => dev::run(args, &global),
         Command::Check => check::run(&global),
         Command::Config => config::run(&global),
+        Command::Openapi => openapi::run(&global),
         Command::Verify(args) => verify::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Sink(args) => block_on(sink::run(args, global.output)),
@@ -211,7 +215,7 @@ impl Command {
         const OF_CLIENTS: &[&str] = &["url", "key_file"];
         const OF_GATEWAYS: &[&str] = &["url", "key_file", "listen", "data_dir", "set", "config"];
         match self {
-            Self::Serve | Self::Dev(_) | Self::Check | Self::Config => {
+            Self::Serve | Self::Dev(_) | Self::Check | Self::Config | Self::Openapi => {
                 (OF_CLIENTS, "this command asks no running gateway")
             }
             Self::Health(_) => (

@@ -62,6 +62,7 @@ fn every_command_takes_its_documented_arguments_and_refuses_others() {
         "verify --secret-env S abcdef",
         "verify --secret-env S --id evt_1 --timestamp 1 v1,abc",
         "health --ops 127.0.0.1:9464",
+        "openapi --config gateway.toml --set limits.page=5",
         "completions bash",
     ];
     for arguments in accepted {
@@ -90,6 +91,7 @@ fn every_command_takes_its_documented_arguments_and_refuses_others() {
         "--url http://127.0.0.1:1",
         "serve --key-file k",
         "check --url http://127.0.0.1:1",
+        "openapi --url http://127.0.0.1:1",
         "sink --listen 127.0.0.1:1",
         "sink --set limits.page=5",
         "verify --secret-env S --config c abcdef",

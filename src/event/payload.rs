@@ -293,7 +293,7 @@ impl Facts {
                 self.report(field, "missing");
             }
         }
-        let needs_reason = matches!(self.event_type, Some(EventType::Failed | EventType::Blocked));
+        let needs_reason = self.event_type.is_some_and(EventType::needs_status_reason);
         if needs_reason && has_data && !self.has_status_reason {
             self.report(Field::StatusReason, "missing or empty");
         }

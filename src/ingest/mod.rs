@@ -16,6 +16,7 @@
 mod answer;
 pub mod batch;
 pub mod body;
+pub mod openapi;
 pub mod problem;
 pub mod request;
 
@@ -50,6 +51,11 @@ use crate::{
 /// How long a request may wait for a place in the store's queue. A queue that has been full for
 /// this long is overload, not a burst.
 const QUEUE_WAIT: Duration = Duration::from_millis(100);
+
+/// Where one event is sent.
+pub const EVENT_PATH: &str = "/v1/tenants/{tenant}/events";
+/// Where many are.
+pub const BATCH_PATH: &str = "/v1/events";
 
 /// What `ingest.tenant_rate` counts in.
 const SECOND: Duration = Duration::from_secs(1);

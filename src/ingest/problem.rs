@@ -65,7 +65,7 @@ impl Code {
         self.kind().status
     }
 
-    const fn kind(self) -> Kind {
+    pub const fn kind(self) -> Kind {
         use StatusCode as S;
         match self {
             Self::InvalidPayload => {
@@ -80,9 +80,7 @@ impl Code {
             Self::InvalidIdempotencyKey => {
                 kind("invalid_idempotency_key", S::BAD_REQUEST, "The idempotency key is not usable")
             }
-            Self::BadRequest => {
-                kind("bad_request", S::BAD_REQUEST, "The request cannot be understood")
-            }
+            Self::BadRequest => problem::BAD_REQUEST,
             Self::LoopDetected => kind(
                 "loop_detected",
                 S::BAD_REQUEST,
@@ -91,9 +89,7 @@ impl Code {
             Self::Unauthorized => problem::UNAUTHORIZED,
             Self::NotFound => problem::NOT_FOUND,
             Self::MethodNotAllowed => problem::METHOD_NOT_ALLOWED,
-            Self::Timeout => {
-                kind("timeout", S::REQUEST_TIMEOUT, "The request did not arrive in time")
-            }
+            Self::Timeout => problem::TIMEOUT,
             Self::PayloadTooLarge => problem::PAYLOAD_TOO_LARGE,
             Self::TooManyDeliveries => kind(
                 "too_many_deliveries",
@@ -108,9 +104,7 @@ impl Code {
             ),
             Self::RateLimited => problem::RATE_LIMITED,
             Self::Internal => problem::INTERNAL,
-            Self::Overloaded => {
-                kind("overloaded", S::SERVICE_UNAVAILABLE, "The gateway has too much to do now")
-            }
+            Self::Overloaded => problem::OVERLOADED,
             Self::Unavailable => problem::UNAVAILABLE,
             Self::StorageFull => problem::STORAGE_FULL,
         }

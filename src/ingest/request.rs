@@ -25,6 +25,9 @@ const KEY_DOMAIN: &[u8] = b"senderz idempotency key v1\0";
 /// How all API keys start; one in a URL is as good as published.
 const API_KEY_PREFIX: &str = "szk_";
 
+/// The names of newline-delimited JSON.
+pub const LINES: &[&str] = &["application/x-ndjson", "application/ndjson"];
+
 /// The format of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -102,10 +105,7 @@ pub fn check_format(headers: &HeaderMap, format: Format) -> Result<(), Problem> 
     }
     let (types, name): (&[&str], _) = match format {
         Format::Json => (&["application/json"], "one event as `Content-Type: application/json`"),
-        Format::Lines => (
-            &["application/x-ndjson", "application/ndjson"],
-            "one event a line as `Content-Type: application/x-ndjson`",
-        ),
+        Format::Lines => (LINES, "one event a line as `Content-Type: application/x-ndjson`"),
     };
     match MediaType::of(headers).filter(|found| found.is_one_of(types)) {
         Some(found) if found.is_utf8() => Ok(()),

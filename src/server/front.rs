@@ -310,6 +310,19 @@ mod tests {
     }
 
     #[test]
+    fn ingest_gets_the_paths_that_are_documented_as_its_own() {
+        let event = crate::ingest::EVENT_PATH.replace("{tenant}", "acme");
+        let expected = Destination::Event { tenant: "acme" };
+        assert_eq!(Destination::of(&Method::POST, &event), expected);
+        let batch = crate::ingest::BATCH_PATH;
+        assert_eq!(Destination::of(&Method::POST, batch), Destination::Batch);
+        for route in crate::api::routes::all() {
+            let path = route.path.replace("{id}", "x");
+            assert_eq!(Destination::of(&route.method, &path), Destination::Router, "{path}");
+        }
+    }
+
+    #[test]
     fn route_labels_stand_at_their_routes() {
         for (i, (route, _)) in Route::ALL.into_iter().enumerate() {
             assert_eq!(route as usize, i);

@@ -8,6 +8,8 @@ mod deliveries;
 mod events;
 mod keys;
 mod lists;
+mod openapi;
+mod sdk_types;
 mod shard;
 mod support;
 mod webhooks;

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
-use crate::shard::Shard;
+use crate::{openapi, shard::Shard};
 
 /// The one place where the tests choose a store.
 fn open_store(retention_age: Duration) -> Opened {
@@ -147,12 +147,22 @@ impl World {
         held
     }
 
+    /// What the router answers; every answer has to be as the OpenAPI document says.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answering = self.shard.beside(self.router.clone().oneshot(request));
         let response = answering.await.expect("the router is infallible");
         let (head, body) = response.into_parts();
         let body = to_bytes(body, 1 << 24).await.expect("a body in memory");
-        Answer { status: head.status, headers: head.headers, body }
+        let answer = Answer { status: head.status, headers: head.headers, body };
+        openapi::hold(&method, &path, &answer);
+        answer
+    }
+
+    /// A request without a key.
+    pub(crate) async fn bare(&self, method: Method, path: &str) -> Answer {
+        let request = Request::builder().method(method).uri(path).body(Body::empty());
+        self.send(request.expect("a valid request")).await
     }
 
     /// A request with a key, and with a JSON body where there is one.
@@ -243,6 +253,7 @@ fn router(directory: &Directory, store: Store) -> (Router, Shard) {
         policy: Arc::new(Policy::default()),
         max_timeout: Duration::from_secs(60),
         max_in_flight: 100,
+        document: openapi::served(),
     };
     let state = ApiState::new(directory.clone(), store, Shards::new(vec![send]), settings);
     (api::router(state), Shard::new(commands))

@@ -7,6 +7,19 @@ use serde_json::{Value, json};
 use crate::support::World;
 
 #[tokio::test]
+async fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let path = format!("/v1/webhooks/{}", world.webhook(&acme).await);
+    let changed = world.patch(&acme.key, &path, json!({"rate_limit": 50.0})).await.expect(200);
+    assert_eq!(changed.json()["rate_limit"], 50);
+    for wrong in [json!(50.5), json!(-1.0), json!(0.0), json!(1e300), json!("50")] {
+        let refused = world.patch(&acme.key, &path, json!({"rate_limit": wrong})).await.expect(400);
+        assert_eq!(refused.pointers(), ["/rate_limit"], "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn a_webhook_is_shown_as_it_was_made() {
     let mut world = World::start().await;
     let acme = world.tenant("acme").await;

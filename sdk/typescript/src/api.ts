@@ -1,6 +1,6 @@
 /**
- * What the API takes and gives, member by member as it goes over the wire. Written by hand from the
- * gateway's views; where the gateway has an OpenAPI document, this file is to be made from it.
+ * What the API takes and gives, member by member as it goes over the wire. Written by hand; the
+ * gateway's tests hold it to its OpenAPI document.
  */
 
 import type { EventType, WebhookEvent } from "./event.js";

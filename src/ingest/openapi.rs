@@ -1,0 +1,196 @@
+//! Ingest's part of the OpenAPI document.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{problem::Code, request::LINES};
+use crate::{
+    config,
+    openapi::{Answer, Operation, Schemas, body, parameter, reference, words::Example},
+};
+
+const TAG: &str = "Events";
+
+/// Both routes.
+pub fn operations(settings: &config::Ingest) -> Vec<(Method, &'static str, Operation)> {
+    vec![
+        (Method::POST, super::EVENT_PATH, event(settings)),
+        (Method::POST, super::BATCH_PATH, batch(settings)),
+    ]
+}
+
+pub fn schemas(settings: &config::Ingest) -> Schemas {
+    let mut schemas = Schemas::new();
+    schemas.insert("AcceptedEvent".to_owned(), accepted_event());
+    schemas.insert("AcceptedBatch".to_owned(), accepted_batch());
+    schemas.insert("EventLine".to_owned(), line(settings));
+    schemas
+}
+
+fn event(settings: &config::Ingest) -> Operation {
+    let tenant = parameter("path", "tenant", "Whose event it is.", reference("TenantId"));
+    let text = format!(
+        "Makes repeating safe: the same key with the same payload within {} gets the first answer \
+         again. Once, 1 to {} visible ASCII characters.",
+        human(settings.idempotency_window),
+        settings.max_idempotency_key,
+    );
+    let key = parameter("header", "Idempotency-Key", text, key_schema(settings));
+    let example = json!({"id": Example::new().event, "deliveries": 2});
+    let mut refusals = common();
+    refusals.extend([Code::InvalidPayload, Code::InvalidIdempotencyKey, Code::NotFound]);
+    Operation {
+        id: "sendEvent",
+        tag: TAG,
+        summary: "Send an event",
+        description: format!(
+            "The body is the payload: at most {} bytes and {} levels. It is delivered byte for \
+             byte as it came. 202 means that it is on disk; 429, 503 and 507 mean that nothing was \
+             accepted.\n\nWho: a producer, the operator, or a tenant for itself.",
+            settings.max_payload, settings.max_depth
+        ),
+        parameters: vec![example_of(tenant, json!("acme")), example_of(key, json!("order-17"))],
+        body: Some(body(
+            true,
+            &["application/json"],
+            reference("EventPayload"),
+            Example::payload(),
+        )),
+        answers: vec![accepted("AcceptedEvent", example)],
+        refusals: refusals.into_iter().map(Code::kind).collect(),
+        ..Operation::default()
+    }
+}
+
+fn batch(settings: &config::Ingest) -> Operation {
+    let ids = parameter(
+        "query",
+        "ids",
+        "Whether the answer lists the ids.",
+        json!({"type": "boolean", "default": true}),
+    );
+    let line = json!({
+        "tenant": "acme", "idempotency_key": "order-17", "payload": Example::payload(),
+    });
+    let schema = json!({
+        "type": "array",
+        "description": "Newline-delimited JSON: the items of this array, one a line, without \
+                        brackets and commas.",
+        "minItems": 1,
+        "maxItems": settings.max_batch_lines,
+        "items": reference("EventLine"),
+    });
+    let example = json!({"accepted": 1, "ids": [Example::new().event]});
+    let mut refusals = common();
+    refusals.extend([Code::InvalidBatch, Code::InvalidIdempotencyKey, Code::TooManyDeliveries]);
+    Operation {
+        id: "sendEvents",
+        tag: TAG,
+        summary: "Send many events",
+        description: format!(
+            "One event a line, at most {} lines and {} bytes; accepted whole or not at all. Together \
+             they may lead to {} deliveries. A 400 names every bad line, the first {} of \
+             them.\n\nWho: a producer, the operator, or a tenant for itself.",
+            settings.max_batch_lines,
+            settings.max_batch,
+            settings.max_batch_deliveries,
+            super::batch::MAX_NAMED_LINES,
+        ),
+        parameters: vec![ids],
+        body: Some(body(true, LINES, schema, json!([line]))),
+        answers: vec![accepted("AcceptedBatch", example)],
+        refusals: refusals.into_iter().map(Code::kind).collect(),
+        ..Operation::default()
+    }
+}
+
+/// What both routes can refuse.
+fn common() -> Vec<Code> {
+    vec![
+        Code::BadRequest,
+        Code::LoopDetected,
+        Code::InvalidParameter,
+        Code::Unauthorized,
+        Code::Timeout,
+        Code::PayloadTooLarge,
+        Code::UnsupportedMediaType,
+        Code::IdempotencyKeyReused,
+        Code::RateLimited,
+        Code::Internal,
+        Code::Overloaded,
+        Code::Unavailable,
+        Code::StorageFull,
+    ]
+}
+
+fn accepted(name: &str, example: Value) -> Answer {
+    let replayed = json!({
+        "description": "There, and `true`, where all of it had been accepted before.",
+        "schema": {"type": "string", "const": "true"},
+    });
+    Answer::new(StatusCode::ACCEPTED, "It is on disk.", reference(name), example)
+        .header("Idempotent-Replayed", replayed)
+}
+
+fn accepted_event() -> Value {
+    json!({
+        "type": "object",
+        "required": ["id", "deliveries"],
+        "properties": {
+            "id": reference("EventId"),
+            "deliveries": {
+                "type": "integer", "minimum": 0, "description": "How many webhooks it goes to.",
+            },
+        },
+    })
+}
+
+fn accepted_batch() -> Value {
+    json!({
+        "type": "object",
+        "required": ["accepted"],
+        "properties": {
+            "accepted": {
+                "type": "integer", "minimum": 1, "description": "How many events, one for each line.",
+            },
+            "ids": {
+                "type": "array",
+                "items": reference("EventId"),
+                "description": "In the order of the lines; left out with `?ids=false`.",
+            },
+        },
+    })
+}
+
+fn line(settings: &config::Ingest) -> Value {
+    let mut key = key_schema(settings);
+    key["type"] = json!(["string", "null"]);
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["tenant", "payload"],
+        "properties": {
+            "tenant": reference("TenantId"),
+            "idempotency_key": key,
+            "payload": reference("EventPayload"),
+        },
+    })
+}
+
+fn key_schema(settings: &config::Ingest) -> Value {
+    json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": settings.max_idempotency_key,
+        "pattern": "^[!-~]+$",
+    })
+}
+
+fn example_of(mut parameter: Value, example: Value) -> Value {
+    parameter["example"] = example;
+    parameter
+}
+
+fn human(duration: std::time::Duration) -> String {
+    config::units::format_duration(duration)
+}
