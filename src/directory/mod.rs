@@ -172,9 +172,7 @@ impl Directory {
 
     /// The tenant of this name.
     pub fn tenant(&self, id: &str) -> Option<Arc<TenantEntry>> {
-        let state = self.read();
-        let no = state.tenant_names.get(id)?;
-        state.tenants.get(no).map(|tenant| Arc::clone(&tenant.entry))
+        self.read().tenant_names.get(id).cloned()
     }
 
     pub fn tenant_by_no(&self, no: TenantNo) -> Option<Arc<TenantEntry>> {
@@ -253,8 +251,7 @@ impl Directory {
     /// How many webhooks are enabled, and how many are not.
     pub fn webhook_counts(&self) -> (usize, usize) {
         let state = self.read();
-        let enabled = state.webhooks.values().filter(|webhook| webhook.enabled).count();
-        (enabled, state.webhooks.len() - enabled)
+        (state.enabled, state.webhooks.len() - state.enabled)
     }
 
     /// Who presents this bearer key; none where it is unknown or revoked. Whatever the text, one

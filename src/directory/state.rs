@@ -64,8 +64,11 @@ pub(super) type KeyOrder = (u32, KeyId);
 pub(super) struct State {
     pub(super) counters: Counters,
     pub(super) tenants: BTreeMap<TenantNo, TenantState>,
-    pub(super) tenant_names: HashMap<TenantId, TenantNo>,
+    /// With the entry itself, the same as in `tenants`: every event asks for it by name.
+    pub(super) tenant_names: HashMap<TenantId, Arc<TenantEntry>>,
     pub(super) webhooks: HashMap<WebhookNo, Arc<Webhook>>,
+    /// How many of `webhooks` are enabled.
+    pub(super) enabled: usize,
     pub(super) webhook_ids: HashMap<WebhookId, WebhookNo>,
     /// The public ids of deleted webhooks, for the deliveries that they left behind.
     pub(super) deleted: HashMap<WebhookNo, (TenantNo, WebhookId)>,
@@ -95,6 +98,7 @@ impl Default for State {
             tenants: BTreeMap::new(),
             tenant_names: HashMap::new(),
             webhooks: HashMap::new(),
+            enabled: 0,
             webhook_ids: HashMap::new(),
             deleted: HashMap::new(),
             keys: HashMap::new(),
@@ -169,15 +173,16 @@ impl State {
     /// Returns the webhooks whose requests look different now.
     fn set_tenant(&mut self, tenant: Arc<Tenant>) -> Vec<WebhookNo> {
         let no = tenant.no;
-        self.tenant_names.insert(tenant.id.clone(), no);
-        match self.tenants.get_mut(&no) {
+        match self.tenants.get(&no) {
             Some(state) => {
                 let routes = state.entry.routes.clone();
-                state.entry = Arc::new(TenantEntry { tenant, routes });
-                state.webhooks.iter().copied().collect()
+                let webhooks = state.webhooks.iter().copied().collect();
+                self.set_entry(no, TenantEntry { tenant, routes });
+                webhooks
             }
             None => {
                 let entry = Arc::new(TenantEntry { tenant, routes: routes(&[]) });
+                self.tenant_names.insert(entry.tenant.id.clone(), Arc::clone(&entry));
                 let state = TenantState {
                     entry,
                     webhooks: BTreeSet::new(),
@@ -190,16 +195,25 @@ impl State {
         }
     }
 
+    fn set_entry(&mut self, no: TenantNo, entry: TenantEntry) {
+        let Some(state) = self.tenants.get_mut(&no) else { return };
+        state.entry = Arc::new(entry);
+        self.tenant_names.insert(state.entry.tenant.id.clone(), Arc::clone(&state.entry));
+    }
+
     fn set_webhook(&mut self, webhook: Arc<Webhook>) {
         if let Some(owner) = self.tenants.get_mut(&webhook.tenant) {
             owner.webhooks.insert(webhook.no);
         }
         self.webhook_ids.insert(webhook.id, webhook.no);
-        self.webhooks.insert(webhook.no, webhook);
+        self.enabled += usize::from(webhook.enabled);
+        let before = self.webhooks.insert(webhook.no, webhook);
+        self.enabled -= usize::from(before.is_some_and(|before| before.enabled));
     }
 
     fn remove_webhook(&mut self, no: WebhookNo) -> Option<TenantNo> {
         let webhook = self.webhooks.remove(&no)?;
+        self.enabled -= usize::from(webhook.enabled);
         self.webhook_ids.remove(&webhook.id);
         if let Some(owner) = self.tenants.get_mut(&webhook.tenant) {
             owner.webhooks.remove(&no);
@@ -239,11 +253,12 @@ impl State {
     }
 
     fn rebuild_routes(&mut self, no: TenantNo) {
-        let Some(state) = self.tenants.get_mut(&no) else { return };
+        let Some(state) = self.tenants.get(&no) else { return };
         let webhooks: Vec<&Webhook> =
             state.webhooks.iter().filter_map(|no| self.webhooks.get(no)).map(Arc::as_ref).collect();
         let tenant = Arc::clone(&state.entry.tenant);
-        state.entry = Arc::new(TenantEntry { tenant, routes: routes(&webhooks) });
+        let entry = TenantEntry { tenant, routes: routes(&webhooks) };
+        self.set_entry(no, entry);
     }
 }
 

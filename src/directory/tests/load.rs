@@ -138,6 +138,18 @@ fn dump(directory: &Directory) -> Vec<String> {
     lines
 }
 
+/// What is kept beside the tenants and webhooks for being asked often.
+fn check_kept_beside(directory: &Directory) {
+    let state = directory.read();
+    let enabled = state.webhooks.values().filter(|webhook| webhook.enabled).count();
+    assert_eq!(state.enabled, enabled);
+    assert_eq!(state.tenant_names.len(), state.tenants.len());
+    for tenant in state.tenants.values() {
+        let named = &state.tenant_names[tenant.entry.tenant.id.as_str()];
+        assert!(Arc::ptr_eq(named, &tenant.entry), "{named:?} is not {:?}", tenant.entry);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -154,6 +166,7 @@ proptest! {
                 for number in act(&directory, step).await {
                     prop_assert!(given.insert(number), "{number:?} was given twice");
                 }
+                check_kept_beside(&directory);
                 // Now and then the process starts anew.
                 if at % 7 == 6 {
                     let again = Directory::load(store.clone(), stored(&rows), limits()).unwrap();
