@@ -69,8 +69,8 @@ fn query(name: &str, settings: &Settings) -> Value {
             Value::Null,
         ),
         "found_disabled" => (
-            "With `true`, only events that found a webhook disabled when they came.",
-            json!({"type": "string", "enum": ["true", "false"]}),
+            "`true`: only events that found a webhook disabled when they came.",
+            json!({"type": "string", "enum": ["true"]}),
             json!("true"),
         ),
         "webhook" => (
