@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{CELLS, Cell, WAITING, world::BATCH};
 
-const QUICK: u64 = 10_000;
+const QUICK: u64 = 5_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {

@@ -27,13 +27,13 @@ pub(crate) fn retrying(options: &Options) -> anyhow::Result<()> {
 }
 
 /// The receiver does as it is told until the gateway counts all deliveries in `series`.
-fn measure(name: &str, told: &str, series: &str, options: &Options) -> anyhow::Result<()> {
+fn measure(name: &str, told: &str, series: &'static str, options: &Options) -> anyhow::Result<()> {
     let mut world = World::new(options)?;
     world.receiver.ask(told)?;
     let gateway = world.start_as_installed(options, &world.data())?;
     world.set_up(&gateway)?;
     world.feed(&gateway, options.deliveries)?;
-    world.wait_for(&gateway, &[series], options.deliveries)?;
+    world.wait_for(&gateway, series, options.deliveries)?;
     let before = resident::now(gateway.pid())?;
     drop(gateway);
 
@@ -44,7 +44,7 @@ fn measure(name: &str, told: &str, series: &str, options: &Options) -> anyhow::R
         let clock = now();
         let gateway: Gateway = world.start_as_installed(options, &data)?;
         seconds.push(clock.elapsed().as_secs_f64());
-        world.wait_for(&gateway, &[series], options.deliveries)?;
+        world.wait_for(&gateway, series, options.deliveries)?;
         residents.push(resident::now(gateway.pid())?);
         peaks.push(resident::peak(gateway.pid())?);
     }

@@ -38,8 +38,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let started = resident::now(gateway.pid())?;
     // As many that do not fail: afterwards the caches (payloads, the store's pages) are full, the
     // connections open, and what comes on top is the retries.
-    let warm = world.feed(&gateway, count)? + world.wait_for(&gateway, &[DELIVERED], count)?;
-    std::thread::sleep(REST);
+    let warm = world.feed(&gateway, count)? + world.wait_until_received(count)?;
+    std::thread::sleep(if options.quick { REST / 10 } else { REST });
     let idle = resident::now(gateway.pid())?;
 
     let capacity = count as f64 / warm;
@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let span = 1 + (count as f64 / (capacity * DUE_PART).min(DUE_RATE)) as u64;
     world.receiver.ask(&format!("later {from} {span}"))?;
     let fed = world.feed_at(&gateway, count, capacity * FAIL_PART)?;
-    let failed = fed + world.wait_for(&gateway, &[RETRYING], count)?;
+    let failed = fed + world.wait_for(&gateway, RETRYING, count)?;
     let waiting = resident::now(gateway.pid())?;
     ensure!(failed < from as f64, "the first attempts took {failed} s: retries fell due meanwhile");
     let retries = waiting - idle;
@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     });
     options.print(line, retries, MUST_MIB, AIM_MIB);
 
-    world.wait_for(&gateway, &[DELIVERED], 2 * count)?;
+    world.wait_for(&gateway, DELIVERED, 2 * count)?;
     let mut line: Value = serde_json::from_str(&world.receiver.ask("errors")?)?;
     ensure!(line["retries"] == json!(count), "not every retry came: {line}");
     line["cell"] = json!("retries-due");

@@ -20,7 +20,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let gateway = world.start(options)?;
     world.set_up(&gateway)?;
     let fed = world.feed(&gateway, options.deliveries)?;
-    world.wait_for(&gateway, &[OPEN], options.deliveries)?;
+    world.wait_for(&gateway, OPEN, options.deliveries)?;
     let waiting = resident::now(gateway.pid())?;
     let mut peak = resident::peak(gateway.pid())?;
     let disk = files::size(&world.data())?;
@@ -29,12 +29,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let start = now();
     let gateway = world.start(options)?;
     let ready = start.elapsed().as_secs_f64();
-    world.wait_for(&gateway, &[OPEN], options.deliveries)?;
+    world.wait_for(&gateway, OPEN, options.deliveries)?;
     let restarted = resident::now(gateway.pid())?;
 
     world.receiver.ask("ok")?;
     let part = options.deliveries / PART;
-    let drained = world.wait_for(&gateway, &[DELIVERED], part)?;
+    let drained = world.wait_for(&gateway, DELIVERED, part)?;
     peak = peak.max(resident::peak(gateway.pid())?);
     let line = json!({
         "cell": "waiting", "deliveries": options.deliveries,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use crate::{
@@ -104,25 +104,32 @@ impl World {
         Ok(clock.elapsed().as_secs_f64())
     }
 
-    /// Waits until `/metrics` counts so many in these series; gives the seconds.
+    /// Waits until `/metrics` counts so many in the series that begin so; gives the seconds.
     pub(crate) fn wait_for(
         &self,
         gateway: &Gateway,
-        series: &[&str],
+        series: &'static str,
         deliveries: u64,
     ) -> anyhow::Result<f64> {
-        let clock = now();
-        let limit = Duration::from_secs(60 + deliveries / 2_000);
-        loop {
-            let counts: anyhow::Result<Vec<f64>> =
-                series.iter().map(|series| gateway.metric(series)).collect();
-            let counted: f64 = counts?.iter().sum();
-            if counted as u64 >= deliveries {
-                return Ok(clock.elapsed().as_secs_f64());
-            }
-            ensure!(clock.elapsed() < limit, "{series:?} is {counted}, not {deliveries}");
-            std::thread::sleep(Duration::from_millis(50));
+        wait(deliveries, || Ok(gateway.metric(series)? as u64)).context(series)
+    }
+
+    /// Waits until the receiver has answered so many; gives the seconds.
+    pub(crate) fn wait_until_received(&mut self, deliveries: u64) -> anyhow::Result<f64> {
+        wait(deliveries, || self.receiver.count())
+    }
+}
+
+fn wait(deliveries: u64, mut count: impl FnMut() -> anyhow::Result<u64>) -> anyhow::Result<f64> {
+    let clock = now();
+    let limit = Duration::from_secs(60 + deliveries / 2_000);
+    loop {
+        let counted = count()?;
+        if counted >= deliveries {
+            return Ok(clock.elapsed().as_secs_f64());
         }
+        ensure!(clock.elapsed() < limit, "{counted} instead of {deliveries}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -135,7 +135,7 @@ fn all() -> Vec<Cell> {
     ]
 }
 
-/// This one takes minutes to set up; it must be asked for.
+/// This one takes a minute; it must be asked for.
 const LONG: &str = "webhooks-100000";
 
 pub(crate) fn chosen(arguments: &[String]) -> anyhow::Result<Vec<Cell>> {

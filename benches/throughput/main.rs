@@ -9,7 +9,7 @@
 //! rounds; absolute times are the machine's. How to read the rest: `benches/README.md`.
 //!
 //! ```text
-//! cargo bench --bench throughput                         # every cell but the one of minutes
+//! cargo bench --bench throughput                         # every cell but the longest
 //! cargo bench --bench throughput -- --cell tls           # one of them
 //! cargo bench --bench throughput -- --cell webhooks-100000
 //! cargo bench --bench throughput -- --against OLD_BINARY # in turns with another gateway
