@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The largest body, bytes.
-pub const MAX_BODY: usize = 64 * 1024;
+pub const MAX_BODY: usize = 256 * 1024;
 
 /// What a body says about one field.
 #[derive(Clone, Debug, PartialEq, Eq)]

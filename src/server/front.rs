@@ -18,6 +18,7 @@ use http::{Method, Request, Response, Version, header};
 use tower_service::Service as _;
 
 use crate::{
+    api,
     ingest::{
         Ingest,
         body::{self, BodyError, Budget},
@@ -26,8 +27,6 @@ use crate::{
     metrics::HTTP_REQUESTS,
 };
 
-/// The largest body of an API request.
-const API_MAX_BODY: usize = 256 * 1024;
 /// Bodies of API requests held at once. Their own budget: what is sent to the API without a key
 /// cannot crowd out events.
 const API_MAX_PENDING: usize = 16 * 1024 * 1024;
@@ -173,7 +172,7 @@ impl Front {
         let read = if body.is_end_stream() {
             Ok(Bytes::new())
         } else {
-            body::read(&mut body, API_MAX_BODY, &self.api_pending, self.body_timeout).await
+            body::read(&mut body, api::MAX_BODY, &self.api_pending, self.body_timeout).await
         };
         match read {
             Ok(bytes) => {
@@ -195,7 +194,7 @@ fn unread(e: BodyError) -> Problem {
     let problem = match e {
         BodyError::TooLarge => Problem::new(
             Code::PayloadTooLarge,
-            format!("a body has at most {API_MAX_BODY} bytes here"),
+            format!("a body may have {} bytes", api::MAX_BODY),
         ),
         BodyError::NoRoom => {
             Problem::new(Code::Overloaded, "too many requests are being read; try again")
