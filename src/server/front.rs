@@ -192,10 +192,9 @@ impl Front {
 
 fn unread(e: BodyError) -> Problem {
     let problem = match e {
-        BodyError::TooLarge => Problem::new(
-            Code::PayloadTooLarge,
-            format!("a body may have {} bytes", api::MAX_BODY),
-        ),
+        BodyError::TooLarge => {
+            Problem::new(Code::PayloadTooLarge, format!("a body may have {} bytes", api::MAX_BODY))
+        }
         BodyError::NoRoom => {
             Problem::new(Code::Overloaded, "too many requests are being read; try again")
                 .retry_after(Duration::from_secs(1))
