@@ -25,6 +25,7 @@ pub mod delivery;
 pub mod event;
 pub mod guard;
 pub mod id;
+pub mod idempotency;
 pub mod media_type;
 pub mod openapi;
 pub mod problem;

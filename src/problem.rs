@@ -4,15 +4,18 @@
 //! common, and the kinds that both know, so that one `type` has one status and one title. Nothing
 //! of a payload, no key and nothing of our inside is ever in a problem.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 /// What a 401 says of how to authenticate.
 pub const CHALLENGE: &str = r#"Bearer realm="senderz-gateway""#;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// What a refusal is, whatever the request was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,13 @@ pub const INVALID_PARAMETER: Kind =
     kind("invalid_parameter", StatusCode::BAD_REQUEST, "A parameter is unknown or wrong");
 pub const BAD_REQUEST: Kind =
     kind("bad_request", StatusCode::BAD_REQUEST, "The request cannot be understood");
+pub const INVALID_IDEMPOTENCY_KEY: Kind =
+    kind("invalid_idempotency_key", StatusCode::BAD_REQUEST, "The idempotency key is not usable");
+pub const IDEMPOTENCY_KEY_REUSED: Kind = kind(
+    "idempotency_key_reused",
+    StatusCode::UNPROCESSABLE_ENTITY,
+    "The idempotency key came with another request before",
+);
 pub const UNAUTHORIZED: Kind =
     kind("unauthorized", StatusCode::UNAUTHORIZED, "A valid API key is needed");
 pub const NOT_FOUND: Kind = kind("not_found", StatusCode::NOT_FOUND, "There is no such object");
@@ -82,12 +92,37 @@ impl FieldError {
     }
 }
 
+/// How much of something may come in a period: what a refusal says in the fields `RateLimit-Policy`
+/// and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Its key in the configuration.
+    pub name: &'static str,
+    pub of: NonZeroU32,
+    /// Whole seconds.
+    pub period: Duration,
+}
+
+/// When a refused request may go better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Again {
+    pub after: Duration,
+    /// What was used up, where it was a quota.
+    pub quota: Option<Quota>,
+}
+
+impl From<Duration> for Again {
+    fn from(after: Duration) -> Self {
+        Self { after, quota: None }
+    }
+}
+
 /// The answer to a refused request.
 pub fn response(
     kind: Kind,
     detail: &str,
     errors: &[FieldError],
-    retry_after: Option<Duration>,
+    again: Option<Again>,
 ) -> Response<Bytes> {
     let document = Document {
         r#type: format!("/problems/{}", kind.code),
@@ -102,13 +137,23 @@ pub fn response(
     *response.status_mut() = kind.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if let Some(wait) = retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    if let Some(Again { after, quota }) = again {
+        let seconds = whole_seconds(after);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some(Quota { name, of, period }) = quota {
+            let policy = format!("\"{name}\";q={of};w={}", period.as_secs());
+            headers.insert(RATE_LIMIT_POLICY, visible(&policy));
+            headers.insert(RATE_LIMIT, visible(&format!("\"{name}\";r=0;t={seconds}")));
+        }
     }
     if kind.status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     }
     response
+}
+
+fn visible(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("names of keys and numbers are visible ASCII")
 }
 
 /// `Retry-After` counts whole seconds; never 0, which would mean at once.
@@ -144,8 +189,12 @@ mod tests {
     fn a_problem_is_a_problem_document_with_its_headers() {
         let line = FieldError { line: Some(3), ..FieldError::new("/lines/3", "bad") };
         let url = FieldError { code: Some("blocked_target"), ..FieldError::new("/url", "no") };
-        let wait = Some(Duration::from_millis(1_001));
-        let response = response(RATE_LIMITED, "slower", &[line, url], wait);
+        let of = NonZeroU32::new(60).expect("not zero");
+        let quota = Quota { name: "limits.some", of, period: Duration::from_secs(3) };
+        let again = Again { after: Duration::from_millis(1_001), quota: Some(quota) };
+        let response = response(RATE_LIMITED, "slower", &[line, url], Some(again));
+        assert_eq!(response.headers()["ratelimit-policy"], r#""limits.some";q=60;w=3"#);
+        assert_eq!(response.headers()["ratelimit"], r#""limits.some";r=0;t=2"#);
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()["retry-after"], "2");
         assert_eq!(response.headers()["content-type"], "application/problem+json");

@@ -172,7 +172,7 @@ async fn an_event_for_a_webhook_deleted_meanwhile_is_canceled_and_says_why() {
     let mut rig = Rig::start().await;
     let webhook = rig.webhook(&receiver.url()).await;
     let routed = rig.directory.tenant("acme").expect("it was made").routes(EventType::Sent);
-    rig.directory.delete_webhook(rig.tenant.no, webhook.no).await.expect("it is there");
+    rig.directory.delete_webhook(rig.tenant.no, webhook.no, None).await.expect("it is there");
     // Neither the making nor the deletion has reached the shard, and the directory has forgotten.
     let event = NewEvent {
         tenant: rig.tenant.no,
@@ -199,7 +199,10 @@ async fn an_attempt_that_panics_is_recorded_and_made_again_until_the_last_and_fr
     let mut rig = Rig::start().await;
     let webhook = rig.webhook(&receiver.url()).await;
     let alone = WebhookPatch { max_in_flight: Some(Some(1)), ..WebhookPatch::default() };
-    rig.directory.update_webhook(rig.tenant.no, webhook.no, alone).await.expect("it is there");
+    rig.directory
+        .update_webhook(rig.tenant.no, webhook.no, None, alone)
+        .await
+        .expect("it is there");
     for _ in 0..2 {
         rig.pass_on().await;
     }
@@ -383,6 +386,8 @@ fn limits() -> Limits {
         description: 100,
         url: 2048,
         page: 100,
+        kept_answers: 1024,
+        tenant_kept_answers: 1024,
         webhook_tests: std::num::NonZeroU32::MIN,
         tenant_tests: std::num::NonZeroU32::MIN,
     }

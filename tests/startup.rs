@@ -11,7 +11,8 @@ use std::{
 
 use support::{
     eventually,
-    gateway::Gateway,
+    gateway::{Gateway, OPERATOR_KEY},
+    http::Connection,
     now, payload,
     receiver::{Answer, Receiver},
 };
@@ -455,6 +456,41 @@ fn a_log_that_cannot_be_read_ends_the_start_with_an_error() {
             let stopped =
                 eventually("it stops", Duration::from_secs(20), || child.try_wait().expect("ours"));
             assert!(stopped.success());
+        }
+    }
+}
+
+#[test]
+fn a_post_that_is_repeated_after_a_kill_gets_its_first_answer_secrets_included() {
+    let dir = directory();
+    let body = br#"{"id":"acme","name":"Acme"}"#;
+    let ask = |gateway: &Gateway| {
+        let key = format!("Bearer {OPERATOR_KEY}");
+        let headers = [
+            ("authorization", key.as_str()),
+            ("content-type", "application/json"),
+            ("idempotency-key", "first-tenant"),
+        ];
+        let mut connection = Connection::open(gateway.api).expect("it listens");
+        connection.request("POST", "/v1/tenants", &headers, body).expect("it answers")
+    };
+    let gateway = Gateway::start(dir.path(), &[]);
+    let first = ask(&gateway);
+    assert_eq!(first.status, 201);
+    gateway.kill();
+    let gateway = Gateway::start(dir.path(), &[]);
+    let again = ask(&gateway);
+    assert_eq!((again.status, again.header("idempotent-replayed")), (201, Some("true")));
+    assert_eq!(again.json(), first.json());
+    assert_eq!(gateway.stop(), 0);
+    // The key is shown again, and yet nobody can read it in the store.
+    let api_key = first.json()["api_key"].as_str().expect("shown").to_owned();
+    for file in std::fs::read_dir(dir.path().join("store")).expect("it is there") {
+        let path = file.expect("it can be listed").path();
+        if path.is_file() {
+            let bytes = std::fs::read(&path).expect("it can be read");
+            let is_in = bytes.windows(api_key.len()).any(|part| part == api_key.as_bytes());
+            assert!(!is_in, "{}", path.display());
         }
     }
 }

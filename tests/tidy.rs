@@ -17,6 +17,7 @@ const LAYERS: [&[&str]; 9] = [
         "event",
         "guard",
         "id",
+        "idempotency",
         "media_type",
         "openapi",
         "problem",

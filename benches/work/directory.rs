@@ -74,6 +74,8 @@ fn limits(tenants: u32) -> Limits {
         description: 1000,
         url: 2048,
         page: 100,
+        kept_answers: 1024,
+        tenant_kept_answers: 1024,
         webhook_tests: NonZeroU32::MIN,
         tenant_tests: NonZeroU32::MIN,
     }

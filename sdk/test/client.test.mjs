@@ -155,3 +155,42 @@ test("a request ends at its timeout, and with its signal", async (t) => {
   const ended = AbortSignal.abort(new Error("mine"));
   await assert.rejects(sz.webhooks.list({}, { signal: ended }), /mine/);
 });
+
+test("a POST carries the key that makes it safe to repeat, and nothing else does", async (t) => {
+  const { asked, baseUrl } = await scripted(t, [[201], [200], [200]]);
+  const sz = new SenderZ({ apiKey, baseUrl });
+  const options = { idempotencyKey: "order-17" };
+  await sz.webhooks.create({ url: "https://example.com", events: ["*"] }, options);
+  await sz.webhooks.get("wh_1", options);
+  await sz.webhooks.update("wh_1", {}, options);
+  assert.deepEqual(asked.map(({ headers }) => headers["idempotency-key"]), ["order-17", undefined, undefined]);
+});
+
+test("modify makes its change only to what it has read, and reads again where that has changed", async (t) => {
+  const stale = { ...PROBLEM, status: 412, code: "precondition_failed" };
+  const { asked, baseUrl } = await scripted(t, [
+    [200, { etag: '"1"' }, { description: "a" }],
+    [412, {}, stale],
+    [200, { etag: '"2"' }, { description: "b" }],
+    [200, { etag: '"3"' }, { description: "b!" }],
+  ]);
+  const change = ({ description }) => ({ description: `${description}!` });
+  const changed = await new SenderZ({ apiKey, baseUrl }).webhooks.modify("wh_1", change);
+  assert.deepEqual(changed, { description: "b!" });
+  assert.deepEqual(
+    asked.map(({ method, headers, body }) => [method, headers["if-match"], body]),
+    [["GET", undefined, ""], ["PATCH", '"1"', '{"description":"a!"}'], ["GET", undefined, ""], ["PATCH", '"2"', '{"description":"b!"}']],
+  );
+});
+
+test("modify gives up where others change the webhook all the time, and at once where it is refused", async (t) => {
+  const stale = { ...PROBLEM, status: 412, code: "precondition_failed" };
+  const busy = await scripted(t, Array(5).fill([[200, { etag: '"1"' }], [412, {}, stale]]).flat());
+  const change = () => ({ enabled: false });
+  const modify = ({ baseUrl }) => new SenderZ({ apiKey, baseUrl }).webhooks.modify("wh_1", change);
+  await assert.rejects(modify(busy), refusal({ status: 412, code: "precondition_failed" }));
+  assert.equal(busy.asked.length, 10);
+  const refused = await scripted(t, [[200, { etag: '"1"' }], [400, {}, { ...PROBLEM, status: 400, code: "invalid_body" }]]);
+  await assert.rejects(modify(refused), refusal({ status: 400 }));
+  assert.equal(refused.asked.length, 2);
+});

@@ -3,7 +3,7 @@
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use axum::{
-    body::{Bytes, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{FromRequest, Request},
 };
 use http::{HeaderMap, header};
@@ -224,7 +224,8 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         check_content_type(request.headers())?;
-        Self::parse(&read(request).await?)
+        let (parts, body) = request.into_parts();
+        Self::parse(&read(&parts.headers, body).await?)
     }
 }
 
@@ -236,8 +237,9 @@ impl<S: Send + Sync> FromRequest<S> for OptionalFields {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let headers = request.headers().clone();
-        let body = read(request).await?;
+        let (parts, body) = request.into_parts();
+        let headers = parts.headers;
+        let body = read(&headers, body).await?;
         if body.is_empty() {
             return Fields::parse(b"{}").map(Self);
         }
@@ -259,18 +261,18 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-async fn read(request: Request) -> Result<Bytes, Problem> {
+pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let too_large = || {
         let detail = format!("a body may have {MAX_BODY} bytes");
         Problem::new(Code::PayloadTooLarge, detail)
     };
     // What says that it is too large is refused before it is read.
-    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > MAX_BODY as u64) {
         return Err(too_large());
     }
-    to_bytes(request.into_body(), MAX_BODY).await.map_err(|error| {
+    to_bytes(body, MAX_BODY).await.map_err(|error| {
         let source = std::error::Error::source(&error);
         if source.is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
             too_large()

@@ -29,6 +29,7 @@ use crate::{
     event::EventType,
     id::{DeliveryId, DeliveryKey, TenantNo, WebhookNo},
     openapi::words,
+    problem::{Again, Quota},
     quota::{Quotas, Take},
     store::{AppendError, NewEvent, Route},
 };
@@ -68,7 +69,9 @@ impl Tests {
                 Tested::Tenant(_) => ("tenant", limits.tenant_tests, "limits.tenant_tests"),
             };
             let detail = format!("a {who} may have {of} test events in a minute ({key})");
-            Problem::new(Code::RateLimited, detail).retry_after(too_fast.wait)
+            let quota = Quota { name: key, of, period: MINUTE };
+            let again = Again { after: too_fast.wait, quota: Some(quota) };
+            Problem::new(Code::RateLimited, detail).retry_after(again)
         })
     }
 }

@@ -23,8 +23,10 @@ mod catch_up;
 mod cursor;
 mod deliveries;
 mod delivery;
+mod etag;
 mod events;
 mod example;
+mod idempotency;
 mod keys;
 pub mod openapi;
 mod page;
@@ -51,10 +53,11 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
 
 pub use self::{
     body::MAX_BODY,
+    idempotency::{Answers, BadAnswer, Bounds, is_answer},
     problem::{Code, FieldError, Problem},
 };
 use crate::{
@@ -71,6 +74,8 @@ pub struct Settings {
     pub max_timeout: Duration,
     /// The most that a webhook may set as `max_in_flight`.
     pub max_in_flight: u32,
+    /// `ingest.max_idempotency_key`.
+    pub longest_idempotency_key: usize,
     /// The OpenAPI document, which is about ingest too.
     pub document: Bytes,
 }
@@ -83,16 +88,23 @@ pub struct ApiState {
     pub commands: Shards,
     settings: Arc<ArcSwap<Settings>>,
     tests: Arc<example::Tests>,
+    answers: Answers,
     /// Deliveries that are being reopened right now: two replays at once would make two sends.
     /// Bounded by the requests under way.
     reopening: Arc<Mutex<HashSet<DeliveryKey>>>,
 }
 
 impl ApiState {
-    pub fn new(directory: Directory, store: Store, commands: Shards, settings: Settings) -> Self {
+    pub fn new(
+        directory: Directory,
+        store: Store,
+        commands: Shards,
+        answers: Answers,
+        settings: Settings,
+    ) -> Self {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let tests = Arc::new(example::Tests::new());
-        Self { directory, store, commands, settings, tests, reopening: Arc::default() }
+        Self { directory, store, commands, settings, tests, answers, reopening: Arc::default() }
     }
 
     /// New settings, for requests from now on. The directory's limits are set on the directory.
@@ -130,7 +142,13 @@ pub fn router(state: ApiState) -> Router {
     for route in routes::all() {
         let gate = access::Gate::new(&state.directory, &route);
         let guarded = middleware::from_fn_with_state(gate, access::pass);
-        router = router.route(route.path, (route.handler)().route_layer(guarded));
+        let mut handler = (route.handler)();
+        if route.method == Method::POST {
+            let once = middleware::from_fn_with_state(state.clone(), idempotency::once);
+            handler = handler.route_layer(once);
+        }
+        // Added last, so it comes first.
+        router = router.route(route.path, handler.route_layer(guarded));
     }
     router
         .fallback(no_such_route)

@@ -35,8 +35,16 @@ impl<T: Serialize> IntoResponse for Page<T> {
 }
 
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(body).expect("views have string keys and finite numbers");
-    let mut response = (status, body).into_response();
+    json_text(status, to_json(body))
+}
+
+pub(super) fn to_json(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).expect("views have string keys and finite numbers")
+}
+
+/// An answer whose body is written already.
+pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
+    let mut response = (status, text).into_response();
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
@@ -44,7 +52,11 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 
 /// 201 with the new object and where it can be read.
 pub(super) fn created(location: &str, body: &impl Serialize) -> Response {
-    let mut response = json(StatusCode::CREATED, body);
+    located(location, json(StatusCode::CREATED, body))
+}
+
+/// The answer, and where its object can be read.
+pub(super) fn located(location: &str, mut response: Response) -> Response {
     let location = HeaderValue::from_str(location).expect("ids and paths are visible ASCII");
     response.headers_mut().insert(header::LOCATION, location);
     response

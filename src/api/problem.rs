@@ -10,11 +10,12 @@ use axum::{
 };
 use http::StatusCode;
 
+use super::etag;
 pub use crate::problem::FieldError;
 use crate::{
     command::Stopped,
     directory::ChangeError,
-    problem::{self, Kind, kind},
+    problem::{self, Again, Kind, kind},
     store::StoreError,
 };
 
@@ -40,6 +41,10 @@ pub enum Code {
     WebhookDeleted,
     WebhookDisabled,
     EventsGone,
+    PreconditionFailed,
+    InvalidIdempotencyKey,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
     PayloadTooLarge,
     UnsupportedMediaType,
     RateLimited,
@@ -49,7 +54,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 22] = [
+    pub const ALL: [Code; 26] = [
         Self::InvalidBody,
         Self::InvalidParameter,
         Self::InvalidCursor,
@@ -66,6 +71,10 @@ impl Code {
         Self::WebhookDeleted,
         Self::WebhookDisabled,
         Self::EventsGone,
+        Self::PreconditionFailed,
+        Self::InvalidIdempotencyKey,
+        Self::IdempotencyKeyInUse,
+        Self::IdempotencyKeyReused,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
         Self::RateLimited,
@@ -112,6 +121,16 @@ impl Code {
             Self::EventsGone => {
                 kind("events_gone", S::GONE, "Events after this place were removed by retention")
             }
+            Self::PreconditionFailed => {
+                kind("precondition_failed", S::PRECONDITION_FAILED, "It is not as the request says")
+            }
+            Self::InvalidIdempotencyKey => problem::INVALID_IDEMPOTENCY_KEY,
+            Self::IdempotencyKeyInUse => kind(
+                "idempotency_key_in_use",
+                S::CONFLICT,
+                "The first request with this idempotency key has no answer",
+            ),
+            Self::IdempotencyKeyReused => problem::IDEMPOTENCY_KEY_REUSED,
             Self::PayloadTooLarge => problem::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => problem::UNSUPPORTED_MEDIA_TYPE,
             Self::RateLimited => problem::RATE_LIMITED,
@@ -158,18 +177,18 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     pub errors: Vec<FieldError>,
     /// After which it may go better.
-    pub retry_after: Option<Duration>,
+    pub again: Option<Again>,
 }
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        let retry_after = (code == Code::Unavailable).then_some(UNAVAILABLE_FOR);
-        Self { code, detail: detail.into(), errors: Vec::new(), retry_after }
+        let again = (code == Code::Unavailable).then(|| UNAVAILABLE_FOR.into());
+        Self { code, detail: detail.into(), errors: Vec::new(), again }
     }
 
     #[must_use]
-    pub fn retry_after(self, wait: Duration) -> Self {
-        Self { retry_after: Some(wait), ..self }
+    pub fn retry_after(self, again: impl Into<Again>) -> Self {
+        Self { again: Some(again.into()), ..self }
     }
 
     /// The one answer for what is missing, for what is another tenant's and for what is no id at
@@ -196,8 +215,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        problem::response(self.code.kind(), &self.detail, &self.errors, self.retry_after)
-            .map(Body::from)
+        problem::response(self.code.kind(), &self.detail, &self.errors, self.again).map(Body::from)
     }
 }
 
@@ -226,6 +244,7 @@ impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::TenantExists => Self::new(Code::TenantExists, error.to_string()),
+            ChangeError::Changed => etag::changed(),
             ChangeError::NoSuchTenant => Self::no_such(Object::Tenant),
             ChangeError::NoSuchWebhook => Self::no_such(Object::Webhook),
             ChangeError::NoSuchKey => Self::no_such(Object::Key),

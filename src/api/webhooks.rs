@@ -6,7 +6,7 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -16,7 +16,8 @@ use super::{
     access::{Id, Scope},
     body::{Fields, Given, pointer_to},
     cursor::List,
-    page::{Page, created, json},
+    etag::{self, IfMatch},
+    page::{Page, json_text, located, to_json},
     params::Params,
     problem::Object,
 };
@@ -116,7 +117,7 @@ pub(super) async fn create(
     let (url, events) = url.zip(events).expect("what is missing was refused");
     let webhook = api.directory.create_webhook(scope.no(), url, events, rest).await?;
     tracing::info!(tenant = %scope.0.tenant.id, webhook = %webhook.id, "webhook created");
-    Ok(created(&format!("/v1/webhooks/{}", webhook.id), &WebhookView::of(&webhook)))
+    Ok(located(&format!("/v1/webhooks/{}", webhook.id), shown(StatusCode::CREATED, &webhook)))
 }
 
 pub(super) async fn list(
@@ -140,15 +141,17 @@ pub(super) async fn show(
     scope: Scope,
     id: Id,
 ) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &WebhookView::of(&*find(&api, &scope, &id)?)))
+    Ok(shown(StatusCode::OK, &*find(&api, &scope, &id)?))
 }
 
 /// A merge-patch (RFC 7396), inside `headers` too: what is left out stays, null resets to the
-/// default and removes a header. `events`, a list, is replaced whole.
+/// default and removes a header. `events`, a list, is replaced whole. With `If-Match`, only if the
+/// webhook is still as the asker has seen it.
 pub(super) async fn update(
     State(api): State<ApiState>,
     scope: Scope,
     id: Id,
+    if_match: IfMatch,
     mut fields: Fields,
 ) -> Result<Response, Problem> {
     let webhook = find(&api, &scope, &id)?;
@@ -160,20 +163,44 @@ pub(super) async fn update(
     let rest = read_rest(&mut fields, &settings, true);
     fields.finish()?;
     let patch = WebhookPatch { url, events, ..rest };
-    let webhook = api.directory.update_webhook(scope.no(), webhook.no, patch).await?;
+    let seen = seen(&webhook, &if_match)?;
+    let webhook = api.directory.update_webhook(scope.no(), webhook.no, seen, patch).await?;
     tracing::info!(tenant = %scope.0.tenant.id, webhook = %webhook.id, "webhook changed");
-    Ok(json(StatusCode::OK, &WebhookView::of(&webhook)))
+    Ok(shown(StatusCode::OK, &webhook))
 }
 
 pub(super) async fn remove(
     State(api): State<ApiState>,
     scope: Scope,
     id: Id,
+    if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     let webhook = find(&api, &scope, &id)?;
-    api.directory.delete_webhook(scope.no(), webhook.no).await?;
+    let seen = seen(&webhook, &if_match)?;
+    api.directory.delete_webhook(scope.no(), webhook.no, seen).await?;
     tracing::info!(tenant = %scope.0.tenant.id, webhook = %webhook.id, "webhook deleted");
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A webhook as an answer, with its tag.
+fn shown(status: StatusCode, webhook: &Webhook) -> Response {
+    let text = text(webhook);
+    let tag = etag::tag(&text);
+    let mut response = json_text(status, text);
+    let tag = HeaderValue::from_str(&tag).expect("tags are visible ASCII");
+    response.headers_mut().insert(header::ETAG, tag);
+    response
+}
+
+fn text(webhook: &Webhook) -> Vec<u8> {
+    to_json(&WebhookView::of(webhook))
+}
+
+/// What a change is bound to: the webhook as it stands, where the request has a condition and this
+/// webhook fulfils it.
+fn seen(webhook: &Arc<Webhook>, if_match: &IfMatch) -> Result<Option<Arc<Webhook>>, Problem> {
+    if_match.check(|| etag::tag(&text(webhook)))?;
+    Ok(if_match.is_given().then(|| Arc::clone(webhook)))
 }
 
 pub(super) fn find(api: &ApiState, scope: &Scope, id: &Id) -> Result<Arc<Webhook>, Problem> {

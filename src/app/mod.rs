@@ -23,7 +23,7 @@ pub use self::{
     serve::{Exit, serve},
 };
 use crate::{
-    api::{self, ApiState},
+    api::{self, Answers, ApiState, BadAnswer},
     clock::{self, Clock},
     command::Shards,
     config::{Config, Listen},
@@ -61,6 +61,8 @@ pub enum StartError {
     Store(#[from] OpenError),
     #[error(transparent)]
     Directory(#[from] LoadError),
+    #[error(transparent)]
+    Answers(#[from] BadAnswer),
     #[error(transparent)]
     OperatorKey(#[from] OperatorKeyError),
     #[error(transparent)]
@@ -150,6 +152,8 @@ impl Gateway {
         let opened = open_store(&config).await?;
         let Opened { store, rows, feeds, mut threads } = opened;
         threads.push(ops.thread);
+        let (answers, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(api::is_answer);
+        let answers = Answers::load(store.clone(), &answers, settings::answers(&config))?;
         let directory = Directory::load(store.clone(), rows, config.limits.clone())?;
         let operator_key = directory.ensure_operator_key(given_key, &config.data_dir)?;
         let clock = Clock::start();
@@ -177,6 +181,7 @@ impl Gateway {
             directory.clone(),
             store.clone(),
             commands,
+            answers,
             api_settings(&config, &policy, openapi::bytes(&config)),
         );
         let ingest = Ingest::new(
@@ -388,6 +393,7 @@ fn api_settings(config: &Config, policy: &Arc<Policy>, document: Bytes) -> api::
         policy: Arc::clone(policy),
         max_timeout: config.delivery.max_timeout,
         max_in_flight: config.delivery.max_in_flight,
+        longest_idempotency_key: config.ingest.max_idempotency_key,
         document,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
-use crate::{clock::Clock, config::Config, engine, guard::Policy, sender, shard, store};
+use crate::{api, clock::Clock, config::Config, engine, guard::Policy, sender, shard, store};
 
 /// The least that a lane keeps in memory before it may spill to the log.
 const LANE_WINDOW: usize = 1024;
@@ -23,6 +23,15 @@ pub(super) fn store(config: &Config) -> store::Settings {
         idempotency_max_keys: ingest.idempotency_max_keys,
         max_scan_blocks: store.max_scan_blocks,
         queue: store.queue,
+    }
+}
+
+/// The answers that the API keeps for repeated requests.
+pub(super) fn answers(config: &Config) -> api::Bounds {
+    api::Bounds {
+        window: config.ingest.idempotency_window,
+        all: config.limits.kept_answers,
+        tenant: config.limits.tenant_kept_answers,
     }
 }
 

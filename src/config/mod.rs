@@ -205,6 +205,10 @@ pub struct Limits {
     pub description: usize,
     pub url: usize,
     pub page: usize,
+    /// Bytes of answers kept for requests with an `Idempotency-Key`, over the whole gateway.
+    pub kept_answers: usize,
+    /// … and of one tenant.
+    pub tenant_kept_answers: usize,
     /// Test events of one webhook in a minute.
     pub webhook_tests: NonZeroU32,
     /// Test events of one tenant in a minute.

@@ -288,6 +288,8 @@ fn limits(r: &mut Reader<'_>) -> Limits {
         description: r.count("limits.description", 0..=100_000),
         url: r.count("limits.url", 16..=65_536),
         page: r.count("limits.page", 1..=1000),
+        kept_answers: r.size("limits.kept_answers", KIB..=TIB) as usize,
+        tenant_kept_answers: r.size("limits.tenant_kept_answers", KIB..=TIB) as usize,
         webhook_tests: r.some("limits.webhook_tests", 1_000_000),
         tenant_tests: r.some("limits.tenant_tests", 1_000_000),
     }

@@ -26,6 +26,9 @@ pub const MAX_GATEWAY_KEYS: usize = 1000;
 pub enum ChangeError {
     #[error("a tenant of this id exists")]
     TenantExists,
+    /// It is not what its changer has seen.
+    #[error("it was changed meanwhile")]
+    Changed,
     #[error("no such tenant")]
     NoSuchTenant,
     #[error("no such webhook")]
@@ -238,15 +241,16 @@ impl Directory {
     }
 
     /// Changes the webhook as it stands at that moment: two changes of different fields at once
-    /// both hold.
+    /// both hold. With `seen`, only if the webhook is that one still.
     pub async fn update_webhook(
         &self,
         tenant: TenantNo,
         no: WebhookNo,
+        seen: Option<Arc<Webhook>>,
         patch: WebhookPatch,
     ) -> Result<Arc<Webhook>, ChangeError> {
         self.change(move |state, limits| {
-            let mut webhook = Webhook::clone(owned(state, tenant, no)?);
+            let mut webhook = Webhook::clone(unchanged(owned(state, tenant, no)?, seen.as_ref())?);
             patch.apply(&mut webhook, limits)?;
             webhook.updated_at = wall_ms();
             let webhook = Arc::new(webhook);
@@ -257,9 +261,15 @@ impl Directory {
 
     /// Removes a webhook. Its id stays known for the deliveries that it leaves behind, for as many
     /// deleted webhooks of a tenant as it may have live ones; the longest deleted are forgotten.
-    pub async fn delete_webhook(&self, tenant: TenantNo, no: WebhookNo) -> Result<(), ChangeError> {
+    /// With `seen`, only if the webhook is that one still.
+    pub async fn delete_webhook(
+        &self,
+        tenant: TenantNo,
+        no: WebhookNo,
+        seen: Option<Arc<Webhook>>,
+    ) -> Result<(), ChangeError> {
         self.change(move |state, limits| {
-            let webhook = owned(state, tenant, no)?;
+            let webhook = unchanged(owned(state, tenant, no)?, seen.as_ref())?;
             let deleted = &state.tenants.get(&tenant).ok_or(ChangeError::NoSuchTenant)?.deleted;
             let excess = (deleted.len() + 1).saturating_sub(limits.webhooks_per_tenant);
             let forgotten = deleted.iter().take(excess);
@@ -322,7 +332,19 @@ fn within(name: &'static str, limit: usize, standing: usize) -> Result<(), Chang
     if standing < limit { Ok(()) } else { Err(ChangeError::Limit { name, limit }) }
 }
 
-fn owned(state: &State, tenant: TenantNo, no: WebhookNo) -> Result<&Webhook, ChangeError> {
+fn owned(state: &State, tenant: TenantNo, no: WebhookNo) -> Result<&Arc<Webhook>, ChangeError> {
     let webhook = state.webhooks.get(&no).ok_or(ChangeError::NoSuchWebhook)?;
     if webhook.tenant == tenant { Ok(webhook) } else { Err(ChangeError::NoSuchWebhook) }
+}
+
+/// Every change makes a new webhook, so one that is the same in memory has not changed.
+fn unchanged<'a>(
+    standing: &'a Arc<Webhook>,
+    seen: Option<&Arc<Webhook>>,
+) -> Result<&'a Webhook, ChangeError> {
+    if seen.is_none_or(|seen| Arc::ptr_eq(seen, standing)) {
+        Ok(standing)
+    } else {
+        Err(ChangeError::Changed)
+    }
 }

@@ -94,6 +94,14 @@ impl Principal {
             Self::Tenant(_) => "tenant",
         }
     }
+
+    /// The tenant whose key it is.
+    pub const fn tenant(self) -> Option<TenantNo> {
+        match self {
+            Self::Tenant(no) => Some(no),
+            Self::Operator | Self::Producer => None,
+        }
+    }
 }
 
 /// Why the stored directory cannot be used. Starting without a row would drop events or let a

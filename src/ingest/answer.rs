@@ -1,12 +1,10 @@
 //! The two answers that say an event is durable.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
-use crate::store::Appended;
-
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+use crate::{idempotency::IDEMPOTENT_REPLAYED, store::Appended};
 
 pub(super) fn accepted_one(appended: &Appended) -> Response<Full<Bytes>> {
     let id = appended.id.encode();

@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 use crate::{
     event::{EventType, PayloadLimits, parse_payload_str},
     id::TenantNo,
+    idempotency,
     ingest::{problem::FieldError, request},
     store::{NewEvent, Route},
 };
@@ -154,11 +155,11 @@ impl<'b> BatchParser<'b> {
             .ok_or_else(|| Wrong::one("/tenant", "there is no such tenant"))?;
         let key = match line.idempotency_key {
             None => None,
-            Some(key) if request::is_usable_key(key.as_bytes(), self.limits.max_key) => {
+            Some(key) if idempotency::is_usable(key.as_bytes(), self.limits.max_key) => {
                 Some(request::idempotency_key(tenant, &key))
             }
             Some(_) => {
-                let rule = request::key_rule(self.limits.max_key);
+                let rule = idempotency::rule(self.limits.max_key);
                 return Err(Wrong::one("/idempotency_key", rule));
             }
         };

@@ -44,6 +44,7 @@ use crate::{
         request::Format,
     },
     metrics::{EVENTS_ACCEPTED, EVENTS_REJECTED},
+    problem::{Again, Quota},
     quota::{Quotas, Take},
     store::{AppendError, Appended, NewEvent, Route, Store, Write},
 };
@@ -302,7 +303,9 @@ impl Ingest {
             quotas.take(now, events.iter().map(take)).map_err(|e| {
                 let wait = e.wait.max(self.settings.retry_after);
                 let detail = "the tenant's events come faster than ingest.tenant_rate";
-                refused(Problem::new(Code::RateLimited, detail).retry_after(wait))
+                let quota = Quota { name: "ingest.tenant_rate", of: *of, period: SECOND };
+                let again = Again { after: wait, quota: Some(quota) };
+                refused(Problem::new(Code::RateLimited, detail).retry_after(again))
             })?;
         }
         let types: Vec<EventType> = events.iter().map(|event| event.event_type).collect();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{problem::Code, request::LINES};
 use crate::{
-    config,
+    config, idempotency,
     openapi::{Answer, Operation, Schemas, body, parameter, reference, words::Example},
 };
 
@@ -35,7 +35,8 @@ fn event(settings: &config::Ingest) -> Operation {
         human(settings.idempotency_window),
         settings.max_idempotency_key,
     );
-    let key = parameter("header", "Idempotency-Key", text, key_schema(settings));
+    let schema = idempotency::schema(settings.max_idempotency_key);
+    let key = parameter("header", "Idempotency-Key", text, schema);
     let example = json!({"id": Example::new().event, "deliveries": 2});
     let mut refusals = common();
     refusals.extend([Code::InvalidPayload, Code::InvalidIdempotencyKey, Code::NotFound]);
@@ -163,7 +164,7 @@ fn accepted_batch() -> Value {
 }
 
 fn line(settings: &config::Ingest) -> Value {
-    let mut key = key_schema(settings);
+    let mut key = idempotency::schema(settings.max_idempotency_key);
     key["type"] = json!(["string", "null"]);
     json!({
         "type": "object",
@@ -174,15 +175,6 @@ fn line(settings: &config::Ingest) -> Value {
             "idempotency_key": key,
             "payload": reference("EventPayload"),
         },
-    })
-}
-
-fn key_schema(settings: &config::Ingest) -> Value {
-    json!({
-        "type": "string",
-        "minLength": 1,
-        "maxLength": settings.max_idempotency_key,
-        "pattern": "^[!-~]+$",
     })
 }
 

@@ -1,13 +1,13 @@
 //! Ingest's refusals, each with a stable code for machines; [`crate::problem`] is their shape.
 
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
 pub use crate::problem::FieldError;
-use crate::problem::{self, Kind, kind};
+use crate::problem::{self, Again, Kind, kind};
 
 /// The closed list of refusals; also the `reason` label of `senderz_events_rejected_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,9 +77,7 @@ impl Code {
                 "The batch has bad lines; nothing was accepted",
             ),
             Self::InvalidParameter => problem::INVALID_PARAMETER,
-            Self::InvalidIdempotencyKey => {
-                kind("invalid_idempotency_key", S::BAD_REQUEST, "The idempotency key is not usable")
-            }
+            Self::InvalidIdempotencyKey => problem::INVALID_IDEMPOTENCY_KEY,
             Self::BadRequest => problem::BAD_REQUEST,
             Self::LoopDetected => kind(
                 "loop_detected",
@@ -97,11 +95,7 @@ impl Code {
                 "The batch would lead to too many deliveries",
             ),
             Self::UnsupportedMediaType => problem::UNSUPPORTED_MEDIA_TYPE,
-            Self::IdempotencyKeyReused => kind(
-                "idempotency_key_reused",
-                S::UNPROCESSABLE_ENTITY,
-                "The idempotency key came with another payload before",
-            ),
+            Self::IdempotencyKeyReused => problem::IDEMPOTENCY_KEY_REUSED,
             Self::RateLimited => problem::RATE_LIMITED,
             Self::Internal => problem::INTERNAL,
             Self::Overloaded => problem::OVERLOADED,
@@ -117,7 +111,7 @@ pub struct Problem {
     pub code: Code,
     pub detail: Cow<'static, str>,
     pub errors: Vec<FieldError>,
-    pub retry_after: Option<Duration>,
+    pub again: Option<Again>,
     /// The methods that the resource does have.
     pub allow: Option<&'static str>,
     /// Whether the connection is of no more use: the rest of the body is not wanted.
@@ -127,7 +121,7 @@ pub struct Problem {
 impl Problem {
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
-        Self { code, detail, errors: Vec::new(), retry_after: None, allow: None, close: false }
+        Self { code, detail, errors: Vec::new(), again: None, allow: None, close: false }
     }
 
     #[must_use]
@@ -136,8 +130,8 @@ impl Problem {
     }
 
     #[must_use]
-    pub fn retry_after(self, wait: Duration) -> Self {
-        Self { retry_after: Some(wait), ..self }
+    pub fn retry_after(self, again: impl Into<Again>) -> Self {
+        Self { again: Some(again.into()), ..self }
     }
 
     #[must_use]
@@ -149,7 +143,7 @@ impl Problem {
     /// HTTP/2 has no such header.
     pub fn into_response(self, version: http::Version) -> Response<Full<Bytes>> {
         let mut response =
-            problem::response(self.code.kind(), &self.detail, &self.errors, self.retry_after)
+            problem::response(self.code.kind(), &self.detail, &self.errors, self.again)
                 .map(Full::new);
         let headers = response.headers_mut();
         if let Some(allow) = self.allow {

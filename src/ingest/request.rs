@@ -9,12 +9,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     id::TenantNo,
+    idempotency,
     ingest::problem::{Code, Problem},
     media_type::{self, MediaType},
     store::IdempotencyKey,
 };
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What every delivery of a gateway carries, and nothing else does.
 const DELIVERY: HeaderName = HeaderName::from_static("x-senderz-delivery");
@@ -116,25 +115,9 @@ pub fn check_format(headers: &HeaderMap, format: Format) -> Result<(), Problem> 
 
 /// The `Idempotency-Key` header, if there is one.
 pub fn idempotency_header(headers: &HeaderMap, max: usize) -> Result<Option<&str>, Problem> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    match (value.to_str(), values.next()) {
-        (Ok(key), None) if is_usable_key(key.as_bytes(), max) => Ok(Some(key)),
-        _ => Err(Problem::new(Code::InvalidIdempotencyKey, key_rule(max))),
-    }
-}
-
-/// Whether `key` is 1 to `max` characters of visible ASCII.
-pub fn is_usable_key(key: &[u8], max: usize) -> bool {
-    (1..=max).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic)
-}
-
-/// The rule of [`is_usable_key`], for people.
-pub fn key_rule(max: usize) -> String {
-    format!(
-        "an idempotency key is one string of 1 to {max} visible ASCII characters \
-         (ingest.max_idempotency_key)"
-    )
+    idempotency::key_of(headers, max).map_err(|idempotency::Unusable| {
+        Problem::new(Code::InvalidIdempotencyKey, idempotency::rule(max))
+    })
 }
 
 /// What the store remembers of a key: a hash bound to the tenant, so that tenants' keys are

@@ -260,7 +260,23 @@ fn headers(status: u16) -> Value {
             "schema": {"type": "string"},
             "example": problem::CHALLENGE,
         }}),
-        429 | 503 => retry_after(true),
+        429 => {
+            let mut fields = retry_after(true);
+            let field = |text: &str, example: &str| {
+                json!({
+                    "description": format!("{text} (draft-ietf-httpapi-ratelimit-headers); only \
+                        where it was a quota."),
+                    "schema": {"type": "string"},
+                    "example": example,
+                })
+            };
+            fields["RateLimit-Policy"] =
+                field("The quota and its seconds", r#""limits.tenant_tests";q=60;w=60"#);
+            fields["RateLimit"] =
+                field("What is left, and when there is more", r#""limits.tenant_tests";r=0;t=7"#);
+            fields
+        }
+        503 => retry_after(true),
         507 => retry_after(false),
         _ => json!({}),
     }

@@ -137,7 +137,7 @@ impl Shard {
         tokio::task::spawn_local(async move {
             let Some(known) = directory.webhook_by_no(webhook) else { return };
             let patch = WebhookPatch { enabled: Some(false), ..WebhookPatch::default() };
-            match directory.update_webhook(known.tenant, webhook, patch).await {
+            match directory.update_webhook(known.tenant, webhook, None, patch).await {
                 Ok(_) => tracing::info!(webhook = %known.id, "webhook disabled: answered 410"),
                 Err(error) => {
                     tracing::warn!(webhook = %known.id, %error, "webhook not disabled");

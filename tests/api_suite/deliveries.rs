@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     shard::Told,
-    support::{TestTenant, World, attempt},
+    support::{TestTenant, World, attempt, join_all},
 };
 
 /// A tenant with one webhook and one event for it.
@@ -271,27 +271,6 @@ async fn of_many_replays_at_once_one_is_taken() {
     assert_eq!((taken, statuses.len()), (1, 20), "{statuses:?}");
     assert!(statuses.iter().all(|status| [202, 409].contains(status)));
     assert!(world.shard.told().is_some() && world.shard.told().is_none());
-}
-
-/// Polls all of them in turn until each is done.
-async fn join_all(
-    calls: impl Iterator<Item = impl Future<Output = crate::support::Answer>>,
-) -> Vec<u16> {
-    let mut running: Vec<_> = calls.map(|call| (Box::pin(call), None)).collect();
-    std::future::poll_fn(|context| {
-        for (call, status) in &mut running {
-            if status.is_none()
-                && let Poll::Ready(answer) = call.as_mut().poll(context)
-            {
-                *status = Some(answer.status.as_u16());
-            }
-        }
-        match running.iter().map(|(_, status)| *status).collect::<Option<Vec<u16>>>() {
-            Some(statuses) => Poll::Ready(statuses),
-            None => Poll::Pending,
-        }
-    })
-    .await
 }
 
 #[tokio::test]

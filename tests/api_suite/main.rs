@@ -4,8 +4,10 @@
 mod access;
 mod bodies;
 mod catch_up;
+mod conditions;
 mod deliveries;
 mod events;
+mod idempotency;
 mod keys;
 mod lists;
 mod openapi;

@@ -9,7 +9,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use senderz_gateway::{
-    api::{self, ApiState, Settings},
+    api::{self, Answers, ApiState, Settings},
     command::Shards,
     config::Limits,
     delivery::{Attempt, Entry, KeptResponse, Phases, Protocol, Verdict},
@@ -17,7 +17,7 @@ use senderz_gateway::{
     event::EventType,
     guard::Policy,
     id::{DeliveryId, DeliveryKey, EventId, WebhookNo},
-    store::{self, NewEvent, Opened, Store, Write},
+    store::{self, NewEvent, Opened, Row, Store, Write},
 };
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -55,6 +55,8 @@ pub(crate) fn limits() -> Limits {
         description: 50,
         url: 2048,
         page: 20,
+        kept_answers: 16 * 1024,
+        tenant_kept_answers: 4 * 1024,
         webhook_tests: 6.try_into().expect("not zero"),
         tenant_tests: 10.try_into().expect("not zero"),
     }
@@ -135,7 +137,7 @@ impl World {
         };
         let (tell, changes) = mpsc::channel(1000);
         directory.subscribe(tell).await;
-        let (router, shard) = router(&directory, store.clone());
+        let (router, shard) = router(&directory, store.clone(), &[]);
         Self { router, directory, store, shard, changes, operator }
     }
 
@@ -143,8 +145,29 @@ impl World {
     pub(crate) fn hold_writes(&mut self) -> mpsc::Receiver<Write> {
         let (writes, held) = mpsc::channel(10);
         let store = Store { writes, ..self.store.clone() };
-        (self.router, self.shard) = router(&self.directory, store);
+        (self.router, self.shard) = router(&self.directory, store, &[]);
         held
+    }
+
+    /// As after a restart that found these rows of kept answers.
+    pub(crate) fn restarted_with(&mut self, answers: &[Row]) {
+        (self.router, self.shard) = router(&self.directory, self.store.clone(), answers);
+    }
+
+    /// A POST that may be repeated.
+    pub(crate) async fn post_once(
+        &self,
+        key: &str,
+        idempotency_key: &str,
+        path: &str,
+        body: Value,
+    ) -> Answer {
+        let request = Request::post(path)
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", idempotency_key)
+            .body(Body::from(body.to_string()));
+        self.send(request.expect("a valid request")).await
     }
 
     /// What the router answers; every answer has to be as the OpenAPI document says.
@@ -246,16 +269,23 @@ impl World {
     }
 }
 
-fn router(directory: &Directory, store: Store) -> (Router, Shard) {
+fn router(directory: &Directory, store: Store, answers: &[Row]) -> (Router, Shard) {
     let (send, commands) = mpsc::channel(100);
     let settings = Settings {
         limits: limits(),
         policy: Arc::new(Policy::default()),
         max_timeout: Duration::from_secs(60),
         max_in_flight: 100,
+        longest_idempotency_key: 40,
         document: openapi::served(),
     };
-    let state = ApiState::new(directory.clone(), store, Shards::new(vec![send]), settings);
+    let bounds = api::Bounds {
+        window: Duration::from_secs(60),
+        all: limits().kept_answers,
+        tenant: limits().tenant_kept_answers,
+    };
+    let answers = Answers::load(store.clone(), answers, bounds).expect("they are whole");
+    let state = ApiState::new(directory.clone(), store, Shards::new(vec![send]), answers, settings);
     (api::router(state), Shard::new(commands))
 }
 
@@ -277,4 +307,25 @@ pub(crate) fn attempt(number: u16) -> Attempt {
         protocol: Protocol::Http1,
         reused_connection: true,
     }
+}
+
+/// Polls all of them in turn until each is done.
+pub(crate) async fn join_all(
+    calls: impl Iterator<Item = impl Future<Output = Answer>>,
+) -> Vec<u16> {
+    let mut running: Vec<_> = calls.map(|call| (Box::pin(call), None)).collect();
+    std::future::poll_fn(|context| {
+        for (call, status) in &mut running {
+            if status.is_none()
+                && let std::task::Poll::Ready(answer) = call.as_mut().poll(context)
+            {
+                *status = Some(answer.status.as_u16());
+            }
+        }
+        match running.iter().map(|(_, status)| *status).collect::<Option<Vec<u16>>>() {
+            Some(statuses) => std::task::Poll::Ready(statuses),
+            None => std::task::Poll::Pending,
+        }
+    })
+    .await
 }

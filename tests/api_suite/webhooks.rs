@@ -311,6 +311,12 @@ async fn tests_are_limited_for_a_webhook_and_for_its_tenant() {
         assert!(detail.contains(limit), "{detail}");
         let wait = refused.headers["retry-after"].to_str().expect("ASCII").parse().expect("number");
         assert!(waits.contains(&wait), "{wait} of {waits:?}");
+        let (key, of) = match limit.contains("webhook") {
+            true => ("limits.webhook_tests", 6),
+            false => ("limits.tenant_tests", 10),
+        };
+        assert_eq!(refused.headers["ratelimit-policy"], format!("\"{key}\";q={of};w=60"));
+        assert_eq!(refused.headers["ratelimit"], format!("\"{key}\";r=0;t={wait}"));
     };
     let send = async |key: &str, id: &str, times: usize| {
         for _ in 0..times {

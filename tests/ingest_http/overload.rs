@@ -71,6 +71,8 @@ async fn a_tenant_beyond_its_rate_gets_429_and_others_do_not() {
     let refused = send("acme").await;
     assert_eq!((refused.status, refused.code()), (429, "rate_limited"));
     assert_eq!(refused.header("retry-after"), "3");
+    assert_eq!(refused.header("ratelimit-policy"), r#""ingest.tenant_rate";q=2;w=1"#);
+    assert_eq!(refused.header("ratelimit"), r#""ingest.tenant_rate";r=0;t=3"#);
     assert_eq!(send("beta").await.status, 202);
     // A batch is judged whole: acme's line refuses beta's.
     let line = |tenant| format!(r#"{{"tenant":"{tenant}","payload":{PAYLOAD}}}"#);

@@ -20,6 +20,8 @@ export interface ClientOptions {
 export interface CallOptions {
   /** Ends the request, and the waiting between two. */
   signal?: AbortSignal | undefined;
+  /** Makes a POST safe to repeat: the same request with the same key within 24 hours is done once. */
+  idempotencyKey?: string | undefined;
 }
 
 /** One parameter of the URL; a list goes out with commas. */
@@ -55,12 +57,19 @@ export class Http {
    * it. Other failures are thrown as they are, because the request may have been carried out.
    */
   async ask<T>(method: string, path: string, call: Call = {}): Promise<T> {
+    return (await this.askTagged<T>(method, path, call)).value;
+  }
+
+  /** The same, with the answer's `ETag`. */
+  async askTagged<T>(method: string, path: string, call: Call = {}): Promise<{ value: T; tag: string | null }> {
     const url = this.#url(path, call.query);
     const retries = this.#options.maxRetries ?? 3;
     for (let made = 0; ; made++) {
       const answer = await this.#fetch(method, url, call);
       const json = parsed(answer.text);
-      if (answer.status >= 200 && answer.status < 300 && json !== NOT_JSON) return json as T;
+      if (answer.status >= 200 && answer.status < 300 && json !== NOT_JSON) {
+        return { value: json as T, tag: answer.headers.get("etag") };
+      }
       const error = refusal(answer, json);
       const wait = error.retryAfter ?? FIRST_WAIT * 2 ** made * (0.5 + Math.random());
       const again = error.status === 429 || error.status === 503;
@@ -75,6 +84,7 @@ export class Http {
     const headers: Record<string, string> = { authorization: `Bearer ${apiKey}`, accept: "application/json" };
     if (tenant !== undefined) headers["senderz-tenant"] = tenant;
     if (call.body !== undefined) headers["content-type"] = "application/json";
+    if (method === "POST" && call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
     Object.assign(headers, call.headers);
     const body = call.body === undefined ? null : JSON.stringify(call.body);
     const deadline = new AbortController();

@@ -34,7 +34,6 @@ export {
   type Deliveries,
   type Events,
   type SenderZOptions,
-  type SendOptions,
   type Webhooks,
 } from "./senderz.js";
 export type { UnwrapOptions } from "./verifier.js";

@@ -1,4 +1,5 @@
 import type * as api from "./api.js";
+import { ApiError } from "./errors.js";
 import type { EventType, WebhookEvent } from "./event.js";
 import { all, Http, segment, type CallOptions, type ClientOptions } from "./http.js";
 import { Verifier } from "./verifier.js";
@@ -51,6 +52,27 @@ export class Webhooks extends Verifier {
     return this.#http.ask("PATCH", `/v1/webhooks/${segment(id)}`, { ...options, body: patch });
   }
 
+  /**
+   * Changes what is there now: reads the webhook, asks `change` for a patch of it, and makes that only
+   * if nobody else has changed the webhook meanwhile; otherwise reads again, up to five times.
+   */
+  async modify(
+    id: string,
+    change: (webhook: api.Webhook) => api.WebhookPatch,
+    options?: CallOptions,
+  ): Promise<api.Webhook> {
+    const path = `/v1/webhooks/${segment(id)}`;
+    for (let tried = 1; ; tried++) {
+      const { value, tag } = await this.#http.askTagged<api.Webhook>("GET", path, options);
+      const headers: Record<string, string> = tag === null ? {} : { "if-match": tag };
+      try {
+        return await this.#http.ask("PATCH", path, { ...options, headers, body: change(value) });
+      } catch (error) {
+        if (!(error instanceof ApiError && error.status === 412) || tried >= 5) throw error;
+      }
+    }
+  }
+
   async delete(id: string, options?: CallOptions): Promise<void> {
     return this.#http.ask("DELETE", `/v1/webhooks/${segment(id)}`, options);
   }
@@ -59,11 +81,6 @@ export class Webhooks extends Verifier {
   async test(id: string, type: EventType, options?: CallOptions): Promise<api.SentTest> {
     return this.#http.ask("POST", `/v1/webhooks/${segment(id)}/test`, { ...options, body: { type } });
   }
-}
-
-export interface SendOptions extends CallOptions {
-  /** Makes sending again safe: the same key within 24 hours is the same event. */
-  idempotencyKey?: string;
 }
 
 /** `/v1/events`. */
@@ -75,10 +92,8 @@ export class Events {
   }
 
   /** Hands an event to the gateway: a producer's or an operator's key. Resolved means on disk. */
-  async send(tenant: string, event: WebhookEvent, options: SendOptions = {}): Promise<api.AcceptedEvent> {
-    const { idempotencyKey, ...rest } = options;
-    const headers = idempotencyKey === undefined ? {} : { "idempotency-key": idempotencyKey };
-    return this.#http.ask("POST", `/v1/tenants/${segment(tenant)}/events`, { ...rest, headers, body: event });
+  async send(tenant: string, event: WebhookEvent, options?: CallOptions): Promise<api.AcceptedEvent> {
+    return this.#http.ask("POST", `/v1/tenants/${segment(tenant)}/events`, { ...options, body: event });
   }
 
   async list(params?: api.EventParams, options?: CallOptions): Promise<api.Page<api.EventSummary>> {

@@ -25,8 +25,9 @@ use super::{
     routes::{Access, Route, all},
 };
 use crate::{
+    idempotency,
     openapi::{
-        Answer, Operation, Schemas, collect, reference,
+        Answer, Operation, Schemas, collect, parameter, reference,
         words::{self, one_of, word},
     },
     problem::{self, Kind},
@@ -114,10 +115,41 @@ fn whole(route: &Route, settings: &Settings) -> Operation {
     let mut parameters = params::of(route, settings);
     parameters.extend(own.parameters);
     let mut refusals = own.refusals;
+    let mut answers = own.answers;
+    if route.method == Method::POST {
+        parameters.push(idempotency_key(settings));
+        refusals.extend(kinds(&[
+            Code::InvalidIdempotencyKey,
+            Code::IdempotencyKeyInUse,
+            Code::IdempotencyKeyReused,
+            Code::RateLimited,
+            Code::StorageFull,
+        ]));
+        answers = answers.into_iter().map(repeatable).collect();
+    }
     refusals.extend(refusals_of(route, own.body.is_some()));
     let description = format!("{}\n\n{}", own.description, who(route.access));
     let is_open = route.access == Access::Anyone;
-    Operation { parameters, refusals, description, is_open, ..own }
+    Operation { parameters, answers, refusals, description, is_open, ..own }
+}
+
+fn idempotency_key(settings: &Settings) -> Value {
+    let text = "Makes repeating safe: the same request with the same key does nothing again and \
+                gets the first answer. A key belongs to the API key that it comes with.";
+    let schema = idempotency::schema(settings.longest_idempotency_key);
+    let mut header = parameter("header", "Idempotency-Key", text, schema);
+    header["example"] = json!("order-17");
+    header
+}
+
+fn repeatable(answer: Answer) -> Answer {
+    answer.header(
+        "Idempotent-Replayed",
+        json!({
+            "description": "There, and `true`, where this answer was given before.",
+            "schema": {"type": "string", "const": "true"},
+        }),
+    )
 }
 
 fn who(access: Access) -> &'static str {

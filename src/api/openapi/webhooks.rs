@@ -10,11 +10,12 @@ use crate::{
     },
     config::units::format_duration,
     event::EventType,
-    openapi::{Operation, body, reference, words::Example},
+    openapi::{Answer, Operation, body, parameter, reference, words::Example},
     webhook::{ALL_EVENTS, RESERVED, RESERVED_PREFIXES, SuccessRule},
 };
 
 const TAG: &str = "Webhooks";
+const TAG_EXAMPLE: &str = "\"0f343b0931126a20f133d67c2b018a3b\"";
 const JSON: &[&str] = &["application/json"];
 const MERGE_PATCH: &[&str] = &["application/json", "application/merge-patch+json"];
 
@@ -130,6 +131,27 @@ fn number(most: u32, description: &str) -> Value {
     })
 }
 
+/// The answer with the tag of what it shows.
+fn tagged(answer: Answer) -> Answer {
+    answer.header(
+        "ETag",
+        json!({
+            "description": "Changes when what is shown changes (RFC 9110, section 8.8.3).",
+            "required": true,
+            "schema": {"type": "string", "pattern": "^\"[0-9a-f]{32}\"$"},
+            "example": TAG_EXAMPLE,
+        }),
+    )
+}
+
+fn if_match() -> Value {
+    let text = "The `ETag` of what you have seen, or several, or `*`: the change is made only if \
+                it is still so, otherwise 412 (RFC 9110, section 13.1.1).";
+    let mut header = parameter("header", "If-Match", text, json!({"type": "string"}));
+    header["example"] = json!("*");
+    header
+}
+
 pub(in crate::api) fn create(_: &Settings) -> Operation {
     let example = json!({
         "url": "https://hooks.example.com/in",
@@ -147,7 +169,7 @@ pub(in crate::api) fn create(_: &Settings) -> Operation {
         description: "Registers a URL. It gets the events that are accepted from now on."
             .to_owned(),
         body: Some(body(true, JSON, reference("NewWebhook"), example)),
-        answers: vec![created("Webhook", &location, webhook())],
+        answers: vec![tagged(created("Webhook", &location, webhook()))],
         refusals: kinds(&[Code::LimitReached, Code::StorageFull]),
         ..Operation::default()
     }
@@ -170,7 +192,7 @@ pub(in crate::api) fn show(_: &Settings) -> Operation {
         tag: TAG,
         summary: "Show a webhook",
         description: "One webhook.".to_owned(),
-        answers: vec![ok("The webhook.", "Webhook", webhook())],
+        answers: vec![tagged(ok("The webhook.", "Webhook", webhook()))],
         ..Operation::default()
     }
 }
@@ -184,9 +206,10 @@ pub(in crate::api) fn update(_: &Settings) -> Operation {
         description: "A JSON merge patch (RFC 7396), inside `headers` too; `events`, a list, is \
                       replaced whole. Holds for attempts from now on."
             .to_owned(),
+        parameters: vec![if_match()],
         body: Some(body(true, MERGE_PATCH, reference("WebhookPatch"), example)),
-        answers: vec![ok("The webhook as it is now.", "Webhook", webhook())],
-        refusals: kinds(&[Code::LimitReached, Code::StorageFull]),
+        answers: vec![tagged(ok("The webhook as it is now.", "Webhook", webhook()))],
+        refusals: kinds(&[Code::LimitReached, Code::PreconditionFailed, Code::StorageFull]),
         ..Operation::default()
     }
 }
@@ -198,8 +221,9 @@ pub(in crate::api) fn remove(_: &Settings) -> Operation {
         summary: "Delete a webhook",
         description: "Cancels what waits for it, a retry at the latest when it falls due."
             .to_owned(),
+        parameters: vec![if_match()],
         answers: vec![gone()],
-        refusals: kinds(&[Code::StorageFull]),
+        refusals: kinds(&[Code::PreconditionFailed, Code::StorageFull]),
         ..Operation::default()
     }
 }

@@ -82,12 +82,12 @@ async fn act(directory: &Directory, step: Step) -> Vec<(char, u32)> {
                     rate_limit: Some((at % 5 == 0).then_some(7)),
                     ..WebhookPatch::default()
                 };
-                directory.update_webhook(webhook.tenant, webhook.no, patch).await.unwrap();
+                directory.update_webhook(webhook.tenant, webhook.no, None, patch).await.unwrap();
             }
         }
         Step::DropWebhook(at) => {
             if let Some(webhook) = pick(&webhooks, at) {
-                directory.delete_webhook(webhook.tenant, webhook.no).await.unwrap();
+                directory.delete_webhook(webhook.tenant, webhook.no, None).await.unwrap();
             }
         }
         Step::MakeKey(at) => {
@@ -187,7 +187,7 @@ async fn rows_of_a_small_directory() -> Vec<Row> {
     let tenant = add_tenant(&directory, "acme").await.tenant.no;
     add_webhook(&directory, tenant).await;
     let gone = add_webhook(&directory, tenant).await;
-    directory.delete_webhook(tenant, gone.no).await.unwrap();
+    directory.delete_webhook(tenant, gone.no, None).await.unwrap();
     directory.create_key(Principal::Producer).await.unwrap();
     stored(&rows)
 }
@@ -291,7 +291,7 @@ async fn a_deleted_webhooks_id_is_known_until_too_many_followed_it() {
     let mut deleted = Vec::new();
     for _ in 0..6 {
         let webhook = add_webhook(&directory, tenant).await;
-        directory.delete_webhook(tenant, webhook.no).await.unwrap();
+        directory.delete_webhook(tenant, webhook.no, None).await.unwrap();
         deleted.push(webhook);
     }
     let again = load(stored(&rows)).unwrap();

@@ -76,6 +76,8 @@ fn limits() -> Limits {
         description: 1000,
         url: 2048,
         page: 100,
+        kept_answers: 1024,
+        tenant_kept_answers: 1024,
         webhook_tests: NonZeroU32::MIN,
         tenant_tests: NonZeroU32::MIN,
     }

@@ -100,7 +100,7 @@ async fn a_subscriber_hears_what_stands_and_then_what_changes() {
     directory.subscribe(tell).await;
     let second = add_webhook(&directory, tenant).await;
     let rotated = directory.rotate_secret(tenant, Duration::from_secs(60)).await.unwrap();
-    directory.delete_webhook(tenant, first.no).await.unwrap();
+    directory.delete_webhook(tenant, first.no, None).await.unwrap();
     let mut heard = Vec::new();
     while let Ok(change) = told.try_recv() {
         heard.push(match change {
@@ -136,8 +136,8 @@ async fn two_changes_of_different_fields_at_once_both_hold() {
     let described = WebhookPatch { description: Some("new".to_owned()), ..Default::default() };
     let disabled = WebhookPatch { enabled: Some(false), ..Default::default() };
     let (one, two) = tokio::join!(
-        directory.update_webhook(tenant, no, described),
-        directory.update_webhook(tenant, no, disabled)
+        directory.update_webhook(tenant, no, None, described),
+        directory.update_webhook(tenant, no, None, disabled)
     );
     one.and(two).unwrap();
     let webhook = directory.webhook_by_no(no).unwrap();
@@ -156,13 +156,13 @@ async fn routes_follow_the_filters_and_say_who_is_disabled() {
         enabled: Some(false),
         ..Default::default()
     };
-    directory.update_webhook(tenant, some, narrowed).await.unwrap();
+    directory.update_webhook(tenant, some, None, narrowed).await.unwrap();
     let entry = directory.tenant("acme").unwrap();
     let to_all = Route { webhook: all, enabled: true };
     let to_some = Route { webhook: some, enabled: false };
     assert_eq!(*entry.routes(EventType::Sent), [to_all]);
     assert_eq!(*entry.routes(EventType::Failed), [to_all, to_some]);
-    directory.delete_webhook(tenant, all).await.unwrap();
+    directory.delete_webhook(tenant, all, None).await.unwrap();
     let entry = directory.tenant("acme").unwrap();
     assert!(entry.routes(EventType::Sent).is_empty());
     assert_eq!(*entry.routes(EventType::Failed), [to_some]);
