@@ -104,11 +104,11 @@ pub struct Quota {
 }
 
 /// When a refused request may go better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Again {
     pub after: Duration,
     /// What was used up, where it was a quota.
-    pub quota: Option<Quota>,
+    pub quota: Option<Box<Quota>>,
 }
 
 impl From<Duration> for Again {
@@ -140,7 +140,7 @@ pub fn response(
     if let Some(Again { after, quota }) = again {
         let seconds = whole_seconds(after);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        if let Some(Quota { name, of, period }) = quota {
+        if let Some(Quota { name, of, period }) = quota.as_deref() {
             let policy = format!("\"{name}\";q={of};w={}", period.as_secs());
             headers.insert(RATE_LIMIT_POLICY, visible(&policy));
             headers.insert(RATE_LIMIT, visible(&format!("\"{name}\";r=0;t={seconds}")));
@@ -191,7 +191,7 @@ mod tests {
         let url = FieldError { code: Some("blocked_target"), ..FieldError::new("/url", "no") };
         let of = NonZeroU32::new(60).expect("not zero");
         let quota = Quota { name: "limits.some", of, period: Duration::from_secs(3) };
-        let again = Again { after: Duration::from_millis(1_001), quota: Some(quota) };
+        let again = Again { after: Duration::from_millis(1_001), quota: Some(Box::new(quota)) };
         let response = response(RATE_LIMITED, "slower", &[line, url], Some(again));
         assert_eq!(response.headers()["ratelimit-policy"], r#""limits.some";q=60;w=3"#);
         assert_eq!(response.headers()["ratelimit"], r#""limits.some";r=0;t=2"#);

@@ -1,13 +1,26 @@
 //! Who receives: those that answer at once, and a tenant's that do not.
 //!
-//! All of them live in the thread of the producers. It never sleeps: a receiver that has to be
-//! woken, or that waits for its turn on the processor, would be measured as the gateway's latency.
+//! Those that answer at once live in the thread of the producers. It never sleeps: a receiver that has
+//! to be woken, or that waits for its turn on the processor, would be measured as the gateway's
+//! latency. The bad ones have a thread of their own: in the world they are other people's machines,
+//! and what a flood costs them is not the good ones' to wait for. (It shares the processor with the
+//! other, half and half where both want all of it.)
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use anyhow::Context as _;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
+    task::LocalSet,
 };
 
 use crate::rig::receiver::{OK, Script, answer};
@@ -95,16 +108,33 @@ async fn receive(mut stream: TcpStream, manner: Manner, seen: Seen) -> Option<()
     Some(())
 }
 
+/// As [`listen`], in a thread of its own, which lives as long as the process.
+pub(crate) fn listen_apart(manner: Manner, seen: Count) -> anyhow::Result<SocketAddr> {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("bad".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return tell.send(Err(error.into())).expect("it is waited for"),
+        };
+        LocalSet::new().block_on(&runtime, async {
+            tell.send(listen(manner, move |_| seen.one())).expect("it is waited for");
+            std::future::pending::<()>().await;
+        });
+    })?;
+    told.recv().context("the thread of the bad receivers")?
+}
+
 /// How many there were.
 #[derive(Clone, Default)]
-pub(crate) struct Count(Rc<Cell<u64>>);
+pub(crate) struct Count(Arc<AtomicU64>);
 
 impl Count {
     pub(crate) fn one(&self) {
-        self.0.set(self.0.get() + 1);
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.get()
+        self.0.load(Ordering::Relaxed)
     }
 }

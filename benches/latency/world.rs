@@ -14,7 +14,7 @@ use crate::{
         pin,
         set_up::{self, address},
     },
-    sink::{Count, Manner, listen},
+    sink::{Count, Manner, listen, listen_apart},
     tape::{Course, Nanos, Tape},
 };
 
@@ -60,12 +60,12 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (local, tape, bad_requests) = (LocalSet::new(), Rc::new(Tape::new()), Count::default());
         let (crew, good, bad) = local.block_on(&runtime, async {
-            let (played, count) = (Rc::clone(&tape), bad_requests.clone());
+            let played = Rc::clone(&tape);
             let seen = move |request: &[u8]| {
                 number_in(request).into_iter().for_each(|number| played.received(number));
             };
             let good = listen(Manner::Good, seen)?.port();
-            let bad = bad.map(|manner| listen(manner, move |_| count.one())).transpose()?;
+            let bad = bad.map(|manner| listen_apart(manner, bad_requests.clone())).transpose()?;
             let crew = Crew::start(gateway.api, GOOD, tape);
             anyhow::Ok((crew, good, bad.map(|bad| bad.port())))
         })?;

@@ -70,7 +70,7 @@ impl Tests {
             };
             let detail = format!("a {who} may have {of} test events in a minute ({key})");
             let quota = Quota { name: key, of, period: MINUTE };
-            let again = Again { after: too_fast.wait, quota: Some(quota) };
+            let again = Again { after: too_fast.wait, quota: Some(Box::new(quota)) };
             Problem::new(Code::RateLimited, detail).retry_after(again)
         })
     }

@@ -24,7 +24,7 @@ impl Engine {
             if self.flights.len() == limit {
                 return self.fairness.has_next();
             }
-            let Some(no) = self.fairness.next() else { break };
+            let Some(no) = self.fairness.next() else { return self.fairness.has_next() };
             let lane = &mut self.lanes[no as usize];
             lane.in_ring = false;
             if !lane.can_go(self.crowded) {

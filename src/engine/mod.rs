@@ -105,6 +105,9 @@ pub enum Input {
     /// the next refill starts, none where `until` has been passed. It may hold fewer places than
     /// asked for, even none, and still have a `next`.
     Refilled { webhook: WebhookNo, places: Vec<Place>, next: Option<Place> },
+    /// How long an attempt that was to be made waited for the thread, for all that was ready before
+    /// it; measured now and then.
+    Waited(Duration),
     /// The policy's numbers changed; what is under way or scheduled stays as it is.
     SettingsChanged(Box<Settings>),
     /// No new attempts from now on.

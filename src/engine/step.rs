@@ -23,11 +23,10 @@ use crate::{
 
 /// Decisions that one step makes beside sending (expired, canceled), so that a step stays short.
 pub(super) const DECISIONS_PER_STEP: usize = 1000;
-/// Attempts that one step begins. What an attempt costs at its start, the connection above all, is
-/// work of the shard's one thread: if a step began a thousand of them (an event that goes to a
-/// thousand webhooks, or the retries of such a one), whoever comes next would wait for all of that,
-/// fair as his turn may be.
-pub(super) const SENDS_PER_STEP: usize = 32;
+/// Attempts that one step begins, of all tenants together; [`TENANT_SENDS`] says of one.
+///
+/// [`TENANT_SENDS`]: super::fairness::TENANT_SENDS
+pub(super) const SENDS_PER_STEP: usize = 256;
 /// Timers that one step lets fire.
 const TIMERS_PER_STEP: usize = 10_000;
 /// How long an attempt that failed by our own fault waits before it is made again.
@@ -131,6 +130,7 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) -> Option<Millis> {
         self.decisions = DECISIONS_PER_STEP;
+        self.fairness.begin_step();
         for input in inputs.drain(..) {
             self.take(now, input, effects);
         }
@@ -174,6 +174,7 @@ impl Engine {
             Input::Refilled { webhook, places, next } => {
                 self.refilled(webhook, &places, next, effects);
             }
+            Input::Waited(wait) => self.fairness.waited(wait, self.flights.len() as u32),
             Input::SettingsChanged(settings) => self.change_settings(*settings),
             Input::Drain => self.draining = true,
         }

@@ -304,7 +304,7 @@ impl Ingest {
                 let wait = e.wait.max(self.settings.retry_after);
                 let detail = "the tenant's events come faster than ingest.tenant_rate";
                 let quota = Quota { name: "ingest.tenant_rate", of: *of, period: SECOND };
-                let again = Again { after: wait, quota: Some(quota) };
+                let again = Again { after: wait, quota: Some(Box::new(quota)) };
                 refused(Problem::new(Code::RateLimited, detail).retry_after(again))
             })?;
         }

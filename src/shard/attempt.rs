@@ -1,6 +1,10 @@
 //! One attempt in its shard: find the payload, send, leave the result in the mailbox.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::Semaphore;
 
@@ -20,6 +24,8 @@ pub(super) struct Making {
     pub(super) key: DeliveryKey,
     pub(super) number: u16,
     pub(super) queued: Duration,
+    /// See [`Probe`](super::mailbox::Probe).
+    pub(super) handed_out: Option<Instant>,
     pub(super) target: Arc<Target>,
     /// None where the block must be read back.
     pub(super) block: Option<Arc<EventBlock>>,
@@ -122,8 +128,11 @@ pub(super) struct Means {
 }
 
 pub(super) async fn make(making: Making, means: &Means) {
-    let Making { ticket, key, number, queued, target, block } = making;
+    let Making { ticket, key, number, queued, handed_out, target, block } = making;
     let Means { sender, store, held, mailbox } = means;
+    if let Some(handed_out) = handed_out {
+        mailbox.probe.begins(handed_out);
+    }
     let promise = Promise { ticket, number, mailbox, kept: false };
     let index = key.place.index();
     let at_hand = block.and_then(|block| {

@@ -71,6 +71,7 @@ impl Shard {
             key,
             number,
             queued: Duration::from_millis(lag),
+            handed_out: self.mailbox.probe.hand_out(),
             target: Arc::clone(target),
             block: self.payloads.get(key.place.block()).cloned(),
         };

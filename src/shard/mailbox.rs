@@ -3,20 +3,47 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
 use super::attempt::Finished;
-use crate::engine::Input;
+use crate::{clock, engine::Input};
 
 #[derive(Default)]
 pub(super) struct Mailbox {
     pub(super) finished: RefCell<Vec<Finished>>,
+    pub(super) probe: Probe,
     pub(super) inputs: RefCell<Vec<Input>>,
     pub(super) notify: Notify,
     /// A task that panicked and owed an answer.
     broken: Cell<Option<&'static str>>,
+}
+
+/// Measures how long an attempt that was handed out waits for the thread: for everything that was
+/// ready before it. Of those under way at once, one is measured.
+#[derive(Default)]
+pub(super) struct Probe {
+    is_out: Cell<bool>,
+    waited: Cell<Option<Duration>>,
+}
+
+impl Probe {
+    /// When this attempt was handed out, if it is the one that is measured.
+    pub(super) fn hand_out(&self) -> Option<Instant> {
+        (!self.is_out.replace(true)).then(clock::instant)
+    }
+
+    pub(super) fn begins(&self, handed_out: Instant) {
+        self.is_out.set(false);
+        self.waited.set(Some(clock::instant().saturating_duration_since(handed_out)));
+    }
+
+    /// What was measured since it was last asked for.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        self.waited.take()
+    }
 }
 
 impl Mailbox {
@@ -64,6 +91,17 @@ mod tests {
     use tokio::task::{LocalSet, spawn_local};
 
     use super::*;
+
+    #[test]
+    fn of_the_attempts_under_way_one_is_measured() {
+        let probe = Probe::default();
+        let handed_out = probe.hand_out().expect("none is out");
+        assert_eq!((probe.hand_out(), probe.waited()), (None, None), "one is");
+        probe.begins(handed_out);
+        assert!(probe.waited().is_some_and(|wait| wait <= handed_out.elapsed()));
+        assert_eq!(probe.waited(), None, "it was told");
+        assert!(probe.hand_out().is_some());
+    }
 
     #[tokio::test]
     async fn a_task_that_panics_is_heard_and_one_that_gives_or_is_dropped_is_not() {

@@ -359,6 +359,7 @@ impl Shard {
     fn take_mail(&mut self) {
         self.mailbox.check();
         self.inputs.append(&mut self.mailbox.inputs.borrow_mut());
+        self.inputs.extend(self.mailbox.probe.waited().map(Input::Waited));
         let mut finished = self.mailbox.finished.take();
         for Finished { ticket, ended } in finished.drain(..) {
             let (outcome, blame) = ended.meaning();

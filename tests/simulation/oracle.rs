@@ -130,7 +130,7 @@ impl Oracle {
             Input::Refilled { webhook, .. } => self.lane(*webhook).asked = false,
             Input::SettingsChanged(settings) => self.change(settings),
             Input::Drain => self.draining = true,
-            Input::AlreadySettled { .. } => {}
+            Input::AlreadySettled { .. } | Input::Waited(_) => {}
         }
     }
 

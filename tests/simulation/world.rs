@@ -2,7 +2,7 @@
 //! the receivers. It calls the engine exactly when something happens or when the engine asked to be
 //! called, so a wake-up that the engine forgets to ask for shows as work left undone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use senderz_gateway::{
     clock::Millis,
@@ -293,6 +293,8 @@ impl World {
     }
 
     fn step(&mut self, mut inputs: Vec<Input>) {
+        // No tenant here has as many slots as a thread that is behind leaves to each.
+        inputs.push(Input::Waited(Duration::from_millis(self.rng.between(0..=20))));
         for _ in 0..STEPS_AT_ONCE {
             for input in &inputs {
                 if self.is_shown {

@@ -8,7 +8,7 @@ mod spill;
 
 use std::time::Duration;
 
-use super::{step::SENDS_PER_STEP, *};
+use super::{fairness::TENANT_SENDS, step::SENDS_PER_STEP, *};
 use crate::delivery::{CancelReason, FailReason};
 
 const START: Millis = 1_795_000_000_000;

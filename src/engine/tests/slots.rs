@@ -100,13 +100,27 @@ fn a_thousand_attempts_do_not_begin_at_once_and_whoever_comes_next_goes_next() {
     let mut inputs: Vec<_> = (1..=1000).map(|no| set(no, lane(1))).collect();
     inputs.push(set(1001, lane(2)));
     inputs.extend((1..=1000).map(|no| accepted(no, 7)));
-    assert_eq!(sends(&rig.step(inputs)).len(), SENDS_PER_STEP);
+    assert_eq!(sends(&rig.step(inputs)).len(), TENANT_SENDS as usize);
     assert_eq!(rig.wake, Some(rig.now), "the rest follows at once");
     let effects = rig.step(vec![accepted(1001, 8)]);
     assert!(sends(&effects)[..2].iter().any(|(_, webhook, ..)| *webhook == 1001), "{effects:?}");
+    assert_eq!(sends(&effects).len(), TENANT_SENDS as usize + 1);
     rig.rest();
     assert_eq!(rig.engine.in_flight(), 1001);
     assert_ne!(rig.wake, Some(rig.now), "nothing is left over");
+}
+
+#[test]
+fn a_step_begins_a_bounded_number_of_attempts_however_many_tenants_there_are() {
+    let mut rig = Rig::new(|settings| settings.max_in_flight = 4 * SENDS_PER_STEP as u32);
+    let webhooks = 1..=2 * SENDS_PER_STEP as u32;
+    let mut inputs: Vec<_> = webhooks.clone().map(|no| set(no, lane(no))).collect();
+    inputs.extend(webhooks.map(|no| accepted(no, 7)));
+    for _ in 0..2 {
+        assert_eq!(sends(&rig.step(std::mem::take(&mut inputs))).len(), SENDS_PER_STEP);
+    }
+    rig.rest();
+    assert_eq!(rig.engine.in_flight(), 2 * SENDS_PER_STEP as u64);
 }
 
 #[test]
