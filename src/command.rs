@@ -6,9 +6,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::id::{DeliveryKey, WebhookNo};
+use crate::{
+    delivery::{Attempt, Outcome},
+    event::EventType,
+    id::{DeliveryKey, WebhookNo},
+    tenant::Tenant,
+    webhook::Webhook,
+};
 
 /// What a shard is asked to do, or to say.
 #[derive(Debug)]
@@ -20,6 +27,24 @@ pub enum Command {
     Replay { key: DeliveryKey, attempts: u16 },
     /// End a waiting or retrying delivery. The shard records it.
     Cancel { key: DeliveryKey },
+    /// Make one attempt that belongs to no delivery and is recorded nowhere.
+    Check { check: Box<Check>, reply: oneshot::Sender<Checked> },
+}
+
+/// A webhook to be tried as it would be if it were saved, and what it is sent.
+#[derive(Debug)]
+pub struct Check {
+    pub webhook: Arc<Webhook>,
+    pub tenant: Arc<Tenant>,
+    pub event_type: EventType,
+    pub payload: Bytes,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Checked {
+    pub attempt: Attempt,
+    pub outcome: Outcome,
 }
 
 impl Command {
@@ -27,6 +52,7 @@ impl Command {
         match self {
             Command::AskRoom { webhook, .. } => *webhook,
             Command::Replay { key, .. } | Command::Cancel { key } => key.webhook,
+            Command::Check { check, .. } => check.webhook.no,
         }
     }
 }

@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 85] = [
+const OTHER_VALUES: [(&str, &str); 86] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -89,6 +89,7 @@ const OTHER_VALUES: [(&str, &str); 85] = [
     ("limits.page", "7"),
     ("limits.kept_answers", "7MiB"),
     ("limits.tenant_kept_answers", "7MiB"),
+    ("limits.webhook_checks", "7"),
     ("limits.webhook_tests", "7"),
     ("limits.tenant_tests", "7"),
     ("log.level", "info,senderz_gateway::sender=debug"),

@@ -208,3 +208,48 @@ fn the_first_attempt_tells_how_long_it_waited_and_each_delivery_is_counted_once(
     assert_eq!(gateway.metric("senderz_deliveries_created_total"), 3.0);
     assert_eq!(gateway.stop(), 0);
 }
+
+#[test]
+fn a_webhook_is_tried_before_it_is_saved_signed_and_recorded_nowhere() {
+    let dir = directory();
+    let receiver = Receiver::start(|request| match request.path.as_str() {
+        "/hook" => Answer::Status(200),
+        _ => Answer::Status(503),
+    });
+    let gateway = Gateway::start(dir.path(), &[]);
+    let secret = gateway.tenant("acme");
+    let check = |url: &str| {
+        let body = json!({"url": url, "events": ["message.read"]});
+        gateway.post("/v1/webhooks?dry_run=true", Some("acme"), &body)
+    };
+    let good = check(&receiver.url());
+    assert_eq!(
+        (&good["ok"], &good["status"], &good["error"]),
+        (&json!(true), &json!(200), &json!(null))
+    );
+    let request = receiver.requests().pop().expect("it was sent");
+    let (hex, standard) = signatures(&request, &secret);
+    assert_eq!(request.header("x-senderz-signature"), hex);
+    assert_eq!(request.header("webhook-signature"), standard);
+    assert_eq!(request.header("x-senderz-event"), "message.read");
+
+    let bad = check(&receiver.url().replace("/hook", "/other"));
+    assert_eq!((&bad["ok"], &bad["error"]["code"]), (&json!(false), &json!("status")));
+    assert!(bad["error"]["hint"].as_str().is_some_and(|hint| !hint.is_empty()));
+    // Nobody listens on port 1; and the guard stands in front of this one too.
+    let refused = check("http://127.0.0.1:1/");
+    assert_eq!((&refused["ok"], &refused["error"]["code"]), (&json!(false), &json!("connect")));
+    let blocked = json!({"url": "http://169.254.169.254/", "events": ["*"]}).to_string();
+    let blocked =
+        gateway.ask("POST", "/v1/webhooks?dry_run=true", Some("acme"), blocked.as_bytes());
+    assert_eq!(
+        (blocked.status, &blocked.json()["errors"][0]["code"]),
+        (400, &json!("blocked_target"))
+    );
+
+    for list in ["webhooks", "events", "deliveries"] {
+        let listed = gateway.get(&format!("/v1/{list}"), "acme");
+        assert_eq!(listed["data"], json!([]), "{list}");
+    }
+    assert_eq!(receiver.count(), 2, "each was sent once");
+}

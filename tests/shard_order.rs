@@ -388,6 +388,7 @@ fn limits() -> Limits {
         page: 100,
         kept_answers: 1024,
         tenant_kept_answers: 1024,
+        webhook_checks: 2,
         webhook_tests: std::num::NonZeroU32::MIN,
         tenant_tests: std::num::NonZeroU32::MIN,
     }

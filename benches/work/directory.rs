@@ -76,6 +76,7 @@ fn limits(tenants: u32) -> Limits {
         page: 100,
         kept_answers: 1024,
         tenant_kept_answers: 1024,
+        webhook_checks: 2,
         webhook_tests: NonZeroU32::MIN,
         tenant_tests: NonZeroU32::MIN,
     }

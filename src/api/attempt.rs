@@ -71,7 +71,7 @@ impl<'a> AttemptView<'a> {
 }
 
 /// The strictest reading of the guard, whatever the operator allows besides.
-fn is_public(peer: SocketAddr) -> bool {
+pub(super) fn is_public(peer: SocketAddr) -> bool {
     Policy::default().judge_ip(peer.ip()).is_ok()
 }
 
@@ -104,7 +104,7 @@ impl LastAttemptView {
 
 /// Microseconds, written as milliseconds with three decimals.
 #[derive(Clone, Copy, Debug)]
-struct Millis(u32);
+pub(super) struct Millis(pub(super) u32);
 
 impl Serialize for Millis {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -117,7 +117,7 @@ impl Serialize for Millis {
 /// What an attempt spent its time on; 0 where a phase did not happen.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Phases)]
-struct PhasesView {
+pub(super) struct PhasesView {
     #[schema(value_type = words::Milliseconds)]
     queue: Millis,
     #[schema(value_type = words::Milliseconds)]
@@ -133,7 +133,7 @@ struct PhasesView {
 }
 
 impl PhasesView {
-    fn of(phases: Phases) -> Self {
+    pub(super) fn of(phases: Phases) -> Self {
         Self {
             queue: Millis(phases.queue),
             dns: Millis(phases.dns),
@@ -148,7 +148,7 @@ impl PhasesView {
 /// Why an attempt did not deliver: the code for machines, the detail for people.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AttemptError)]
-struct ErrorView {
+pub(super) struct ErrorView {
     #[schema(value_type = words::AttemptErrorCode)]
     code: &'static str,
     detail: String,
@@ -159,7 +159,7 @@ struct ErrorView {
 }
 
 impl ErrorView {
-    fn of(attempt: &Attempt) -> Option<Self> {
+    pub(super) fn of(attempt: &Attempt) -> Option<Self> {
         let (error, cause) = (attempt.error.as_ref()?, attempt.cause()?);
         Some(Self {
             code: error.code.as_str(),
@@ -173,7 +173,7 @@ impl ErrorView {
 /// The first bytes of a receiver's answer.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = KeptResponse)]
-struct ResponseView<'a> {
+pub(super) struct ResponseView<'a> {
     #[schema(value_type = words::HeaderMap)]
     #[serde(serialize_with = "as_map")]
     headers: Vec<(String, String)>,
@@ -185,7 +185,7 @@ struct ResponseView<'a> {
 }
 
 impl<'a> ResponseView<'a> {
-    fn of(response: &'a KeptResponse) -> Self {
+    pub(super) fn of(response: &'a KeptResponse) -> Self {
         Self {
             headers: headers(&response.headers),
             body: String::from_utf8_lossy(&response.body),

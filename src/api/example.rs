@@ -6,6 +6,7 @@
 //! and a tenant may have in a minute is limited, so that nobody tries hosts and ports with it.
 
 use std::{
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -55,14 +56,24 @@ impl Tests {
         Self { quotas: Quotas::new(MINUTE), started: clock::instant() }
     }
 
+    /// Counts a webhook that is tried before it is saved: one of the tenant's tests.
+    pub(super) fn take_of_tenant(&self, limits: &Limits, tenant: TenantNo) -> Result<(), Problem> {
+        self.take_all(limits, [(Tested::Tenant(tenant), limits.tenant_tests)])
+    }
+
     /// Counts one test, or says how long to wait for it.
     fn take(&self, limits: &Limits, tenant: TenantNo, webhook: WebhookNo) -> Result<(), Problem> {
+        let webhook = (Tested::Webhook(webhook), limits.webhook_tests);
+        self.take_all(limits, [webhook, (Tested::Tenant(tenant), limits.tenant_tests)])
+    }
+
+    fn take_all<const N: usize>(
+        &self,
+        limits: &Limits,
+        owners: [(Tested, NonZeroU32); N],
+    ) -> Result<(), Problem> {
         let now = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let take = |owner, of| Take { owner, count: 1, of };
-        let takes = [
-            take(Tested::Webhook(webhook), limits.webhook_tests),
-            take(Tested::Tenant(tenant), limits.tenant_tests),
-        ];
+        let takes = owners.map(|(owner, of)| Take { owner, count: 1, of });
         self.quotas.take(now, takes).map_err(|too_fast| {
             let (who, of, key) = match too_fast.owner {
                 Tested::Webhook(_) => ("webhook", limits.webhook_tests, "limits.webhook_tests"),
@@ -151,7 +162,7 @@ pub(super) fn is_test(event_type: EventType, payload: &[u8]) -> bool {
     stamped.is_ok_and(|stamped| payload_at(event_type, stamped.timestamp) == payload)
 }
 
-fn payload(event_type: EventType) -> Bytes {
+pub(super) fn payload(event_type: EventType) -> Bytes {
     payload_at(event_type, &rfc3339(wall_ms())).into()
 }
 

@@ -20,6 +20,7 @@ mod access;
 mod attempt;
 mod body;
 mod catch_up;
+mod check;
 mod cursor;
 mod deliveries;
 mod delivery;
@@ -54,6 +55,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
+use tokio::sync::Semaphore;
 
 pub use self::{
     body::MAX_BODY,
@@ -89,6 +91,8 @@ pub struct ApiState {
     settings: Arc<ArcSwap<Settings>>,
     tests: Arc<example::Tests>,
     answers: Answers,
+    /// Webhooks that may be tried at once before they are saved.
+    checks: Arc<Semaphore>,
     /// Deliveries that are being reopened right now: two replays at once would make two sends.
     /// Bounded by the requests under way.
     reopening: Arc<Mutex<HashSet<DeliveryKey>>>,
@@ -102,9 +106,19 @@ impl ApiState {
         answers: Answers,
         settings: Settings,
     ) -> Self {
+        let checks = Arc::new(Semaphore::new(settings.limits.webhook_checks));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let tests = Arc::new(example::Tests::new());
-        Self { directory, store, commands, settings, tests, answers, reopening: Arc::default() }
+        Self {
+            directory,
+            store,
+            commands,
+            settings,
+            tests,
+            answers,
+            checks,
+            reopening: Arc::default(),
+        }
     }
 
     /// New settings, for requests from now on. The directory's limits are set on the directory.

@@ -36,6 +36,8 @@ pub struct Route {
 }
 
 const NONE: &[&str] = &[];
+/// Of routes that can try what they would do.
+const DRY_RUN: &[&str] = &["dry_run"];
 const PAGE: &[&str] = &["limit", "cursor"];
 
 pub fn all() -> Vec<Route> {
@@ -81,7 +83,7 @@ pub fn all() -> Vec<Route> {
             doc::signing_secret::rotate,
             || post(signing_secret::rotate),
         ),
-        route(Method::POST, "/v1/webhooks", Tenant, NONE, doc::webhooks::create, || {
+        route(Method::POST, "/v1/webhooks", Tenant, DRY_RUN, doc::webhooks::create, || {
             post(webhooks::create)
         }),
         route(Method::GET, "/v1/webhooks", Tenant, PAGE, doc::webhooks::list, || {
@@ -90,7 +92,7 @@ pub fn all() -> Vec<Route> {
         route(Method::GET, "/v1/webhooks/{id}", Tenant, NONE, doc::webhooks::show, || {
             get(webhooks::show)
         }),
-        route(Method::PATCH, "/v1/webhooks/{id}", Tenant, NONE, doc::webhooks::update, || {
+        route(Method::PATCH, "/v1/webhooks/{id}", Tenant, DRY_RUN, doc::webhooks::update, || {
             patch(webhooks::update)
         }),
         route(Method::DELETE, "/v1/webhooks/{id}", Tenant, NONE, doc::webhooks::remove, || {

@@ -13,8 +13,9 @@ use utoipa::ToSchema;
 
 use super::{
     ApiState, Problem, Settings,
-    access::{Id, Scope},
+    access::{Caller, Id, Scope},
     body::{Fields, Given, pointer_to},
+    check::{DryRun, check},
     cursor::List,
     etag::{self, IfMatch},
     page::{Page, json_text, located, to_json},
@@ -102,9 +103,12 @@ fn headers_as_map<S: Serializer>(headers: &&CustomHeaders, to: S) -> Result<S::O
     )
 }
 
+/// Creates a webhook; with `dry_run=true`, tries it instead.
 pub(super) async fn create(
     State(api): State<ApiState>,
+    caller: Caller,
     scope: Scope,
+    DryRun(is_dry_run): DryRun,
     mut fields: Fields,
 ) -> Result<Response, Problem> {
     let settings = api.settings();
@@ -115,6 +119,10 @@ pub(super) async fn create(
     let rest = read_rest(&mut fields, &settings, false);
     fields.finish()?;
     let (url, events) = url.zip(events).expect("what is missing was refused");
+    if is_dry_run {
+        let webhook = api.directory.draft_webhook(scope.no(), url, events, rest).await?;
+        return check(&api, &scope, webhook, caller.is_operator()).await;
+    }
     let webhook = api.directory.create_webhook(scope.no(), url, events, rest).await?;
     tracing::info!(tenant = %scope.0.tenant.id, webhook = %webhook.id, "webhook created");
     Ok(located(&format!("/v1/webhooks/{}", webhook.id), shown(StatusCode::CREATED, &webhook)))
@@ -146,11 +154,13 @@ pub(super) async fn show(
 
 /// A merge-patch (RFC 7396), inside `headers` too: what is left out stays, null resets to the
 /// default and removes a header. `events`, a list, is replaced whole. With `If-Match`, only if the
-/// webhook is still as the asker has seen it.
+/// webhook is still as the asker has seen it. With `dry_run=true`, tries what it would become.
 pub(super) async fn update(
     State(api): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     id: Id,
+    DryRun(is_dry_run): DryRun,
     if_match: IfMatch,
     mut fields: Fields,
 ) -> Result<Response, Problem> {
@@ -164,6 +174,10 @@ pub(super) async fn update(
     fields.finish()?;
     let patch = WebhookPatch { url, events, ..rest };
     let seen = seen(&webhook, &if_match)?;
+    if is_dry_run {
+        let webhook = api.directory.draft_update(scope.no(), webhook.no, patch).await?;
+        return check(&api, &scope, webhook, caller.is_operator()).await;
+    }
     let webhook = api.directory.update_webhook(scope.no(), webhook.no, seen, patch).await?;
     tracing::info!(tenant = %scope.0.tenant.id, webhook = %webhook.id, "webhook changed");
     Ok(shown(StatusCode::OK, &webhook))

@@ -20,6 +20,9 @@ use crate::{event::EventType, tenant::TenantId};
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Register a URL
+    #[command(
+        after_help = "Example: senderz-gateway webhooks create --tenant acme --dry-run https://…"
+    )]
     Create {
         #[arg(long, help = FOR_TENANT)]
         tenant: Option<TenantId>,
@@ -28,6 +31,8 @@ pub enum Command {
         target: String,
         #[command(flatten)]
         fields: Fields,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// List webhooks
     List {
@@ -54,6 +59,8 @@ pub enum Command {
         target: Option<String>,
         #[command(flatten)]
         fields: Fields,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Send an example event to this webhook only
     #[command(after_help = "Example: senderz-gateway webhooks test --tenant acme --wait wh_…")]
@@ -106,15 +113,34 @@ pub struct Fields {
     body: Option<String>,
 }
 
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct DryRun {
+    /// Save nothing: send an example event there once, signed, and show what came of it; exits 1
+    /// where that was no success
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl DryRun {
+    fn path(self, path: &str) -> String {
+        with_query(path, &[("dry_run", self.dry_run.then(|| "true".to_owned()))])
+    }
+
+    fn exit(self, answer: &Value) -> Exit {
+        if self.dry_run && answer["ok"] != true { Exit::Failure } else { Exit::Ok }
+    }
+}
+
 pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exit> {
     let path = |id: &str| format!("/v1/webhooks/{}", segment(id));
     match command {
-        Command::Create { tenant, target, fields } => {
+        Command::Create { tenant, target, fields, dry_run } => {
             let mut body = fields.into_json(Some(target))?;
             body.entry("events").or_insert_with(|| vec!["*"].into());
-            let made =
-                Client::new(global, tenant)?.post("/v1/webhooks", &Value::Object(body)).await?;
+            let path = dry_run.path("/v1/webhooks");
+            let made = Client::new(global, tenant)?.post(&path, &Value::Object(body)).await?;
             output::object(global.output, &made)?;
+            return Ok(dry_run.exit(&made));
         }
         Command::List { tenant, page } => {
             let path = with_query("/v1/webhooks", &page.parameters());
@@ -125,13 +151,15 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             let answer = Client::new(global, tenant)?.get(&path(&id)).await?;
             output::object(global.output, &answer)?;
         }
-        Command::Update { tenant, id, target, fields } => {
+        Command::Update { tenant, id, target, fields, dry_run } => {
             let body = fields.into_json(target)?;
             anyhow::ensure!(!body.is_empty(), "nothing to change: name at least one field");
             let body = Bytes::from(Value::Object(body).to_string());
             let client = Client::new(global, tenant)?;
-            let answer = client.request(Method::PATCH, &path(&id), Some(body), None).await?;
+            let path = dry_run.path(&path(&id));
+            let answer = client.request(Method::PATCH, &path, Some(body), None).await?;
             output::object(global.output, &answer)?;
+            return Ok(dry_run.exit(&answer));
         }
         Command::Test { tenant, id, event_type, wait } => {
             let client = Client::new(global, tenant)?;

@@ -209,6 +209,8 @@ pub struct Limits {
     pub kept_answers: usize,
     /// … and of one tenant.
     pub tenant_kept_answers: usize,
+    /// Webhooks tried at once before they are saved.
+    pub webhook_checks: usize,
     /// Test events of one webhook in a minute.
     pub webhook_tests: NonZeroU32,
     /// Test events of one tenant in a minute.

@@ -290,6 +290,7 @@ fn limits(r: &mut Reader<'_>) -> Limits {
         page: r.count("limits.page", 1..=1000),
         kept_answers: r.size("limits.kept_answers", KIB..=TIB) as usize,
         tenant_kept_answers: r.size("limits.tenant_kept_answers", KIB..=TIB) as usize,
+        webhook_checks: r.count("limits.webhook_checks", 1..=10_000),
         webhook_tests: r.some("limits.webhook_tests", 1_000_000),
         tenant_tests: r.some("limits.tenant_tests", 1_000_000),
     }

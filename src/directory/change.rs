@@ -202,6 +202,32 @@ impl Directory {
         .await
     }
 
+    /// A webhook as [`Directory::create_webhook`] would make it, without a number.
+    pub async fn draft_webhook(
+        &self,
+        tenant: TenantNo,
+        url: WebhookUrl,
+        events: EventTypes,
+        settings: WebhookPatch,
+    ) -> Result<Webhook, ChangeError> {
+        let limits = self.inner.writer.lock().await.limits.clone();
+        has_room_for_webhook(&self.read(), &limits, tenant)?;
+        draft(NO_NUMBER, tenant, url, events, settings, &limits)
+    }
+
+    /// A webhook as [`Directory::update_webhook`] would leave it.
+    pub async fn draft_update(
+        &self,
+        tenant: TenantNo,
+        no: WebhookNo,
+        patch: WebhookPatch,
+    ) -> Result<Webhook, ChangeError> {
+        let limits = self.inner.writer.lock().await.limits.clone();
+        let mut webhook = Webhook::clone(owned(&self.read(), tenant, no)?);
+        patch.apply(&mut webhook, &limits)?;
+        Ok(webhook)
+    }
+
     /// A new webhook: the gateway's defaults, changed by `settings`.
     pub async fn create_webhook(
         &self,
@@ -211,29 +237,9 @@ impl Directory {
         settings: WebhookPatch,
     ) -> Result<Arc<Webhook>, ChangeError> {
         self.change(move |state, limits| {
-            let owner = state.tenants.get(&tenant).ok_or(ChangeError::NoSuchTenant)?;
-            let standing = owner.webhooks.len();
-            within("limits.webhooks_per_tenant", limits.webhooks_per_tenant, standing)?;
+            has_room_for_webhook(state, limits, tenant)?;
             let (no, counters) = state.counters.take_webhook()?;
-            let now = wall_ms();
-            let mut webhook = Webhook {
-                no,
-                id: WebhookId(random_u128()),
-                tenant,
-                url,
-                events,
-                description: String::new(),
-                headers: CustomHeaders::default(),
-                enabled: true,
-                success: None,
-                timeout: None,
-                max_in_flight: None,
-                rate_limit: None,
-                created_at: now,
-                updated_at: now,
-            };
-            settings.apply(&mut webhook, limits)?;
-            let webhook = Arc::new(webhook);
+            let webhook = Arc::new(draft(no, tenant, url, events, settings, limits)?);
             let edits = vec![Edit::Counters(counters), Edit::WebhookSet(Arc::clone(&webhook))];
             Ok((edits, webhook))
         })
@@ -327,6 +333,47 @@ impl Counters {
 
 const EXHAUSTED: ChangeError =
     ChangeError::Limit { name: "of numbers ever given", limit: u32::MAX as usize };
+
+/// What stands where a webhook's number will: numbers start at 1.
+const NO_NUMBER: WebhookNo = WebhookNo(0);
+
+fn draft(
+    no: WebhookNo,
+    tenant: TenantNo,
+    url: WebhookUrl,
+    events: EventTypes,
+    settings: WebhookPatch,
+    limits: &Limits,
+) -> Result<Webhook, ChangeError> {
+    let now = wall_ms();
+    let mut webhook = Webhook {
+        no,
+        id: WebhookId(random_u128()),
+        tenant,
+        url,
+        events,
+        description: String::new(),
+        headers: CustomHeaders::default(),
+        enabled: true,
+        success: None,
+        timeout: None,
+        max_in_flight: None,
+        rate_limit: None,
+        created_at: now,
+        updated_at: now,
+    };
+    settings.apply(&mut webhook, limits)?;
+    Ok(webhook)
+}
+
+fn has_room_for_webhook(
+    state: &State,
+    limits: &Limits,
+    tenant: TenantNo,
+) -> Result<(), ChangeError> {
+    let owner = state.tenants.get(&tenant).ok_or(ChangeError::NoSuchTenant)?;
+    within("limits.webhooks_per_tenant", limits.webhooks_per_tenant, owner.webhooks.len())
+}
 
 fn within(name: &'static str, limit: usize, standing: usize) -> Result<(), ChangeError> {
     if standing < limit { Ok(()) } else { Err(ChangeError::Limit { name, limit }) }

@@ -2,6 +2,8 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
+use tokio::sync::oneshot;
+
 use super::{
     attempt::{self, Ended, Finished},
     mailbox::Owed,
@@ -9,13 +11,15 @@ use super::{
 };
 use crate::{
     clock::{self, Millis},
+    command::{Check, Checked},
     delivery::{
         Attempt, AttemptError, Entry, ErrorCode, FailReason, KeptResponse, Phases, Protocol,
         Verdict,
     },
     directory::WebhookPatch,
     engine::{BreakerState, Effect, Gauges, Input, Ticket},
-    id::{DeliveryKey, Place, WebhookNo},
+    id::{DeliveryId, DeliveryKey, EventId, Place, WebhookNo},
+    sender::{Attempted, Outgoing, target::Target},
     store::Write,
 };
 
@@ -23,6 +27,9 @@ use crate::{
 pub(super) const READ_PAUSE: Duration = Duration::from_secs(1);
 /// How often gauges and counters go out.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// The place in the ids of what stands nowhere in the log.
+const NOWHERE: Place = Place::MAX;
 
 /// When a step's effects are carried out: in the engine's time, and for the record.
 #[derive(Clone, Copy)]
@@ -76,6 +83,30 @@ impl Shard {
             block: self.payloads.get(key.place.block()).cloned(),
         };
         self.workers.start(making);
+    }
+
+    /// Beside the engine: it takes no slot, and nothing follows from it. The asker bounds how many
+    /// there are at once.
+    pub(super) fn check(&self, check: Check, reply: oneshot::Sender<Checked>) {
+        let Check { webhook, tenant, event_type, payload } = check;
+        let outgoing = Outgoing {
+            target: Arc::new(Target::new(&webhook, &tenant, &self.settings.sender)),
+            event: EventId { node: self.store.node, place: NOWHERE, accepted_at: clock::wall_ms() },
+            event_type,
+            delivery: DeliveryId {
+                node: self.store.node,
+                key: DeliveryKey { place: NOWHERE, webhook: webhook.no },
+            },
+            number: 1,
+            payload,
+            queued: 0,
+        };
+        let sender = self.workers.sender_handle();
+        tokio::task::spawn_local(async move {
+            let Attempted { attempt, outcome, .. } = sender.attempt(outgoing).await;
+            // Whoever asked may have gone away.
+            let _ = reply.send(Checked { attempt, outcome });
+        });
     }
 
     fn record(

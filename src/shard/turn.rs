@@ -262,6 +262,7 @@ impl Shard {
             }
             Command::Replay { key, attempts } => Input::Replay { key, attempts },
             Command::Cancel { key } => Input::Cancel { key },
+            Command::Check { check, reply } => return self.check(*check, reply),
         });
     }
 

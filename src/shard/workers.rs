@@ -42,6 +42,10 @@ impl Workers {
         &self.0.means.sender
     }
 
+    pub(super) fn sender_handle(&self) -> Rc<Sender> {
+        Rc::clone(&self.0.means.sender)
+    }
+
     /// Has an attempt made. Must be called inside the shard's `LocalSet`.
     pub(super) fn start(&self, making: Making) {
         let idle = self.0.idle.borrow_mut().pop();

@@ -4,6 +4,7 @@
 mod access;
 mod bodies;
 mod catch_up;
+mod checks;
 mod conditions;
 mod deliveries;
 mod events;

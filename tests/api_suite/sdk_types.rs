@@ -69,6 +69,7 @@ fn schema(name: &str) -> &'static Value {
 fn answers_have_the_same_members_here_and_there() {
     for (source, name) in [
         (API, "Webhook"),
+        (API, "WebhookCheck"),
         (API, "SentTest"),
         (API, "AcceptedEvent"),
         (API, "EventSummary"),

@@ -7,8 +7,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use senderz_gateway::{command::Command, id::DeliveryKey};
+use senderz_gateway::{
+    command::{Check, Checked, Command},
+    delivery::Outcome,
+    id::DeliveryKey,
+    webhook::SuccessRule,
+};
 use tokio::sync::mpsc;
+
+use crate::support::attempt;
 
 /// What the shard is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +30,8 @@ pub(crate) struct Shard {
     commands: RefCell<mpsc::Receiver<Command>>,
     told: RefCell<VecDeque<Told>>,
     pub(crate) has_room: Cell<bool>,
+    /// The webhooks that it was to try. One that takes any 2xx is a success.
+    pub(crate) checked: RefCell<Vec<Check>>,
 }
 
 impl Shard {
@@ -31,6 +40,7 @@ impl Shard {
             commands: RefCell::new(commands),
             told: RefCell::default(),
             has_room: Cell::new(true),
+            checked: RefCell::default(),
         }
     }
 
@@ -58,6 +68,18 @@ impl Shard {
             Command::AskRoom { reply, .. } => {
                 // Whoever asked may have gone away.
                 let _ = reply.send(self.has_room.get());
+                return;
+            }
+            Command::Check { check, reply } => {
+                let checked = Checked {
+                    attempt: attempt(1),
+                    outcome: match check.webhook.success {
+                        Some(SuccessRule::Any2xx) => Outcome::Delivered,
+                        _ => Outcome::Retry { not_before: None },
+                    },
+                };
+                self.checked.borrow_mut().push(*check);
+                let _ = reply.send(checked);
                 return;
             }
             Command::Replay { key, attempts } => Told::Replay { key, attempts },

@@ -57,6 +57,7 @@ pub(crate) fn limits() -> Limits {
         page: 20,
         kept_answers: 16 * 1024,
         tenant_kept_answers: 4 * 1024,
+        webhook_checks: 2,
         webhook_tests: 6.try_into().expect("not zero"),
         tenant_tests: 10.try_into().expect("not zero"),
     }

@@ -195,6 +195,23 @@ export interface LastAttempt {
   error: AttemptError | null;
 }
 
+/** What came of trying a webhook before it is saved. */
+export interface WebhookCheck {
+  /** Whether the answer counts as a success by the webhook's own rule. */
+  ok: boolean;
+  /** As it would be saved. */
+  url: string;
+  at: Time;
+  status: number | null;
+  latency_ms: number;
+  /** Milliseconds. */
+  phases: Record<"queue" | "dns" | "connect" | "tls" | "first_byte" | "body", number>;
+  error: AttemptError | null;
+  response: { headers: Record<string, string>; body: string; truncated: boolean } | null;
+  peer: string | null;
+  protocol: "http/1.1" | "h2";
+}
+
 export interface Attempt extends LastAttempt {
   id: string;
   /** Milliseconds. */

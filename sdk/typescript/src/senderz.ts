@@ -36,6 +36,11 @@ export class Webhooks extends Verifier {
     return this.#http.ask("POST", "/v1/webhooks", { ...options, body: webhook });
   }
 
+  /** Tries a webhook without saving it: an example event is sent there once, signed. */
+  async check(webhook: api.NewWebhook, options?: CallOptions): Promise<api.WebhookCheck> {
+    return this.#http.ask("POST", "/v1/webhooks", { ...options, query: { dry_run: "true" }, body: webhook });
+  }
+
   async list(params?: api.PageParams, options?: CallOptions): Promise<api.Page<api.Webhook>> {
     return this.#http.ask("GET", "/v1/webhooks", { ...options, query: params });
   }

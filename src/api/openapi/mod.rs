@@ -70,6 +70,7 @@ pub fn schemas(settings: &Settings) -> Schemas {
     collect::<super::signing_secret::SecretView<'_>>(&mut schemas);
     collect::<super::webhooks::WebhookView<'_>>(&mut schemas);
     collect::<super::example::TestView>(&mut schemas);
+    collect::<super::check::CheckView<'_>>(&mut schemas);
     collect::<super::events::EventView>(&mut schemas);
     collect::<super::events::FullEventView>(&mut schemas);
     collect::<super::delivery::FullDeliveryView<'_>>(&mut schemas);

@@ -68,6 +68,11 @@ fn query(name: &str, settings: &Settings) -> Value {
             json!({"anyOf": [reference("EventId"), {"const": "start"}]}),
             Value::Null,
         ),
+        "dry_run" => (
+            "`true`: saves nothing, sends an example event there once, and says what came of it.",
+            json!({"type": "string", "enum": ["true"]}),
+            Value::Null,
+        ),
         "found_disabled" => (
             "`true`: only events that found a webhook disabled when they came.",
             json!({"type": "string", "enum": ["true"]}),

@@ -1,5 +1,6 @@
 //! The routes of webhooks, and the schemas of what they take.
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Settings, accepted, created, gone, kinds, ok, paged};
@@ -131,13 +132,42 @@ fn number(most: u32, description: &str) -> Value {
     })
 }
 
+fn dry_run(settings: &Settings) -> String {
+    format!(
+        "With `dry_run=true` nothing is saved: an example event is sent there once, signed, and the \
+         answer says what came of it. It counts as one of the tenant's {} tests in a minute.",
+        settings.limits.tenant_tests
+    )
+}
+
+fn check() -> Value {
+    json!({
+        "ok": false,
+        "url": "https://hooks.example.com/in",
+        "at": Example::TIME,
+        "status": 401,
+        "latency_ms": 31.204,
+        "phases": {
+            "queue": 0.0, "dns": 2.1, "connect": 8.7, "tls": 11.2, "first_byte": 9.1, "body": 0.1,
+        },
+        "error": {
+            "code": "status",
+            "detail": "the receiver answered 401",
+            "cause": "The receiver wants to know who asks.",
+            "hint": "Let it accept requests that our signature proves.",
+        },
+        "response": {"headers": {"content-length": "0"}, "body": "", "truncated": false},
+        "peer": "203.0.113.7:443",
+        "protocol": "http/1.1",
+    })
+}
+
 /// The answer with the tag of what it shows.
 fn tagged(answer: Answer) -> Answer {
     answer.header(
         "ETag",
         json!({
             "description": "Changes when what is shown changes (RFC 9110, section 8.8.3).",
-            "required": true,
             "schema": {"type": "string", "pattern": "^\"[0-9a-f]{32}\"$"},
             "example": TAG_EXAMPLE,
         }),
@@ -152,7 +182,7 @@ fn if_match() -> Value {
     header
 }
 
-pub(in crate::api) fn create(_: &Settings) -> Operation {
+pub(in crate::api) fn create(settings: &Settings) -> Operation {
     let example = json!({
         "url": "https://hooks.example.com/in",
         "events": [EventType::Failed.as_str(), EventType::Delivered.as_str()],
@@ -166,11 +196,16 @@ pub(in crate::api) fn create(_: &Settings) -> Operation {
         id: "createWebhook",
         tag: TAG,
         summary: "Create a webhook",
-        description: "Registers a URL. It gets the events that are accepted from now on."
-            .to_owned(),
+        description: format!(
+            "Registers a URL. It gets the events that are accepted from now on. {}",
+            dry_run(settings)
+        ),
         body: Some(body(true, JSON, reference("NewWebhook"), example)),
-        answers: vec![tagged(created("Webhook", &location, webhook()))],
-        refusals: kinds(&[Code::LimitReached, Code::StorageFull]),
+        answers: vec![
+            tagged(created("Webhook", &location, webhook())),
+            ok("What came of trying it (`dry_run=true`).", "WebhookCheck", check()),
+        ],
+        refusals: kinds(&[Code::LimitReached, Code::RateLimited, Code::StorageFull]),
         ..Operation::default()
     }
 }
@@ -197,19 +232,31 @@ pub(in crate::api) fn show(_: &Settings) -> Operation {
     }
 }
 
-pub(in crate::api) fn update(_: &Settings) -> Operation {
+pub(in crate::api) fn update(settings: &Settings) -> Operation {
     let example = json!({"headers": {"x-old": null, "x-new": "1"}, "timeout": null});
     Operation {
         id: "updateWebhook",
         tag: TAG,
         summary: "Change a webhook",
-        description: "A JSON merge patch (RFC 7396), inside `headers` too; `events`, a list, is \
-                      replaced whole. Holds for attempts from now on."
-            .to_owned(),
+        description: format!(
+            "A JSON merge patch (RFC 7396), inside `headers` too; `events`, a list, is replaced \
+             whole. Holds for attempts from now on. {}",
+            dry_run(settings)
+        ),
         parameters: vec![if_match()],
         body: Some(body(true, MERGE_PATCH, reference("WebhookPatch"), example)),
-        answers: vec![tagged(ok("The webhook as it is now.", "Webhook", webhook()))],
-        refusals: kinds(&[Code::LimitReached, Code::PreconditionFailed, Code::StorageFull]),
+        answers: vec![tagged(Answer::new(
+            StatusCode::OK,
+            "The webhook as it is now; with `dry_run=true`, what came of trying it.",
+            json!({"anyOf": [reference("Webhook"), reference("WebhookCheck")]}),
+            webhook(),
+        ))],
+        refusals: kinds(&[
+            Code::LimitReached,
+            Code::PreconditionFailed,
+            Code::RateLimited,
+            Code::StorageFull,
+        ]),
         ..Operation::default()
     }
 }

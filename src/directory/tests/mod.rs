@@ -78,6 +78,7 @@ fn limits() -> Limits {
         page: 100,
         kept_answers: 1024,
         tenant_kept_answers: 1024,
+        webhook_checks: 2,
         webhook_tests: NonZeroU32::MIN,
         tenant_tests: NonZeroU32::MIN,
     }
