@@ -178,8 +178,8 @@ class Client:
     def __init__(self, gateway):
         self.connection = http.client.HTTPSConnection(gateway.api, context=gateway.context, timeout=30)
 
-    def ask(self, method, path, body=None, tenant=None):
-        headers = {"Authorization": f"Bearer {KEY}"}
+    def ask(self, method, path, body=None, tenant=None, key=KEY):
+        headers = {"Authorization": f"Bearer {key}"}
         if tenant:
             headers["Senderz-Tenant"] = tenant
         if body is not None:
@@ -187,7 +187,8 @@ class Client:
         self.connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = self.connection.getresponse()
         text = answer.read()
-        return answer.status, json.loads(text) if text else None
+        is_json = "json" in answer.headers.get("Content-Type", "")
+        return answer.status, json.loads(text) if is_json else None
 
     def must(self, *request, **more):
         status, answer = self.ask(*request, **more)
