@@ -226,6 +226,7 @@ fn answer(
     }
     match request.uri().path() {
         "/metrics" => {
+            ::metrics::gauge!(metrics::READY).set(f64::from(u8::from(readiness.is_ready())));
             let body = metrics.render();
             response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
         }
@@ -309,10 +310,12 @@ mod tests {
         assert_eq!(get(address, "/livez").0, 200);
         let not_ready = "{\"ready\":false,\"reasons\":[\"recovering\"]}";
         assert_eq!(get(address, "/readyz"), (503, not_ready.to_owned()));
+        assert!(get(address, "/metrics").1.contains("\nsenderz_ready 0\n"));
         hold.release();
         assert_eq!(get(address, "/readyz"), (200, "{\"ready\":true}".to_owned()));
         assert!(get(address, "/version").1.contains(env!("CARGO_PKG_VERSION")));
         assert!(get(address, "/metrics").1.contains("senderz_build_info{"));
+        assert!(get(address, "/metrics").1.contains("\nsenderz_ready 1\n"));
         assert_eq!(get(address, "/other").0, 404);
 
         let (_trigger, never) = shutdown::channel();

@@ -10,6 +10,7 @@ pub mod openapi;
 mod runtime;
 mod serve;
 mod settings;
+mod supervisor;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -175,6 +176,8 @@ impl Gateway {
             what = alarm.raised() => return Err(StartError::Recovery(format!("{what} ended"))),
         }
         recovering.release();
+
+        ::metrics::gauge!(metrics::SHARDS).set(config.runtime.shards as f64);
 
         let commands = Shards::new(started_shards.commands);
         let state = ApiState::new(

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Drained, Gateway, StartError};
+use super::{Drained, Gateway, StartError, supervisor};
 use crate::{
     config::{self, Config, Listen, Sources, environment},
     directory::OperatorKey,
@@ -47,19 +47,26 @@ pub async fn serve(
         }
     };
     banner(&gateway);
+    supervisor::ready();
     loop {
         tokio::select! {
             what = gateway.failure() => {
                 tracing::error!(what, "stopping after a failure; what was acknowledged is safe");
+                supervisor::stopping("stopping after a failure");
                 return Ok(Exit::Failed);
             }
             asked = signals.next() => match asked {
                 Asked::Stop => break,
-                Asked::Reload => reload(&mut gateway, &sources, &reloaded).await,
+                Asked::Reload => {
+                    supervisor::reloading();
+                    reload(&mut gateway, &sources, &reloaded).await;
+                    supervisor::ready();
+                }
             },
         }
     }
     tracing::info!("stopping: no new requests, no new attempts");
+    supervisor::stopping("draining");
     let forced = async {
         // Some supervisors signal a process and its group: the same ask twice is not impatience.
         tokio::time::sleep(SAME_ASK).await;

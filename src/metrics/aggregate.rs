@@ -47,9 +47,11 @@ pub(super) const BOUNDS: [u64; 20] = [
     3600 * S,
 ];
 
-/// How finely the values of a histogram are known.
+/// Which bounds tell something about the values of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grain {
+    /// Parts of an attempt, known to the microsecond. None is longer than `delivery.max_timeout`,
+    /// an hour at the most.
     Micros,
     /// Since a time that is kept in whole milliseconds: a bound below one would tell what nobody
     /// knows.
@@ -57,8 +59,11 @@ pub(super) enum Grain {
 }
 
 impl Grain {
-    fn is_known(self, bound: u64) -> bool {
-        self == Self::Micros || bound >= MS
+    fn tells(self, bound: u64) -> bool {
+        match self {
+            Self::Micros => bound < 3600 * S,
+            Self::Millis => bound >= MS,
+        }
     }
 }
 
@@ -177,7 +182,7 @@ fn render_histogram(
     for (index, bucket) in total.counts.iter().enumerate() {
         count += bucket.load(Relaxed);
         let bound = match BOUNDS.get(index) {
-            Some(micros) if !grain.is_known(*micros) => continue,
+            Some(micros) if !grain.tells(*micros) => continue,
             Some(micros) => (*micros as f64 / 1e6).to_string(),
             None => "+Inf".to_owned(),
         };

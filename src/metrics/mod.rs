@@ -17,6 +17,7 @@ mod process;
 mod shard;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::{
     fmt::Write as _,
@@ -26,38 +27,43 @@ use std::{
 use ::metrics::{SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-pub use self::shard::ShardMetrics;
-use crate::{delivery::ErrorCode, event::EventType};
+pub use self::{process::PROCESS, shard::ShardMetrics};
+use crate::{clock, delivery::ErrorCode, event::EventType};
 
-pub const EVENTS_ACCEPTED: &str = "senderz_events_accepted_total"; // type
-pub const EVENTS_REJECTED: &str = "senderz_events_rejected_total"; // reason
+pub const EVENTS_ACCEPTED: &str = "senderz_events_accepted_total";
+pub const EVENTS_REJECTED: &str = "senderz_events_rejected_total";
 pub const DELIVERIES_CREATED: &str = "senderz_deliveries_created_total";
-pub const ATTEMPTS: &str = "senderz_attempts_total"; // outcome, error
+pub const ATTEMPTS: &str = "senderz_attempts_total";
 pub const ATTEMPTS_DEFERRED: &str = "senderz_attempts_deferred_total";
-pub const RESPONSES: &str = "senderz_responses_total"; // code_class
+pub const RESPONSES: &str = "senderz_responses_total";
 pub const ATTEMPT_DURATION: &str = "senderz_attempt_duration_seconds";
-pub const ATTEMPT_PHASE: &str = "senderz_attempt_phase_seconds"; // phase
+pub const ATTEMPT_PHASE: &str = "senderz_attempt_phase_seconds";
 pub const DELIVERY_LATENCY: &str = "senderz_delivery_latency_seconds";
-pub const DELIVERIES_ENDED: &str = "senderz_deliveries_ended_total"; // outcome
+pub const DELIVERIES_ENDED: &str = "senderz_deliveries_ended_total";
 pub const RETRY_LAG: &str = "senderz_retry_lag_seconds";
-pub const DELIVERIES: &str = "senderz_deliveries"; // state
+pub const DELIVERIES: &str = "senderz_deliveries";
 pub const OLDEST_PENDING_AGE: &str = "senderz_oldest_pending_age_seconds";
 pub const BACKLOG_BYTES: &str = "senderz_backlog_bytes";
-pub const WEBHOOKS: &str = "senderz_webhooks"; // state
-pub const BREAKER_TRANSITIONS: &str = "senderz_breaker_transitions_total"; // to
-pub const CONNECTIONS: &str = "senderz_connections"; // state
-pub const CONNECTIONS_OPENED: &str = "senderz_connections_opened_total"; // protocol
+pub const WEBHOOKS: &str = "senderz_webhooks";
+pub const BREAKER_TRANSITIONS: &str = "senderz_breaker_transitions_total";
+pub const CONNECTIONS: &str = "senderz_connections";
+pub const CONNECTIONS_OPENED: &str = "senderz_connections_opened_total";
 pub const CONNECTIONS_REUSED: &str = "senderz_connections_reused_total";
-pub const DNS_LOOKUPS: &str = "senderz_dns_lookups_total"; // result
+pub const DNS_LOOKUPS: &str = "senderz_dns_lookups_total";
 pub const STORE_COMMIT: &str = "senderz_store_commit_seconds";
 pub const STORE_COMMIT_EVENTS: &str = "senderz_store_commit_events";
 pub const STORE_BYTES: &str = "senderz_store_bytes";
 pub const STORE_DISK_FREE: &str = "senderz_store_disk_free_bytes";
-pub const STORE_ERRORS: &str = "senderz_store_errors_total"; // op
+pub const STORE_ERRORS: &str = "senderz_store_errors_total";
 pub const RECOVERY: &str = "senderz_recovery_seconds";
-pub const HTTP_REQUESTS: &str = "senderz_http_requests_total"; // route, code_class
+pub const HTTP_REQUESTS: &str = "senderz_http_requests_total";
 pub const LOG_LINES_DROPPED: &str = "senderz_log_lines_dropped_total";
-pub const BUILD_INFO: &str = "senderz_build_info"; // version
+pub const READY: &str = "senderz_ready";
+pub const TIME: &str = "senderz_time_seconds";
+pub const SHARDS: &str = "senderz_shards";
+pub const THREAD_CPU: &str = "senderz_thread_cpu_seconds_total";
+pub const CERTIFICATE_EXPIRY: &str = "senderz_tls_certificate_expiry_timestamp_seconds";
+pub const BUILD_INFO: &str = "senderz_build_info";
 
 /// What a metric is, as the exposition format names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,50 +79,59 @@ pub struct Metric {
     pub name: &'static str,
     pub kind: Kind,
     pub unit: Option<Unit>,
+    /// The names of its labels; `le` of a histogram apart.
+    pub labels: &'static [&'static str],
     pub help: &'static str,
 }
 
+impl Metric {
+    const fn by(self, labels: &'static [&'static str]) -> Self {
+        Self { labels, ..self }
+    }
+}
+
 const fn counter(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Counter, unit: Some(Unit::Count), help }
+    Metric { name, kind: Kind::Counter, unit: Some(Unit::Count), labels: &[], help }
 }
 
 const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Gauge, unit: Some(unit), help }
+    Metric { name, kind: Kind::Gauge, unit: Some(unit), labels: &[], help }
 }
 
 const fn histogram(name: &'static str, unit: Unit, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Histogram, unit: Some(unit), help }
+    Metric { name, kind: Kind::Histogram, unit: Some(unit), labels: &[], help }
 }
 
-/// Every metric that the gateway writes, in the order of the interface; `process_*` beside it.
-pub const CATALOGUE: [Metric; 29] = [
-    gauge(BUILD_INFO, Unit::Count, "Always 1; the label says which version runs."),
-    counter(EVENTS_ACCEPTED, "Events made durable, by event type."),
-    counter(EVENTS_REJECTED, "Events refused before they were accepted, by reason."),
+/// Every metric that the gateway writes, in the order of the interface, [`PROCESS`] apart.
+/// docs/operations.md is held to both.
+pub const CATALOGUE: [Metric; 34] = [
+    gauge(BUILD_INFO, Unit::Count, "Always 1; the label says which version runs.").by(&["version"]),
+    counter(EVENTS_ACCEPTED, "Events made durable, by event type.").by(&["type"]),
+    counter(EVENTS_REJECTED, "Events refused before they were accepted, by reason.").by(&["reason"]),
     counter(DELIVERIES_CREATED, "Deliveries that accepted events were routed to."),
     counter(
         ATTEMPTS,
         "Attempts made, by what followed (retry: another one; failed: it was the last) and error code.",
-    ),
+    ).by(&["outcome", "error"]),
     counter(
         ATTEMPTS_DEFERRED,
         "Attempts put off because the gateway had no file descriptor, local port or connection left.",
     ),
-    counter(RESPONSES, "Responses received, by class of status code."),
+    counter(RESPONSES, "Responses received, by class of status code.").by(&["code_class"]),
     histogram(ATTEMPT_DURATION, Unit::Seconds, "An attempt, from its start to the last byte read."),
     histogram(
         ATTEMPT_PHASE,
         Unit::Seconds,
         "What attempts spent their time on; a phase that did not happen is not counted.",
-    ),
+    ).by(&["phase"]),
     histogram(
         DELIVERY_LATENCY,
         Unit::Seconds,
         "From accepted to delivered, all attempts included.",
     ),
-    counter(DELIVERIES_ENDED, "Deliveries that ended, by how."),
+    counter(DELIVERIES_ENDED, "Deliveries that ended, by how.").by(&["outcome"]),
     histogram(RETRY_LAG, Unit::Seconds, "How much later than due a retry started."),
-    gauge(DELIVERIES, Unit::Count, "Deliveries that have not ended, by state."),
+    gauge(DELIVERIES, Unit::Count, "Deliveries that have not ended, by state.").by(&["state"]),
     gauge(
         OLDEST_PENDING_AGE,
         Unit::Seconds,
@@ -127,12 +142,12 @@ pub const CATALOGUE: [Metric; 29] = [
         Unit::Bytes,
         "Payload bytes of events whose deliveries have not all ended.",
     ),
-    gauge(WEBHOOKS, Unit::Count, "Webhooks, by state."),
-    counter(BREAKER_TRANSITIONS, "Breakers that changed their state, by the new state."),
-    gauge(CONNECTIONS, Unit::Count, "Connections to receivers, by state."),
-    counter(CONNECTIONS_OPENED, "Connections opened to receivers, by protocol."),
+    gauge(WEBHOOKS, Unit::Count, "Webhooks, by state.").by(&["state"]),
+    counter(BREAKER_TRANSITIONS, "Breakers that changed their state, by the new state.").by(&["to"]),
+    gauge(CONNECTIONS, Unit::Count, "Connections to receivers, by state.").by(&["state"]),
+    counter(CONNECTIONS_OPENED, "Connections opened to receivers, by protocol.").by(&["protocol"]),
     counter(CONNECTIONS_REUSED, "Attempts made on a connection that was already open."),
-    counter(DNS_LOOKUPS, "Look-ups of receivers' names, by result."),
+    counter(DNS_LOOKUPS, "Look-ups of receivers' names, by result.").by(&["result"]),
     histogram(STORE_COMMIT, Unit::Seconds, "One commit of the store, from written to durable."),
     histogram(
         STORE_COMMIT_EVENTS,
@@ -141,10 +156,25 @@ pub const CATALOGUE: [Metric; 29] = [
     ),
     gauge(STORE_BYTES, Unit::Bytes, "Bytes that the store takes on disk."),
     gauge(STORE_DISK_FREE, Unit::Bytes, "Bytes free on the store's file system."),
-    counter(STORE_ERRORS, "Failed operations of the store, by operation."),
+    counter(STORE_ERRORS, "Failed operations of the store, by operation.").by(&["op"]),
     gauge(RECOVERY, Unit::Seconds, "How long reading the logs took at the last start."),
-    counter(HTTP_REQUESTS, "Requests to the API, by route and class of status code."),
+    counter(HTTP_REQUESTS, "Requests to the API, by route and class of status code.").by(&["route", "code_class"]),
     counter(LOG_LINES_DROPPED, "Log lines dropped because their reader was too slow."),
+    gauge(READY, Unit::Count, "1 where /readyz says so, 0 where it does not."),
+    gauge(TIME, Unit::Seconds, "The clock that attempts are signed with, Unix time."),
+    gauge(SHARDS, Unit::Count, "Delivery threads that were started."),
+    Metric {
+        name: THREAD_CPU,
+        kind: Kind::Counter,
+        unit: Some(Unit::Seconds),
+        labels: &["thread"],
+        help: "CPU time used, by what the threads are for.",
+    },
+    gauge(
+        CERTIFICATE_EXPIRY,
+        Unit::Seconds,
+        "When the listener's own certificate ends, Unix time; only where it speaks TLS.",
+    ),
 ];
 
 /// Bounds of the store's histograms; those of the shards are in `aggregate`.
@@ -159,6 +189,7 @@ pub struct Handle {
     exporter: PrometheusHandle,
     aggregated: Arc<aggregate::Aggregated>,
     process: Arc<process::Process>,
+    threads: Arc<threads::Threads>,
 }
 
 /// Makes the process's recorder; later calls give the same one, so that several gateways can live
@@ -186,6 +217,7 @@ fn build() -> Handle {
         exporter,
         aggregated: Arc::new(aggregate::Aggregated::default()),
         process: Arc::new(process::Process::started_now()),
+        threads: Arc::new(threads::Threads::default()),
     }
 }
 
@@ -222,8 +254,10 @@ fn register_known_series() {
 impl Handle {
     /// Everything, in Prometheus's text format.
     pub fn render(&self) -> String {
+        ::metrics::gauge!(TIME).set(clock::wall_ms() as f64 / 1e3);
         let mut out = self.exporter.render();
         self.aggregated.render(&mut out);
+        self.threads.render(&mut out);
         for metric in &CATALOGUE {
             if !out.contains(&format!("# TYPE {} ", metric.name)) {
                 write_head(&mut out, metric);

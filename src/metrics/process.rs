@@ -4,11 +4,27 @@
 
 use std::fmt::{Display, Write as _};
 
+use ::metrics::Unit;
+
+use super::{Kind, Metric, gauge, write_head};
 use crate::clock::{self, Millis};
 
-/// `/proc/self/stat` counts CPU time in these per second (USER_HZ, 100 on every Linux we build
-/// for).
-const TICKS_PER_SECOND: f64 = 100.0;
+/// The kernel counts CPU time in these per second (USER_HZ, 100 on every Linux we build for).
+pub(super) const TICKS_PER_SECOND: f64 = 100.0;
+
+const CPU: Metric = Metric {
+    kind: Kind::Counter,
+    ..gauge("process_cpu_seconds_total", Unit::Seconds, "CPU time used.")
+};
+const RESIDENT: Metric = gauge("process_resident_memory_bytes", Unit::Bytes, "Memory in RAM.");
+const VIRTUAL: Metric = gauge("process_virtual_memory_bytes", Unit::Bytes, "Address space.");
+const THREADS: Metric = gauge("process_threads", Unit::Count, "Threads of the operating system.");
+const OPEN_FDS: Metric = gauge("process_open_fds", Unit::Count, "Open file descriptors.");
+const MAX_FDS: Metric = gauge("process_max_fds", Unit::Count, "The most file descriptors allowed.");
+const STARTED: Metric = gauge("process_start_time_seconds", Unit::Seconds, "Start, Unix time.");
+
+/// What every process of a Prometheus client shows.
+pub const PROCESS: [Metric; 7] = [CPU, RESIDENT, VIRTUAL, THREADS, OPEN_FDS, MAX_FDS, STARTED];
 
 #[derive(Debug)]
 pub(super) struct Process {
@@ -24,30 +40,34 @@ impl Process {
         let started = Some(self.started_at as f64 / 1e3);
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let kib = |field| status_field(&status, field).map(|kib| kib * 1024);
-        write(out, "process_cpu_seconds_total", "counter", "CPU time used.", cpu_seconds());
-        write(out, "process_resident_memory_bytes", "gauge", "Memory in RAM.", kib("VmRSS:"));
-        write(out, "process_virtual_memory_bytes", "gauge", "Address space.", kib("VmSize:"));
-        let threads = status_field(&status, "Threads:");
-        write(out, "process_threads", "gauge", "Threads of the operating system.", threads);
-        write(out, "process_open_fds", "gauge", "Open file descriptors.", open_fds());
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        write(out, "process_max_fds", "gauge", "The most file descriptors allowed.", limit);
-        write(out, "process_start_time_seconds", "gauge", "Start, Unix time.", started);
+        write(out, &CPU, cpu_seconds());
+        write(out, &RESIDENT, kib("VmRSS:"));
+        write(out, &VIRTUAL, kib("VmSize:"));
+        write(out, &THREADS, status_field(&status, "Threads:"));
+        write(out, &OPEN_FDS, open_fds());
+        write(out, &MAX_FDS, rustix::process::getrlimit(rustix::process::Resource::Nofile).current);
+        write(out, &STARTED, started);
     }
 }
 
-fn write(out: &mut String, name: &str, kind: &str, help: &str, value: Option<impl Display>) {
+fn write(out: &mut String, metric: &Metric, value: Option<impl Display>) {
     if let Some(value) = value {
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        write_head(out, metric);
+        let _ = writeln!(out, "{} {value}", metric.name);
     }
 }
 
 fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the program's name in parentheses, which may hold spaces.
+    Some(cpu_ticks(&stat)? as f64 / TICKS_PER_SECOND)
+}
+
+/// What a `stat` of a process or a thread says that it used, of its own and of the kernel's code.
+pub(super) fn cpu_ticks(stat: &str) -> Option<u64> {
+    // The second field is the name in parentheses, which may hold spaces.
     let (_, fields) = stat.rsplit_once(')')?;
-    let ticks = |index: usize| fields.split_whitespace().nth(index)?.parse::<f64>().ok();
-    Some((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+    let ticks = |index: usize| fields.split_whitespace().nth(index)?.parse::<u64>().ok();
+    Some(ticks(11)? + ticks(12)?)
 }
 
 fn status_field(status: &str, field: &str) -> Option<u64> {

@@ -8,6 +8,8 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use crate::metrics::CERTIFICATE_EXPIRY;
+
 /// Why the listener cannot speak TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -21,8 +23,20 @@ pub enum TlsError {
 
 /// Reads both files; offers HTTP/2 and HTTP/1.1.
 pub(super) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
-    let config = pair(read_chain(certificate)?, read_key(key)?)?;
+    let chain = read_chain(certificate)?;
+    let first_end = chain.iter().filter_map(expiry).min();
+    let config = pair(chain, read_key(key)?)?;
+    if let Some(seconds) = first_end {
+        metrics::gauge!(CERTIFICATE_EXPIRY).set(seconds as f64);
+    }
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// When a certificate ends, Unix time; none where it cannot be read (rustls then refuses it, if it
+/// is the one that counts).
+fn expiry(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 /// Everything that keeps [`acceptor`] from making one.
@@ -61,4 +75,20 @@ fn pair(
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_says_when_it_ends() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["gateway.test".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2031, 2, 3);
+        let certificate = params.self_signed(&key).unwrap();
+        // 2031-02-03T00:00:00Z
+        assert_eq!(expiry(certificate.der()), Some(1_927_843_200));
+        assert_eq!(expiry(&CertificateDer::from(b"no certificate".as_slice())), None);
+    }
 }
