@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Long enough for a debug build, short enough for those behaviours that run into it.
-const SHORT: Duration = Duration::from_millis(700);
+const SHORT: Duration = Duration::from_millis(1500);
 /// The same with dozens of handshakes at once before it.
 const SHORT_AFTER_HANDSHAKES: Duration = Duration::from_secs(4);
 
