@@ -33,7 +33,7 @@ const LITTLE_ROOM: [(&str, &str); 3] = [
     ("SENDERZ_INGEST__MAX_BATCH", "64KiB"),
     ("SENDERZ_INGEST__MAX_PAYLOAD", "64KiB"),
 ];
-const PHASE: Duration = Duration::from_secs(3);
+const PHASE: Duration = Duration::from_millis(1500);
 
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")

@@ -111,10 +111,25 @@ impl Ledger {
                 ("/v1/events".to_owned(), "application/x-ndjson", lines)
             };
             let headers = [("authorization", key.as_str()), ("content-type", kind)];
-            match connection.request("POST", &path, &headers, body.as_bytes()) {
-                Ok(answer) => self.answered(events, &answer),
-                // A refusal may close the connection; whether somebody listens, the next one tells.
-                Err(_) => connection = Connection::open(api).ok()?,
+            while !stop.load(Ordering::Relaxed) {
+                match connection.request("POST", &path, &headers, body.as_bytes()) {
+                    Ok(answer) if self.is_refused(&answer) => {
+                        std::thread::sleep(IMPATIENCE);
+                        if answer.header("connection") == Some("close") {
+                            connection = Connection::open(api).ok()?;
+                        }
+                    }
+                    Ok(answer) => {
+                        self.accept(events, &answer);
+                        break;
+                    }
+                    // Whether it was accepted nobody knows; whether somebody listens, the next one
+                    // tells.
+                    Err(_) => {
+                        connection = Connection::open(api).ok()?;
+                        break;
+                    }
+                }
             }
         }
         Some(())
@@ -135,14 +150,18 @@ impl Ledger {
         events
     }
 
-    fn answered(&self, events: Vec<(String, String)>, answer: &Response) {
-        if answer.status != 202 {
-            let said = String::from_utf8_lossy(&answer.body);
-            assert!(matches!(answer.status, 429 | 503 | 507), "{}: {said}", answer.status);
-            assert!(answer.header("retry-after").is_some(), "{}: {said}", answer.status);
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            return std::thread::sleep(IMPATIENCE);
+    fn is_refused(&self, answer: &Response) -> bool {
+        if answer.status == 202 {
+            return false;
         }
+        let said = String::from_utf8_lossy(&answer.body);
+        assert!(matches!(answer.status, 429 | 503 | 507), "{}: {said}", answer.status);
+        assert!(answer.header("retry-after").is_some(), "{}: {said}", answer.status);
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    fn accept(&self, events: Vec<(String, String)>, answer: &Response) {
         let answer = answer.json();
         let one = answer["id"].as_str().into_iter();
         let many = answer["ids"].as_array().into_iter().flatten();
@@ -171,6 +190,12 @@ impl Ledger {
 
     /// Waits until all that was acknowledged has arrived and nothing waits any more, then judges.
     pub fn judge(&self, gateway: &Gateway, receiver: &Receiver, deaths: &[Death]) -> Verdict {
+        // Cheap to ask, and a second old at most; what follows asks those who know.
+        eventually("the gateway counts nothing that waits", LIMIT, || {
+            let state = |state| gateway.metric(&format!("senderz_deliveries{{state=\"{state}\"}}"));
+            (["pending", "retrying", "in_flight"].map(state).iter().sum::<f64>() == 0.0)
+                .then_some(())
+        });
         let accepted = self.accepted.lock().expect("no panic holds it");
         eventually("every accepted event arrives", LIMIT, || {
             let arrived = arrivals(receiver);
