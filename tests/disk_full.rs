@@ -16,7 +16,7 @@ use std::{
 
 use serde_json::json;
 use support::{
-    eventually,
+    disk, eventually,
     gateway::{Gateway, OPERATOR_KEY},
     http::{Connection, Response},
     namespace::{is_inside, must},
@@ -182,6 +182,45 @@ fn on_a_full_disk_new_events_are_refused_and_old_ones_delivered_until_there_is_r
     accepted.insert(gateway.event("acme", &large(1)));
     eventually("it arrives", LIMIT, || (customer.events() == accepted).then_some(()));
     assert_eq!(customer.receiver.count(), sent + 1, "what was recorded is not sent again");
+    assert_eq!(gateway.stop(), 0);
+}
+
+#[test]
+fn a_full_disk_heals_without_a_restart_and_deliveries_go_on_meanwhile() {
+    let name = "a_full_disk_heals_without_a_restart_and_deliveries_go_on_meanwhile";
+    if !is_inside(name, &["--mount"]) {
+        return;
+    }
+    let disk = disk::Disk::new(64);
+    let others = disk.top().join("others");
+    std::fs::write(&others, vec![1; 16 << 20]).expect("there is room");
+    let customer = Customer::refusing();
+    let settings = [PATIENT, ("SENDERZ_STORE__DISK_HEADROOM", "8MiB")];
+    let gateway = Gateway::start(&disk.data(), &settings);
+    gateway.tenant("acme");
+    gateway.webhook("acme", &customer.receiver.url());
+    let mut accepted = HashSet::new();
+    let refused = loop {
+        let answer = send(gateway.api, &large(accepted.len())).expect("it answers");
+        if answer.status != 202 {
+            break answer.status;
+        }
+        accepted.insert(id(&answer));
+    };
+    assert_eq!(refused, 507);
+    customer.accept();
+    eventually("all of it is delivered", LIMIT, || (gateway.waiting("acme") == 0).then_some(()));
+    assert_eq!(customer.events(), accepted);
+    assert_eq!(send(gateway.api, &large(0)).expect("it answers").status, 507, "nothing was freed");
+
+    free(&others);
+    let after = eventually("there is room again", LIMIT, || {
+        send(gateway.api, &large(0)).ok().filter(|answer| answer.status == 202)
+    });
+    println!("accepted {} of 40 KiB on 64 MiB, refused, healed", accepted.len());
+    accepted.insert(id(&after));
+    gateway.wait_ready();
+    eventually("it arrives", LIMIT, || (customer.events() == accepted).then_some(()));
     assert_eq!(gateway.stop(), 0);
 }
 

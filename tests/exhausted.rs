@@ -5,7 +5,6 @@ mod support;
 
 use std::{
     net::SocketAddr,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,6 +19,7 @@ use support::{
     http::Connection,
     namespace::{is_inside, must},
     payload,
+    process::{cpu_seconds, descriptors, limit_descriptors},
     receiver::{Answer, Receiver},
 };
 
@@ -111,18 +111,6 @@ fn assert_unharmed(api: &mut Kept, ops: &mut Kept, events: usize) {
     }
 }
 
-fn limit_descriptors(pid: u32, limit: usize) {
-    let arguments = ["--pid", &pid.to_string(), &format!("--nofile={limit}:")];
-    let set = Command::new("prlimit").args(arguments).status();
-    let set = set.expect("this test needs the command prlimit: install util-linux");
-    assert!(set.success(), "prlimit {arguments:?}");
-}
-
-fn descriptors(pid: u32) -> Vec<usize> {
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten();
-    open.map(|fd| fd.file_name().to_str().and_then(|n| n.parse().ok()).expect("a number")).collect()
-}
-
 #[test]
 fn without_file_descriptors_attempts_are_put_off_and_the_listener_lives_on() {
     let dir = directory();
@@ -211,14 +199,6 @@ fn without_file_descriptors_the_store_takes_a_load_and_nothing_is_lost_or_sent_t
     assert_eq!(again.stop(), 0);
 }
 
-/// Ticks are hundredths on every Linux.
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let (_, fields) = stat.rsplit_once(')').expect("its name is in parentheses");
-    let ticks = |at: usize| fields.split_whitespace().nth(at).and_then(|n| n.parse::<f64>().ok());
-    ticks(11).zip(ticks(12)).map(|(user, system)| (user + system) / 100.0).expect("numbers")
-}
-
 #[test]
 fn without_local_ports_attempts_are_put_off_until_one_is_free() {
     let name = "without_local_ports_attempts_are_put_off_until_one_is_free";
@@ -264,5 +244,39 @@ fn without_local_ports_attempts_are_put_off_until_one_is_free() {
     free.store(true, Ordering::SeqCst);
     assert_unharmed(&mut api, &mut ops, 11);
     assert_eq!(receiver.count(), 11);
+    assert_eq!(gateway.stop(), 0);
+}
+
+/// As many as a process has that nobody thought of.
+#[test]
+fn with_256_file_descriptors_it_serves_a_crowd_and_delivers_everything_once() {
+    const LIMIT_OF_ALL: usize = 256;
+    const STRANGERS: usize = 400;
+    const EVENTS: usize = 50;
+    let dir = directory();
+    let receiver = Receiver::start(|_| Answer::Status(200));
+    let gateway = Gateway::start(dir.path(), &[]);
+    limit_descriptors(gateway.pid(), LIMIT_OF_ALL);
+    gateway.tenant("acme");
+    gateway.webhook("acme", &receiver.url());
+    for n in 0..EVENTS {
+        gateway.event("acme", &payload("message.sent", &format!("msg_before_{n}")));
+    }
+    let mut kept = Kept::open(gateway.api);
+    let strangers: Vec<_> = (0..STRANGERS)
+        .map(|_| Connection::open(gateway.api).expect("the kernel takes it"))
+        .collect();
+    let (began, cpu) = (support::now(), cpu_seconds(gateway.pid()));
+    for n in 0..EVENTS {
+        kept.event(&format!("msg_amid_{n}"));
+    }
+    eventually("time passes", LIMIT, || (began.elapsed() >= Duration::from_secs(2)).then_some(()));
+    let used = cpu_seconds(gateway.pid()) - cpu;
+    assert!(used < began.elapsed().as_secs_f64() / 4.0, "{used} s of CPU: something spins");
+    assert!(descriptors(gateway.pid()).len() <= LIMIT_OF_ALL);
+    drop(strangers);
+    eventually("all is delivered", LIMIT, || (gateway.waiting("acme") == 0).then_some(()));
+    assert_eq!(receiver.count() as usize, 2 * EVENTS, "each once");
+    println!("256 descriptors, {STRANGERS} strangers: {used:.2} s of CPU in {:?}", began.elapsed());
     assert_eq!(gateway.stop(), 0);
 }

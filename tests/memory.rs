@@ -5,14 +5,22 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use support::{
     eventually,
     gateway::{Gateway, OPERATOR_KEY},
     http::Connection,
     payload,
+    process::resident_mib,
     receiver::{Answer, Receiver},
+    setting,
 };
 
 const LIMIT_MIB: f64 = 512.0;
@@ -114,14 +122,41 @@ fn many_large_payloads_under_way_at_once_stay_within_the_memory_limit() {
     gateway.kill();
 }
 
-fn resident_mib(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find(|l| l.starts_with("VmRSS")).expect("Linux has it");
-    let kib: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
-    kib / 1024.0
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test's own settings")]
-fn setting(name: &str) -> Option<usize> {
-    std::env::var(name).ok()?.parse().ok()
+#[test]
+fn five_hundred_endless_bodies_at_once_take_little_memory() {
+    const WEBHOOKS: u64 = 10;
+    const EVENTS: u64 = 50;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let arrived = Arc::<AtomicU64>::default();
+    let counter = Arc::clone(&arrived);
+    let receiver = Receiver::start_counting(move |_| {
+        // All begin at once.
+        counter.fetch_add(1, Ordering::SeqCst);
+        eventually("all requests are there", Duration::from_secs(30), || {
+            (counter.load(Ordering::SeqCst) >= WEBHOOKS * EVENTS).then_some(())
+        });
+        Answer::Endless
+    });
+    let gateway = Gateway::start(dir.path(), &[("SENDERZ_DELIVERY__TIMEOUT", "60s")]);
+    gateway.tenant("acme");
+    for _ in 0..WEBHOOKS {
+        gateway.webhook("acme", &receiver.url());
+    }
+    let idle = resident_mib(gateway.pid());
+    for n in 0..EVENTS {
+        gateway.event("acme", &payload("message.sent", &format!("msg_{n}")));
+    }
+    let mut peak = idle;
+    eventually("each is cut off and counts as delivered", Duration::from_secs(60), || {
+        peak = peak.max(resident_mib(gateway.pid()));
+        let ended = gateway.metric("senderz_deliveries_ended_total{outcome=\"delivered\"}");
+        (ended as u64 == WEBHOOKS * EVENTS).then_some(())
+    });
+    let all = WEBHOOKS * EVENTS;
+    println!(
+        "{all} endless bodies at once: resident memory {idle:.0} MiB before, peak {peak:.0} MiB"
+    );
+    assert!(peak <= idle + 100.0, "{peak} MiB, {idle} before");
+    assert_eq!(receiver.count(), all, "each was asked once");
+    gateway.kill();
 }

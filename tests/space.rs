@@ -8,8 +8,6 @@ mod support;
 
 use std::{
     net::SocketAddr,
-    os::unix::fs::MetadataExt as _,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,11 +16,13 @@ use std::{
 };
 
 use support::{
+    disk::taken_mib,
     eventually,
     gateway::{Gateway, OPERATOR_KEY},
     http::Connection,
     now, payload,
     receiver::{Answer, Receiver},
+    setting,
 };
 
 /// `store.retention_bytes`.
@@ -138,25 +138,4 @@ impl Load {
         }
         Some(())
     }
-}
-
-/// The disk's blocks that all files of a directory have, and their lengths.
-fn taken_mib(dir: &Path) -> (u64, u64) {
-    fn sum(dir: &Path) -> (u64, u64) {
-        let entries = std::fs::read_dir(dir).expect("a directory").flatten();
-        // What is gone by now takes nothing.
-        let size = |entry: std::fs::DirEntry| match entry.metadata() {
-            Ok(found) if found.is_dir() => sum(&entry.path()),
-            Ok(found) => (found.blocks() * 512, found.len()),
-            Err(_) => (0, 0),
-        };
-        entries.map(size).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
-    }
-    let (blocks, length) = sum(dir);
-    (blocks >> 20, length >> 20)
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test's own settings")]
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
 }

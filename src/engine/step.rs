@@ -444,7 +444,9 @@ impl Engine {
         }
         gauges.oldest_accepted_at = oldest;
         let max_age = self.settings.max_age.as_millis() as Millis;
-        self.ages.forget_older_than(now.saturating_sub(max_age + AGE_SLACK));
+        let of_no_use = now.saturating_sub(max_age + AGE_SLACK);
+        // `max_age` may have become shorter than the age of what waits and will only now expire.
+        self.ages.forget_older_than(oldest.map_or(of_no_use, |oldest| of_no_use.min(oldest)));
         gauges
     }
 }

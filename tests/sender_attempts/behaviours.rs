@@ -1,6 +1,6 @@
 //! One table: what a receiver does, and what the attempt becomes.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use senderz_gateway::{
@@ -8,14 +8,23 @@ use senderz_gateway::{
     engine::Blame,
     sender::Attempted,
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
 
-use crate::rig::{
-    DEADLINE, OK, Receiver, To, code, detail, eventually, read_request, run, sender, settings,
+use crate::{
+    rig::{
+        DEADLINE, OK, Receiver, To, code, detail, eventually, read_request, run, sender, settings,
+    },
+    tls::Authority,
 };
 
 /// Long enough for a debug build, short enough for those behaviours that run into it.
-const SHORT: Duration = Duration::from_millis(700);
+const SHORT: Duration = Duration::from_millis(1500);
+/// The same with dozens of handshakes at once before it.
+const SHORT_AFTER_HANDSHAKES: Duration = Duration::from_secs(4);
 
 /// What follows the bytes of a behaviour.
 #[derive(Clone, Copy, PartialEq)]
@@ -40,30 +49,71 @@ enum Expect {
 use Expect::{Delivered, Fails, Truncated};
 use Then::{Close, Drip, Flood, Hold, Reset};
 
-async fn play(mut stream: TcpStream, bytes: Vec<u8>, then: Then) {
+/// What lies under the protocol: the same behaviours, as they are and inside TLS.
+#[derive(Clone, Copy)]
+enum Over<'a> {
+    Tcp,
+    Tls(&'a Authority),
+}
+
+impl Over<'_> {
+    fn deadline(self) -> Duration {
+        match self {
+            Over::Tcp => SHORT,
+            Over::Tls(_) => SHORT_AFTER_HANDSHAKES,
+        }
+    }
+}
+
+async fn play<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    tcp: impl Fn(&S) -> &TcpStream,
+    bytes: Vec<u8>,
+    then: Then,
+) {
     if read_request(&mut stream).await.is_none() {
         return;
     }
     stream.write_all(&bytes).await.unwrap();
+    stream.flush().await.unwrap();
     let last = *bytes.last().unwrap_or(&0);
     match then {
-        Close => {}
-        Reset => stream.set_zero_linger().unwrap(),
+        // With TLS's goodbye, where there is TLS. The other side may be gone already.
+        Close => drop(stream.shutdown().await),
+        Reset => tcp(&stream).set_zero_linger().unwrap(),
         Hold => while read_request(&mut stream).await.is_some() {},
         Flood => while stream.write_all(&[last; 4096]).await.is_ok() {},
         Drip => {
-            while stream.write_all(&[last]).await.is_ok() {
+            while stream.write_all(&[last]).await.is_ok() && stream.flush().await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
 }
 
-async fn attempt(bytes: Vec<u8>, then: Then) -> Attempted {
-    let receiver = Receiver::start(move |stream, _, _| play(stream, bytes.clone(), then)).await;
-    let sender = sender(settings());
-    let out = To::http(receiver.address).within(SHORT).outgoing();
-    let done = sender.attempt(out).await;
+async fn attempt(over: Over<'_>, bytes: Vec<u8>, then: Then) -> Attempted {
+    let acceptor = match over {
+        Over::Tcp => None,
+        Over::Tls(authority) => Some(authority.server("localhost", &["http/1.1"])),
+    };
+    let receiver = Receiver::start(move |stream, _, _| {
+        let (bytes, acceptor) = (bytes.clone(), acceptor.clone());
+        async move {
+            let Some(acceptor) = acceptor else { return play(stream, |s| s, bytes, then).await };
+            let stream = acceptor.accept(stream).await.unwrap();
+            play(stream, |stream| stream.get_ref().0, bytes, then).await;
+        }
+    })
+    .await;
+    let (mut settings, to) = match over {
+        Over::Tcp => (settings(), To::http(receiver.address)),
+        Over::Tls(authority) => {
+            (authority.settings(), To::https("localhost", receiver.address.port()))
+        }
+    };
+    settings.tls_timeout = over.deadline();
+    let sender = sender(settings);
+    let done = sender.attempt(to.within(over.deadline()).outgoing()).await;
     eventually("an unfit connection is let go", || {
         let left = sender.connections();
         left.open == left.idle
@@ -72,8 +122,8 @@ async fn attempt(bytes: Vec<u8>, then: Then) -> Attempted {
     done
 }
 
-async fn check(bytes: Vec<u8>, then: Then, expected: Expect) {
-    let done = attempt(bytes.clone(), then).await;
+async fn check(over: Over<'_>, bytes: Vec<u8>, then: Then, expected: Expect) {
+    let done = attempt(over, bytes.clone(), then).await;
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();
     let found = match (code(&done), done.attempt.response.truncated) {
         (None, false) => Delivered,
@@ -84,22 +134,43 @@ async fn check(bytes: Vec<u8>, then: Then, expected: Expect) {
     assert_eq!(done.outcome == Outcome::Delivered, code(&done).is_none(), "{shown:?}");
     let timed_out = code(&done) == Some(ErrorCode::Timeout);
     assert_eq!(done.blame == Blame::ReceiverTimeout, timed_out, "{shown:?}");
-    assert!(done.attempt.latency < 2 * SHORT.as_micros() as u32, "{shown:?}");
+    assert!(done.attempt.latency < 2 * over.deadline().as_micros() as u32, "{shown:?}");
 }
 
-/// Runs a table at once: most of its time is spent in waiting.
+/// Runs a table at once, as it is and inside TLS: most of its time is spent in waiting.
 fn check_all(table: Vec<(Vec<u8>, Then, Expect)>) {
+    println!("{} behaviours over TCP, and the same over TLS", table.len());
     run(async {
         let mut checks = JoinSet::new();
-        for (bytes, then, expected) in table {
-            checks.spawn_local(check(bytes, then, expected));
+        for (bytes, then, expected) in table.clone() {
+            checks.spawn_local(check(Over::Tcp, bytes, then, expected));
         }
-        while let Some(done) = checks.join_next().await {
-            if let Err(error) = done {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
+        all(checks).await;
     });
+    run(async {
+        let authority = Rc::new(Authority::new());
+        let mut checks = JoinSet::new();
+        // What a reset leaves of the bytes before it, the two ends of TLS do not agree on.
+        let is_certain = |then, expected| then != Reset || matches!(expected, Fails(..));
+        for (bytes, then, expected) in table {
+            if !is_certain(then, expected) {
+                continue;
+            }
+            let authority = Rc::clone(&authority);
+            checks.spawn_local(async move {
+                check(Over::Tls(&authority), bytes, then, expected).await;
+            });
+        }
+        all(checks).await;
+    });
+}
+
+async fn all(mut checks: JoinSet<()>) {
+    while let Some(done) = checks.join_next().await {
+        if let Err(error) = done {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
 }
 
 fn answer(text: &str) -> Vec<u8> {
@@ -225,7 +296,7 @@ fn a_redirect_is_told_and_not_followed() {
         let response = format!(
             "HTTP/1.1 302 Found\r\nLocation: {location}\r\nRefresh: 0;url={location}\r\nContent-Length: 0\r\n\r\n"
         );
-        let done = attempt(response.into_bytes(), Hold).await;
+        let done = attempt(Over::Tcp, response.into_bytes(), Hold).await;
         let expected = format!("answered 302: redirects are not followed (to {location})");
         assert_eq!(detail(&done), expected);
         assert_eq!(elsewhere.connections(), 0);
@@ -235,11 +306,13 @@ fn a_redirect_is_told_and_not_followed() {
 #[test]
 fn gone_and_retry_after_are_passed_on() {
     run(async {
-        let done = attempt(answer("HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"), Hold).await;
+        let done =
+            attempt(Over::Tcp, answer("HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"), Hold)
+                .await;
         assert!(done.gone);
         assert_eq!(done.outcome, Outcome::Retry { not_before: None });
         let busy = "HTTP/1.1 503 Busy\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n";
-        let done = attempt(answer(busy), Hold).await;
+        let done = attempt(Over::Tcp, answer(busy), Hold).await;
         let Outcome::Retry { not_before: Some(at) } = done.outcome else {
             panic!("{:?}", done.outcome)
         };
@@ -253,7 +326,7 @@ fn a_response_is_kept_up_to_its_limits_as_it_came() {
     run(async {
         let body = "\u{1b}[31m\0".repeat(2_000);
         let head = format!("HTTP/1.1 200 OK\r\nX-A: caf\u{e9}\r\nContent-Length: {}", body.len());
-        let done = attempt(answer(&format!("{head}\r\n\r\n{body}")), Hold).await;
+        let done = attempt(Over::Tcp, answer(&format!("{head}\r\n\r\n{body}")), Hold).await;
         let kept = done.attempt.response;
         assert_eq!(&kept.body[..], &body.as_bytes()[..4096]);
         assert!(kept.truncated);
@@ -266,7 +339,7 @@ fn an_endless_body_is_cut_at_its_limit_long_before_the_deadline() {
     run(async {
         let bytes = answer("HTTP/1.1 200 OK\r\n\r\nx");
         let receiver =
-            Receiver::start(move |stream, _, _| play(stream, bytes.clone(), Flood)).await;
+            Receiver::start(move |stream, _, _| play(stream, |s| s, bytes.clone(), Flood)).await;
         let sender = sender(settings());
         let done = sender.attempt(To::http(receiver.address).outgoing()).await;
         assert_eq!(done.outcome, Outcome::Delivered);

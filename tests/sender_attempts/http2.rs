@@ -38,7 +38,7 @@ type Server = Connection<TlsStream<TcpStream>, Bytes>;
 pub(crate) type Exchange = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// A receiver that speaks HTTP/2, with what is under it left to `script`.
-async fn raw<F>(
+pub(crate) async fn raw<F>(
     authority: &Authority,
     script: impl Fn(TlsStream<TcpStream>, usize) -> F + 'static,
 ) -> Receiver

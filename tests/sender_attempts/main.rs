@@ -4,6 +4,8 @@
 
 mod behaviours;
 mod eviction;
+mod frames;
+mod handshake;
 mod http2;
 mod judged;
 mod names;

@@ -13,6 +13,9 @@ use crate::{receiver::Receiver, rng::Rng};
 /// When every run starts.
 pub(crate) const START: Millis = 1_795_000_000_000;
 
+const HOUR: Millis = 3_600_000;
+const DAY: Millis = 24 * HOUR;
+
 /// Something that is done to the engine or its world. Whom it hits is decided when it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -46,6 +49,16 @@ const ACTIONS: [(Action, usize); 9] = [
     (Action::Restart, 2),
 ];
 
+/// How long a run goes on, and how much happens in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// A minute or two in which everything happens at once.
+    Minutes,
+    /// A day, as an operator knows it: receivers fail and hang for hours, the configuration changes,
+    /// the process is restarted, and most of the time it is quiet.
+    Day,
+}
+
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
@@ -58,20 +71,24 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(rng: &mut Rng) -> Self {
-        let calm = START + rng.between(10_000..=150_000);
+    pub(crate) fn new(rng: &mut Rng, length: Length) -> Self {
+        let (lasts, longest_mood, count) = match length {
+            Length::Minutes => (10_000..=150_000, 60_000, 2..=30),
+            Length::Day => (DAY..=DAY, 3 * HOUR, 60..=140),
+        };
+        let calm = START + rng.between(lasts);
         let tenants = rng.count(1..=4);
         let webhooks = (1..=rng.count(1..=7))
             .map(|no| {
                 let tenant = TenantNo(rng.count(1..=tenants));
-                let receiver = Receiver::new(rng, START, calm);
+                let receiver = Receiver::new(rng, START, calm, longest_mood);
                 (WebhookNo(no), lane_settings(rng, tenant), receiver)
             })
             .collect();
         let pool: Vec<Action> =
             ACTIONS.iter().flat_map(|(action, weight)| vec![*action; *weight]).collect();
         let mut actions = vec![(START, Action::Burst)];
-        for _ in 0..rng.between(2..=30) {
+        for _ in 0..rng.between(count) {
             actions.push((rng.between(START..=calm), rng.pick(&pool)));
         }
         if rng.percent(10) {

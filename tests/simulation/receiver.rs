@@ -50,14 +50,14 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Moods until `end`.
-    pub(crate) fn new(rng: &mut Rng, start: Millis, end: Millis) -> Self {
+    /// Moods until `end`, each no longer than `longest`.
+    pub(crate) fn new(rng: &mut Rng, start: Millis, end: Millis, longest: Millis) -> Self {
         let mut moods = Vec::new();
         let mut until = start;
         while until < end {
             let mood = if rng.percent(35) { Mood::Healthy } else { rng.pick(&MOODS) };
             // Own faults do not count, so they are repeated every second: a short while will do.
-            let longest = if mood == Mood::Starved { 5_000 } else { 60_000 };
+            let longest = if mood == Mood::Starved { 5_000 } else { longest };
             until += rng.between(2_000..=longest);
             moods.push((until.min(end), mood));
         }

@@ -77,6 +77,10 @@ impl Tally {
 
     /// Each with how often it was met.
     pub(crate) fn met(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        WANTED.into_iter().map(|what| (what, self.0.get(what).copied().unwrap_or(0)))
+        WANTED.into_iter().map(|what| (what, self.count(what)))
+    }
+
+    pub(crate) fn count(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or(0)
     }
 }

@@ -14,10 +14,11 @@ use senderz_gateway::{
 use crate::{
     logs::Logs,
     oracle::Oracle,
-    plan::{self, Action, Plan, START},
+    plan::{self, Action, Length, Plan, START},
     receiver::Receiver,
     rng::Rng,
     tally::Tally,
+    trace::Trace,
 };
 
 /// Steps within one millisecond after which an engine counts as running in circles.
@@ -50,8 +51,8 @@ pub(crate) struct World {
     spilled: u64,
     effects: Vec<Effect>,
     pub(crate) tally: Tally,
-    /// Every effect, where somebody wants to compare or read.
-    pub(crate) trace: Option<Vec<(Millis, Effect)>>,
+    /// Every effect so far, with its time.
+    pub(crate) trace: Trace,
     pub(crate) is_shown: bool,
 }
 
@@ -70,15 +71,14 @@ enum Happening {
 
 impl World {
     /// Runs a seed from its first burst until everything has ended.
-    pub(crate) fn run(seed: u64, traced: bool, is_shown: bool) -> Self {
+    pub(crate) fn run(seed: u64, length: Length, is_shown: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::new(&mut rng);
+        let plan = Plan::new(&mut rng, length);
         if is_shown {
             println!("{plan:#?}");
         }
         let calm = plan.calm;
         let mut world = Self::new(plan, rng);
-        world.trace = traced.then(Vec::new);
         world.is_shown = is_shown;
         world.start();
         world.live_until(|world, next| next > calm.max(world.now));
@@ -114,7 +114,7 @@ impl World {
             spilled: 0,
             effects: Vec::new(),
             tally: Tally::default(),
-            trace: None,
+            trace: Trace::default(),
             is_shown: false,
         };
         for (at, action) in plan.actions {
@@ -311,9 +311,7 @@ impl World {
                 self.oracle.saw(self.now, &effect);
                 self.tally.effect(&effect);
                 self.carry_out(&effect);
-                if let Some(trace) = &mut self.trace {
-                    trace.push((self.now, effect));
-                }
+                self.trace.add(self.now, &effect);
             }
             self.effects = effects;
             self.oracle.step_is_over();

@@ -4,9 +4,13 @@
 
 #![expect(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod disk;
 pub mod gateway;
 pub mod http;
+pub mod ledger;
 pub mod namespace;
+pub mod probe;
+pub mod process;
 pub mod receiver;
 
 use std::time::{Duration, Instant};
@@ -34,4 +38,27 @@ pub fn payload(event_type: &str, id: &str) -> String {
     format!(
         r#"{{"type":"{event_type}","timestamp":"2026-11-23T04:20:00.123Z","data":{{"id":"{id}","channel":"sms","recipient":"+15555550100","status_reason":"carrier_rejected"}}}}"#
     )
+}
+
+/// A test's own setting from the environment. Not named SENDERZ_…: the gateway refuses variables of
+/// that prefix that are no setting of its own.
+#[expect(clippy::disallowed_methods, reason = "a test's own settings")]
+pub fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// xorshift: the moments of a test need no better.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit.max(1)
+    }
 }

@@ -37,6 +37,10 @@ pub enum Answer {
     Status(u16),
     /// Take the request and say nothing.
     Hang,
+    /// Take the request and hang up.
+    Close,
+    /// A 200 whose body ends when nobody takes any more of it.
+    Endless,
 }
 
 type Script = dyn Fn(&Request) -> Answer + Send + Sync;
@@ -155,6 +159,14 @@ fn serve(
             Answer::Status(status) => {
                 let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
                 reader.get_mut().write_all(answer.as_bytes()).ok()?;
+            }
+            Answer::Close => return None,
+            Answer::Endless => {
+                let stream = reader.get_mut();
+                stream.write_all(b"HTTP/1.1 200 X\r\n\r\n").ok()?;
+                loop {
+                    stream.write_all(&[b'x'; 4096]).ok()?;
+                }
             }
             Answer::Hang => loop {
                 // Until the gateway closes the connection.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Access, FsWord, PROC_SUPER_MAGIC},
+    fs::{Access, Advice, FsWord, PROC_SUPER_MAGIC},
     io::Errno,
 };
 
@@ -196,11 +196,19 @@ pub(super) fn write_whole(data_dir: &Path, name: &str, content: &[u8]) -> io::Re
 /// What a process that was killed had written is still in the kernel's hands alone. The start takes
 /// it for history: it tells the mark, and answers idempotency keys from it. So it must be durable
 /// before anything is concluded from it.
+///
+/// It must also be what is on the disk. Of what the kernel failed to write it tells once; then it
+/// takes its own copy for clean, shows that to every reader, and no later sync complains. A start
+/// that believed it would append to a log with a hole in it, and a power cut would end the log at
+/// the hole, with all that was acknowledged since. So after the sync, which leaves nothing unsaid,
+/// the kernel is made to forget its copy: what is read from here on comes from the disk.
 fn sync_log(store_dir: &Path) -> io::Result<()> {
-    match File::open(store_dir.join("db")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        log => log?.sync_all(),
-    }
+    let log = match File::open(store_dir.join("db")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        log => log?,
+    };
+    log.sync_all()?;
+    Ok(rustix::fs::fadvise(&log, 0, None, Advice::DontNeed)?)
 }
 
 /// A snapshot that was being written when the process died makes sled refuse to open. It is only a

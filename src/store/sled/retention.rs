@@ -5,7 +5,7 @@
 //! all forgotten. Each step first writes into the meta row what is kept from now on and then
 //! removes keys below it, so a crash in between leaves garbage, never half a block.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
     disk::{Disk, Fault, META_KEY},
@@ -13,7 +13,7 @@ use super::{
     metrics::StoreMetrics,
 };
 use crate::{
-    clock::{Millis, wall_ms},
+    clock::{Clock, Millis},
     store::{
         Settings, StoreError,
         codec::{EventHead, Log, decode_entry_head, decode_event_head},
@@ -27,14 +27,29 @@ const STEP: usize = 64;
 pub(super) struct Retention {
     age: Duration,
     bytes: u64,
+    /// A wall clock that is set by a year removes no history.
+    clock: Clock,
+    started: Millis,
+    /// What could still wait when the store was opened counts as accepted then: after a long stop, or
+    /// by a clock that was set meanwhile, it ends as too old at once, and is to stay long enough for
+    /// somebody to see that and to replay it.
+    open_at_start: Range<u64>,
     written: usize,
     has_more: bool,
 }
 
 impl Retention {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let Settings { retention_age, retention_bytes, .. } = *settings;
-        Self { age: retention_age, bytes: retention_bytes, written: 0, has_more: true }
+    pub(super) fn new(settings: &Settings, meta: &Meta) -> Self {
+        let clock = Clock::start();
+        Self {
+            age: settings.retention_age,
+            bytes: settings.retention_bytes,
+            clock,
+            started: clock.now(),
+            open_at_start: meta.low..meta.next.event,
+            written: 0,
+            has_more: true,
+        }
     }
 
     /// So many records were written: retention must not fall behind. A block of a large event has
@@ -104,7 +119,7 @@ impl Retention {
         budget: usize,
         metrics: &StoreMetrics,
     ) -> Result<(u64, u64, bool), StepError> {
-        let now = wall_ms();
+        let now = self.clock.now();
         let entry_bytes = match disk.view().first_part(Log::Entries, meta.kept.entry)? {
             Some((number, Ok(body))) => decode_entry_head(number, &body)
                 .map_or(0, |head| meta.next.entry_bytes.saturating_sub(head.bytes_before)),
@@ -130,7 +145,12 @@ impl Retention {
     }
 
     fn is_old(&self, head: &EventHead, now: Millis) -> bool {
-        head.accepted_at.saturating_add(self.age.as_millis() as Millis) <= now
+        let since = if self.open_at_start.contains(&head.number) {
+            head.accepted_at.max(self.started)
+        } else {
+            head.accepted_at
+        };
+        since.saturating_add(self.age.as_millis() as Millis) <= now
     }
 }
 

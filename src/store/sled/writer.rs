@@ -93,7 +93,7 @@ impl Writer {
         Self {
             disk,
             mark,
-            retention: Retention::new(&settings),
+            retention: Retention::new(&settings, &start.meta),
             room: Room::new(settings.disk_headroom),
             settings,
             meta: start.meta,
