@@ -68,6 +68,7 @@ const OTHER_VALUES: [(&str, &str); 83] = [
     ("security.deny_ports", "7"),
     ("security.deny_hosts", "internal.example.com"),
     ("security.nat64_prefixes", "64:ff9b::/96"),
+    ("security.encryption_key_file", "/run/secrets/encryption.key"),
     ("store.backend", "sled"),
     ("store.cache", "7MiB"),
     ("store.commit_max_events", "7"),
