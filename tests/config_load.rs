@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 83] = [
+const OTHER_VALUES: [(&str, &str); 84] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),

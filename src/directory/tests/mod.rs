@@ -1,6 +1,7 @@
 //! The directory against a store whose answers the test holds in its hand.
 
 mod load;
+mod memory;
 mod operator;
 mod order;
 mod seal;
