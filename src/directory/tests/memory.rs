@@ -89,7 +89,7 @@ fn make<T: Any + Send>(
 
 /// The secret part of a signing secret, of which there is one each time.
 fn part(secret: &SigningSecret) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(secret.expose()[SigningSecret::PREFIX.len()..].as_bytes().to_vec())
+    Zeroizing::new(secret.expose().as_bytes()[SigningSecret::PREFIX.len()..].to_vec())
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn no_secret_outlives_its_owner() {
             || ApiKey::generate(1, Principal::Producer, 0).1,
             |key| {
                 let text = key.expose();
-                Zeroizing::new(text[text.len() - 32..].as_bytes().to_vec())
+                Zeroizing::new(text.as_bytes()[text.len() - 32..].to_vec())
             },
         ),
         make("encryption key", KeyRing::generate, |ring| {
