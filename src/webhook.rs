@@ -5,7 +5,9 @@
 
 use std::{fmt, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+use zeroize::Zeroizing;
 
 use crate::{
     clock::Millis,
@@ -167,7 +169,7 @@ pub struct HeaderFault {
 }
 
 /// Headers that the tenant adds to every request of a webhook. Values may be credentials: `Debug`
-/// hides them, and HTTP/2 does not put them into its compression table.
+/// hides them, HTTP/2 does not put them into its compression table, and their memory is wiped.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct CustomHeaders(Vec<(HeaderName, HeaderValue)>);
 
@@ -219,7 +221,7 @@ impl CustomHeaders {
     }
 
     /// In the order written.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, &HeaderValue)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, &HeaderValue)> + Clone {
         self.0.iter().map(|(name, value)| (name, value))
     }
 
@@ -345,7 +347,10 @@ fn parse_value(name: &HeaderName, text: &str) -> Result<HeaderValue, HeaderError
     if !text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
         return Err(HeaderError::Value(name.clone()));
     }
-    let mut value = HeaderValue::from_str(text).map_err(|_| HeaderError::Value(name.clone()))?;
+    // Its copies share these bytes, and the last one wipes them.
+    let bytes = Bytes::from_owner(Zeroizing::new(text.as_bytes().to_vec()));
+    let value = HeaderValue::from_maybe_shared(bytes);
+    let mut value = value.map_err(|_| HeaderError::Value(name.clone()))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 86] = [
+const OTHER_VALUES: [(&str, &str); 87] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -68,6 +68,7 @@ const OTHER_VALUES: [(&str, &str); 86] = [
     ("security.deny_ports", "7"),
     ("security.deny_hosts", "internal.example.com"),
     ("security.nat64_prefixes", "64:ff9b::/96"),
+    ("security.encryption_key_file", "/run/secrets/encryption.key"),
     ("store.backend", "sled"),
     ("store.cache", "7MiB"),
     ("store.commit_max_events", "7"),

@@ -249,6 +249,34 @@ fn two_verdicts_agree_on_millions_of_ipv4_addresses() {
     }
 }
 
+/// `GUARD_EXHAUSTIVE` is set by `scripts/test guard`, which takes a minute for it; else every 251st
+/// address, a prime so that no pattern of the blocks is missed twice.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test's own settings")]
+fn two_verdicts_agree_on_all_of_ipv4() {
+    let step = if std::env::var("GUARD_EXHAUSTIVE").is_ok() { 1 } else { 251 };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let share = (1_u64 << 32).div_ceil(cores);
+    let checked: u64 = std::thread::scope(|scope| {
+        let part = |core: u64| {
+            let addresses = (core * share)..((core + 1) * share).min(1 << 32);
+            scope.spawn(move || {
+                let policy = Policy::default();
+                let mut checked = 0;
+                for bits in addresses.step_by(step) {
+                    agree_v4(&policy, Ipv4Addr::from_bits(bits as u32));
+                    checked += 1;
+                }
+                checked
+            })
+        };
+        let parts: Vec<_> = (0..cores).map(part).collect();
+        parts.into_iter().map(|part| part.join().expect("they agree")).sum()
+    });
+    assert!(step > 1 || checked == 1 << 32);
+    println!("guard: two verdicts agree on {checked} IPv4 addresses");
+}
+
 #[test]
 fn two_verdicts_agree_on_ipv6_addresses_scattered_around_every_block() {
     let policy = Policy::default();

@@ -11,7 +11,7 @@ use senderz_gateway::{
     command::{Command, Shards},
     config::Limits,
     delivery::{CancelReason, Entry, ErrorCode, FailReason, Verdict},
-    directory::{Change, Directory, WebhookPatch},
+    directory::{Change, Directory, KeyRing, WebhookPatch},
     engine,
     event::{EventType, EventTypes},
     guard::{Policy, WebhookUrl},
@@ -56,7 +56,9 @@ impl Rig {
     async fn start_with(change: impl FnOnce(&mut engine::Settings)) -> Self {
         let opened = Memory::default().open(store_settings()).expect("it has no disk");
         let store = opened.store;
-        let directory = Directory::load(store.clone(), opened.rows, limits()).expect("it is empty");
+        let ring = KeyRing::generate();
+        let directory = Directory::load(store.clone(), opened.rows, limits(), ring);
+        let directory = directory.expect("it is empty");
         let (stop, drain) = shutdown::channel();
         let (feed_in, feed) = mpsc::channel(16);
         let (changes_in, changes) = mpsc::channel(16);

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use senderz_gateway::{
     config::Limits,
-    directory::{Directory, WebhookPatch},
+    directory::{Directory, KeyRing, WebhookPatch},
     event::{EventType, EventTypes},
     id::{NodeNo, TenantNo},
     ingest::Tenants as _,
@@ -25,7 +25,9 @@ impl Tenants {
     pub(crate) fn new(count: u32) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
-            let directory = Directory::load(store(), Vec::new(), limits(count)).expect("no rows");
+            let directory =
+                Directory::load(store(), Vec::new(), limits(count), KeyRing::generate());
+            let directory = directory.expect("no rows");
             let names: Vec<_> = (1..=count).map(|no| format!("tenant-{no:04}")).collect();
             for (name, no) in names.iter().zip(1..) {
                 add(&directory, name, TenantNo(no)).await;

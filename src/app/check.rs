@@ -1,9 +1,9 @@
 //! What would keep a gateway from starting, found without starting one.
 
-use super::StartError;
+use super::{GivenKeys, StartError};
 use crate::{
     config::Config,
-    directory::operator_key,
+    directory::{encryption_key, operator_key},
     sender, server,
     shard::ShardError,
     store::{self, OpenError},
@@ -11,7 +11,7 @@ use crate::{
 
 /// Every error that [`Gateway::start`](super::Gateway::start) would give one of, as far as can be
 /// said without making, opening or binding anything.
-pub fn check(config: &Config, given_key: Option<&str>) -> Vec<StartError> {
+pub fn check(config: &Config, given: &GivenKeys) -> Vec<StartError> {
     let mut found: Vec<StartError> =
         server::check(&config.server).into_iter().map(StartError::from).collect();
     if let Some(file) = &config.tls.ca_file {
@@ -20,11 +20,19 @@ pub fn check(config: &Config, given_key: Option<&str>) -> Vec<StartError> {
     }
     let data_dir = store::sled::check(&config.data_dir);
     // In a directory that cannot be used no file can be looked at either.
-    let key = match &data_dir {
-        Ok(()) | Err(OpenError::InUse(_)) => operator_key::check(given_key, &config.data_dir),
-        Err(_) => operator_key::judge(given_key),
+    let encryption = given.encryption(config);
+    // In a directory that cannot be used no file can be looked at either.
+    let can_be_read = matches!(data_dir, Ok(()) | Err(OpenError::InUse(_)));
+    let (operator, encryption) = if can_be_read {
+        (
+            operator_key::check(given.operator(), &config.data_dir),
+            encryption_key::check(&encryption, &config.data_dir),
+        )
+    } else {
+        (operator_key::judge(given.operator()), encryption_key::judge(&encryption))
     };
     found.extend(data_dir.err().map(StartError::Store));
-    found.extend(key.err().map(StartError::OperatorKey));
+    found.extend(encryption.err().map(StartError::EncryptionKey));
+    found.extend(operator.err().map(StartError::OperatorKey));
     found
 }

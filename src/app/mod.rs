@@ -6,6 +6,7 @@
 //! last of these.
 
 mod check;
+mod keys;
 pub mod openapi;
 mod runtime;
 mod serve;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use self::serve::banner;
 pub use self::{
     check::check,
+    keys::GivenKeys,
     runtime::runtime,
     serve::{Exit, serve},
 };
@@ -28,7 +30,9 @@ use crate::{
     clock::{self, Clock},
     command::Shards,
     config::{Config, Listen},
-    directory::{Directory, LoadError, OperatorKey, OperatorKeyError, operator_key},
+    directory::{
+        Directory, EncryptionKeyError, LoadError, OperatorKey, OperatorKeyError, encryption_key,
+    },
     guard::Policy,
     ingest::Ingest,
     metrics,
@@ -67,6 +71,8 @@ pub enum StartError {
     #[error(transparent)]
     OperatorKey(#[from] OperatorKeyError),
     #[error(transparent)]
+    EncryptionKey(#[from] EncryptionKeyError),
+    #[error(transparent)]
     Shard(#[from] ShardError),
     /// Something ended or refused to go on before every delivery that waits was found again.
     #[error("recovery did not finish: {0}")]
@@ -95,6 +101,7 @@ pub struct Gateway {
     pub has_tls: bool,
     pub ops: Option<SocketAddr>,
     pub operator_key: OperatorKey,
+    pub encryption_key: encryption_key::Origin,
     pub data_dir: PathBuf,
     config: Config,
     readiness: Readiness,
@@ -133,11 +140,11 @@ impl Gateway {
     /// the same alarm.
     pub async fn start(
         config: Config,
-        given_key: Option<&str>,
+        given: &GivenKeys,
         alarm: Alarm,
     ) -> Result<Self, StartError> {
         let started = clock::instant();
-        operator_key::judge(given_key)?;
+        given.judge(&config)?;
         let readiness = Readiness::new();
         let starting = readiness.hold(reason::STARTING);
         let (stop_ops, ops_signal) = shutdown::channel();
@@ -155,8 +162,8 @@ impl Gateway {
         threads.push(ops.thread);
         let (answers, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(api::is_answer);
         let answers = Answers::load(store.clone(), &answers, settings::answers(&config))?;
-        let directory = Directory::load(store.clone(), rows, config.limits.clone())?;
-        let operator_key = directory.ensure_operator_key(given_key, &config.data_dir)?;
+        let (directory, encryption_key) = keys::directory(&config, given, &store, rows).await?;
+        let operator_key = directory.ensure_operator_key(given.operator(), &config.data_dir)?;
         let clock = Clock::start();
         let policy = settings::policy(&config, &own_addresses(&listener, ops.address));
 
@@ -217,6 +224,7 @@ impl Gateway {
             has_tls,
             ops: ops.address,
             operator_key,
+            encryption_key,
             data_dir: config.data_dir.clone(),
             config,
             readiness,

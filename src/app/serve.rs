@@ -8,10 +8,10 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Drained, Gateway, StartError, supervisor};
+use super::{Drained, Gateway, GivenKeys, StartError, supervisor};
 use crate::{
-    config::{self, Config, Listen, Sources, environment},
-    directory::OperatorKey,
+    config::{self, Config, Listen, Sources},
+    directory::{OperatorKey, encryption_key::Origin},
     shutdown::Alarm,
 };
 
@@ -36,8 +36,8 @@ pub async fn serve(
     reloaded: impl Fn(&Config),
 ) -> Result<Exit, StartError> {
     let mut signals = Signals::install().map_err(|e| StartError::Bind(e.to_string()))?;
-    let operator_key = environment::secret(environment::OPERATOR_KEY);
-    let starting = Gateway::start(config, operator_key.as_deref().map(String::as_str), alarm);
+    let given = GivenKeys::of_process();
+    let starting = Gateway::start(config, &given, alarm);
     let mut gateway = tokio::select! {
         started = starting => started?,
         // Reloads asked for meanwhile are served by the start itself.
@@ -165,6 +165,13 @@ pub(crate) fn banner(gateway: &Gateway) {
             "  operator key, shown once and kept in {}:\n           {}\n",
             gateway.data_dir.join("operator.key").display(),
             key.expose()
+        );
+    }
+    if let Origin::Made(path) = &gateway.encryption_key {
+        text += &format!(
+            "  encryption key, made now: keep a copy of\n           {}\n           apart from \
+             backups of the data directory; secrets cannot be read without it\n",
+            path.display()
         );
     }
     let mut out = std::io::stdout();

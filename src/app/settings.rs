@@ -132,6 +132,10 @@ pub(super) fn need_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("delivery.max_response", a.delivery.max_response != b.delivery.max_response),
         ("delivery.keep_response", a.delivery.keep_response != b.delivery.keep_response),
         ("retry.max_retry_after", a.retry.max_retry_after != b.retry.max_retry_after),
+        (
+            "security.encryption_key_file",
+            a.security.encryption_key_file != b.security.encryption_key_file,
+        ),
         ("store.*", a.store != b.store),
         ("limits.*", a.limits != b.limits),
         ("log.format", a.log.format != b.log.format),

@@ -1,9 +1,9 @@
 //! `check`: would this configuration serve?
 //!
 //! All that can be said without starting: the values, whether the files they name, the operator's
-//! key and the data directory can be used, in the words of `serve` and with its exit codes. It
-//! makes nothing, opens no store and binds no port. Beside a gateway that runs on the same
-//! directory it says that this is in use (69), and everything else that it finds (78).
+//! key, the encryption keys and the data directory can be used, in the words of `serve` and with
+//! its exit codes. It makes nothing, opens no store and binds no port. Beside a gateway that runs
+//! on the same directory it says that this is in use (69), and everything else that it finds (78).
 
 use super::{
     Exit, Global,
@@ -11,15 +11,14 @@ use super::{
     serve::exit_of,
 };
 use crate::{
-    app,
-    config::{Listen, environment},
+    app::{self, GivenKeys},
+    config::Listen,
 };
 
 pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
     // Returned as it is: the caller prints all of its problems and exits 78.
     let config = global.load()?;
-    let given_key = environment::secret(environment::OPERATOR_KEY);
-    let found = app::check(&config, given_key.as_deref().map(String::as_str));
+    let found = app::check(&config, &GivenKeys::of_process());
     for error in &found {
         note(format_args!("error: {error}"));
     }

@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use super::{Exit, Global, logging};
 use crate::{
     app::{self, StartError},
+    directory::LoadError,
     sender::SenderError,
     shard::ShardError,
     shutdown::Alarm,
@@ -47,6 +48,8 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
         )
         | StartError::Tls(_)
         | StartError::OperatorKey(_)
+        | StartError::EncryptionKey(_)
+        | StartError::Directory(LoadError::MissingKey { .. })
         | StartError::Shard(ShardError::Sender(SenderError::CaFile { .. })) => Exit::BadConfig,
         StartError::Store(
             OpenError::Broken { .. } | OpenError::Damaged { .. } | OpenError::Lost { .. },

@@ -7,8 +7,12 @@ use zeroize::Zeroizing;
 /// Where an operator may set the operator's key.
 pub const OPERATOR_KEY: &str = "SENDERZ_OPERATOR_KEY";
 
+/// Where an operator may set the keys that seal secrets on disk.
+pub const ENCRYPTION_KEY: &str = "SENDERZ_ENCRYPTION_KEY";
+
 /// Variables with our prefix that are not configuration keys.
-pub const RESERVED: [&str; 4] = ["SENDERZ_CONFIG", "SENDERZ_URL", "SENDERZ_API_KEY", OPERATOR_KEY];
+pub const RESERVED: [&str; 5] =
+    ["SENDERZ_CONFIG", "SENDERZ_URL", "SENDERZ_API_KEY", OPERATOR_KEY, ENCRYPTION_KEY];
 
 pub const PREFIX: &str = "SENDERZ_";
 
@@ -56,6 +60,7 @@ mod tests {
         check("SENDERZ_SECURITY__DENY_PORTS", true);
         check("PATH", false);
         check("SENDERZ_API_KEY", false);
+        check("SENDERZ_ENCRYPTION_KEY", false);
         check("SENDERZ_GATEWAY_SERVICE_HOST", false);
         check("SENDERZ_GATEWAY_SERVICE_PORT_HTTP", false);
         check("SENDERZ_GATEWAY_PORT", false);

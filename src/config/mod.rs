@@ -173,6 +173,7 @@ pub struct Security {
     pub deny_ports: Vec<u16>,
     pub deny_hosts: Vec<String>,
     pub nat64_prefixes: Vec<Ipv6Net>,
+    pub encryption_key_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -259,6 +259,7 @@ fn security(r: &mut Reader<'_>) -> Security {
         }),
         deny_hosts: r.list("security.deny_hosts", host_name),
         nat64_prefixes: r.list("security.nat64_prefixes", nat64_prefix),
+        encryption_key_file: r.path("security.encryption_key_file"),
     }
 }
 

@@ -300,7 +300,8 @@ impl Directory {
         let work = async move {
             let mut writer = directory.inner.writer.lock().await;
             let (edits, answer) = plan(&directory.read(), &writer.limits)?;
-            let rows = edits.iter().map(super::wire::encode).collect();
+            let ring = &directory.inner.ring;
+            let rows = edits.iter().map(|edit| super::wire::encode(edit, ring)).collect();
             directory.inner.store.put_rows(rows).await?;
             let changes = directory.write().apply(edits);
             writer.tell(changes).await;

@@ -9,7 +9,8 @@
 //! | `d` tenant:u32 webhook:u32 | a deleted webhook's public id | as many as webhooks | never deleted, or deleted so long ago that its id is forgotten |
 //! | `k` key:u128 | an API key's hash | `limits.keys_per_tenant` each tenant, and [`MAX_GATEWAY_KEYS`](super::MAX_GATEWAY_KEYS) | never made, or revoked |
 //!
-//! Numbers are big-endian. Values are framed and versioned by [`super::wire`].
+//! Numbers are big-endian. Values are framed and versioned by [`super::wire`]; the secrets in those
+//! of tenants and webhooks are sealed.
 
 use crate::id::{KeyId, TenantNo, WebhookNo};
 

@@ -10,11 +10,17 @@
 //! The numbers of tenants and webhooks are given once and never again, because the logs name them
 //! by number. What a stored row looks like is in `layout` and `wire`.
 //!
+//! Secrets are sealed on disk ([`keyring`]); rows that the key in use has not sealed are written
+//! anew at the start, a few at a time, so that a start that is killed goes on where it was.
+//!
 //! The directory knows nothing of HTTP, and it does not judge a webhook's URL: it takes one that
 //! was judged.
 
 mod change;
+pub mod encryption_key;
 mod key;
+mod key_file;
+mod keyring;
 mod layout;
 pub mod operator_key;
 mod state;
@@ -33,11 +39,14 @@ use zeroize::Zeroizing;
 
 pub use self::{
     change::{ChangeError, MAX_GATEWAY_KEYS, NewTenant, WebhookPatch},
+    encryption_key::EncryptionKeyError,
     key::{ApiKey, KeyText, MAX_KEY_TEXT, OPERATOR_PREFIX, PRODUCER_PREFIX, TENANT_PREFIX},
+    keyring::{BadKeyRing, EncryptionKeyId, KeyRing},
     operator_key::{OperatorKey, OperatorKeyError},
 };
 use self::{
     key::KeyHash,
+    layout::RowKey,
     state::{Edit, State},
     wire::BadRow,
 };
@@ -45,7 +54,7 @@ use crate::{
     config::Limits,
     event::EventType,
     id::{KeyId, TenantNo, WebhookId, WebhookNo},
-    store::{Route, Row, Store},
+    store::{Route, Row, Store, StoreError},
     tenant::Tenant,
     webhook::Webhook,
 };
@@ -116,6 +125,10 @@ pub enum LoadError {
         "the directory's row {row} was written by a newer version (format {version}); run that version, or set another data_dir"
     )]
     Newer { row: String, version: u8 },
+    #[error(
+        "the directory's row {row} is sealed with the encryption key {id}, which is not among those given; put it back"
+    )]
+    MissingKey { row: String, id: EncryptionKeyId },
 }
 
 /// A cheap handle; copies share one directory.
@@ -127,6 +140,7 @@ pub struct Directory {
 #[derive(Debug)]
 struct Inner {
     store: Store,
+    ring: KeyRing,
     state: RwLock<State>,
     /// Held for the length of a change: changes come one at a time.
     writer: Mutex<Writer>,
@@ -137,15 +151,30 @@ struct Inner {
 struct Writer {
     limits: Limits,
     subscribers: Vec<mpsc::Sender<Change>>,
+    /// Rows whose secrets the key in use has not sealed.
+    stale: Vec<RowKey>,
 }
+
+/// Rows sealed anew in one commit.
+const SEALED_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
 
 impl Directory {
     /// The directory as the store's rows tell it.
-    pub fn load(store: Store, rows: Vec<Row>, limits: Limits) -> Result<Self, LoadError> {
+    pub fn load(
+        store: Store,
+        rows: Vec<Row>,
+        limits: Limits,
+        ring: KeyRing,
+    ) -> Result<Self, LoadError> {
         let mut edits = Vec::with_capacity(rows.len());
+        let mut stale = Vec::new();
         for Row { key, value } in rows {
+            // Rows of the first version hold secrets in the clear.
             let Some(value) = value.map(Zeroizing::new) else { continue };
-            edits.push(wire::decode(&key, &value).map_err(|bad| LoadError::of(&key, bad))?);
+            let decoded = wire::decode(&key, &value, &ring);
+            let decoded = decoded.map_err(|bad| LoadError::of(&key, bad))?;
+            stale.extend(decoded.is_stale.then(|| RowKey::decode(&key)).flatten());
+            edits.push(decoded.edit);
         }
         // What others refer to comes first, and deletions in the order in which they happened.
         edits.sort_by_key(|edit| match edit {
@@ -157,8 +186,28 @@ impl Directory {
         let mut state = State::default();
         state.apply(edits);
         check_references(&state)?;
-        let writer = Mutex::new(Writer { limits, subscribers: Vec::new() });
-        Ok(Self { inner: Arc::new(Inner { store, state: RwLock::new(state), writer }) })
+        let writer = Mutex::new(Writer { limits, subscribers: Vec::new(), stale });
+        Ok(Self { inner: Arc::new(Inner { store, ring, state: RwLock::new(state), writer }) })
+    }
+
+    /// Writes every row anew whose secrets stand in the clear or are sealed with an older key, and
+    /// says how many there were. Cut short, it leaves whole rows, each readable with its own key.
+    pub async fn seal_anew(&self) -> Result<usize, StoreError> {
+        let mut writer = self.inner.writer.lock().await;
+        let mut sealed = 0;
+        while !writer.stale.is_empty() {
+            let rest = writer.stale.len().saturating_sub(SEALED_AT_ONCE);
+            let rows: Vec<Row> = {
+                let state = self.read();
+                // As they stand now: what was deleted since is not brought back.
+                let edits = writer.stale[rest..].iter().filter_map(|key| state.standing(*key));
+                edits.map(|edit| wire::encode(&edit, &self.inner.ring)).collect()
+            };
+            sealed += rows.len();
+            self.inner.store.put_rows(rows).await?;
+            writer.stale.truncate(rest);
+        }
+        Ok(sealed)
     }
 
     /// Takes the operator's key from the environment's value or from the data directory, and makes
@@ -331,12 +380,13 @@ impl Writer {
 
 impl LoadError {
     fn of(key: &[u8], bad: BadRow) -> Self {
-        let row = match layout::RowKey::decode(key) {
+        let row = match RowKey::decode(key) {
             Some(key) => format!("{key:?}"),
             None => format!("{key:02x?}"),
         };
         match bad {
             BadRow::Newer(version) => Self::Newer { row, version },
+            BadRow::MissingKey(id) => Self::MissingKey { row, id },
             other => Self::Damaged { row, reason: other.to_string() },
         }
     }

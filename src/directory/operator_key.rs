@@ -4,18 +4,14 @@
 //! It is kept outside the store so that whoever can read the data directory's owner-only files can
 //! always get in, even where every other key was lost.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{ErrorKind, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::{
     Principal,
     key::{KeyText, MAX_KEY_TEXT, OPERATOR_PREFIX},
+    key_file::{self, Access},
 };
 use crate::id::{KeyId, random_u128};
 
@@ -67,7 +63,9 @@ pub(super) fn obtain(
         Some(key) => Ok((key, OperatorKey::File)),
         None => {
             let key = KeyText::generate(Principal::Operator, KeyId(random_u128()));
-            write(data_dir, &path, &key).map_err(|source| OperatorKeyError::Io { path, source })?;
+            let line = Zeroizing::new(format!("{}\n", key.expose()));
+            key_file::write(data_dir, FILE, &line)
+                .map_err(|source| OperatorKeyError::Io { path, source })?;
             Ok((key.clone(), OperatorKey::Made(key)))
         }
     }
@@ -97,42 +95,15 @@ fn is_acceptable(text: &str) -> bool {
 }
 
 fn read(path: &Path) -> Result<Option<KeyText>, OperatorKeyError> {
-    let io = |source| OperatorKeyError::Io { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io(error)),
-    };
-    if file.metadata().map_err(io)?.permissions().mode() & 0o077 != 0 {
+    let read = key_file::read(path, MAX_KEY_TEXT + 2);
+    let content = read.map_err(|source| OperatorKeyError::Io { path: path.to_owned(), source })?;
+    let Some(content) = content else { return Ok(None) };
+    if content.access != Access::OwnerOnly {
         return Err(OperatorKeyError::Exposed(path.to_owned()));
     }
-    // Two more than a key and its newline may have, so that a longer file is seen to be longer.
-    let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_TEXT + 3));
-    match file.take(MAX_KEY_TEXT as u64 + 3).read_to_string(&mut text) {
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::InvalidData => {
-            return Err(OperatorKeyError::BadFile(path.to_owned()));
-        }
-        Err(error) => return Err(io(error)),
+    let key = content.text.as_ref().map(|text| text.trim_end());
+    match key.filter(|key| is_acceptable(key)) {
+        Some(key) => Ok(Some(KeyText::from_text(Zeroizing::new(key.to_owned())))),
+        None => Err(OperatorKeyError::BadFile(path.to_owned())),
     }
-    let key = text.trim_end();
-    if !is_acceptable(key) {
-        return Err(OperatorKeyError::BadFile(path.to_owned()));
-    }
-    Ok(Some(KeyText::from_text(Zeroizing::new(key.to_owned()))))
-}
-
-/// Written beside and renamed, so that a crash leaves a whole key or none.
-fn write(data_dir: &Path, path: &Path, key: &KeyText) -> std::io::Result<()> {
-    let beside = data_dir.join(format!("{FILE}.new"));
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(key.expose().as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    File::open(data_dir)?.sync_all()
 }

@@ -13,6 +13,7 @@ use std::{
 use super::{
     Change, TenantEntry,
     key::{ApiKey, KeyHash},
+    layout::RowKey,
 };
 use crate::{
     engine::router,
@@ -155,6 +156,18 @@ impl State {
             self.rebuild_routes(tenant);
         }
         said.into_iter().filter_map(|said| self.change(said)).collect()
+    }
+
+    /// The edit that made a row with secrets what it is now; none where it was removed.
+    pub(super) fn standing(&self, key: RowKey) -> Option<Edit> {
+        match key {
+            RowKey::Tenant(no) => {
+                let tenant = &self.tenants.get(&no)?.entry.tenant;
+                Some(Edit::TenantSet(Arc::clone(tenant)))
+            }
+            RowKey::Webhook(no) => self.webhooks.get(&no).cloned().map(Edit::WebhookSet),
+            RowKey::Counters | RowKey::DeletedWebhook(..) | RowKey::ApiKey(_) => None,
+        }
     }
 
     /// What a subscriber is told about a webhook as it stands now.

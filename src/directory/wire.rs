@@ -1,18 +1,23 @@
 //! What the directory's rows look like on disk, apart from the domain's types, so that a renamed
 //! field in the program is never a change of format.
 //!
-//! A value is `version (1 byte) · CRC-32 of version and body (4 bytes, little-endian) · body`, the
-//! body in JSON: rows are few and small, and a person can read them when it matters. Unknown
-//! fields are refused: they were written by a version that knows more.
+//! A value is `version (1 byte) · CRC-32 of version and body (4 bytes, little-endian) · body`. The
+//! body is JSON: rows are few and small, and a person can read them when it matters. Unknown
+//! fields are refused: they were written by a version that knows more. Rows with secrets are of
+//! version 2, whose body is JSON and a sealed part ([`sealed`]); in version 1 they stood in the
+//! clear ([`first`]).
 
-use std::time::Duration;
+mod first;
+mod sealed;
+
+use std::{borrow::Cow, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::{
     Principal,
     key::{ApiKey, KeyHash},
+    keyring::{EncryptionKeyId, KeyRing},
     layout::RowKey,
     state::{Counters, Edit},
 };
@@ -26,7 +31,10 @@ use crate::{
     webhook::{CustomHeaders, HeaderLimits, SuccessRule, Webhook},
 };
 
-const VERSION: u8 = 1;
+/// Without secrets; rows of the first version have them here.
+const PLAIN: u8 = 1;
+/// With a sealed part.
+const SEALED: u8 = 2;
 const FRAME: usize = 5;
 
 /// Why a row could not be read.
@@ -36,8 +44,14 @@ pub(super) enum BadRow {
     Key,
     #[error("its checksum does not match")]
     Checksum,
-    #[error("it has version {0}, this program writes {VERSION}")]
+    #[error("it has version {0}, which this program does not know")]
     Newer(u8),
+    #[error("its sealed part is cut off")]
+    Truncated,
+    #[error("its sealed part was changed, or belongs to another row")]
+    NotAuthentic,
+    #[error("it is sealed with the encryption key {0}, which is not among those given")]
+    MissingKey(EncryptionKeyId),
     #[error("it does not parse: {0}")]
     Body(#[from] serde_json::Error),
     #[error("its {0} is not valid")]
@@ -53,44 +67,33 @@ struct CountersRow {
     next_deletion: u64,
 }
 
-/// Not `Debug`: it holds secrets.
+/// What is not secret of a tenant. Sealed: the current secret, then those before it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TenantRow<'a> {
+struct TenantOpen<'a> {
     id: &'a str,
     #[serde(borrow)]
-    name: std::borrow::Cow<'a, str>,
+    name: Cow<'a, str>,
     created_at: Millis,
-    secret: &'a str,
-    /// The newest of the rotated secrets …
+    /// For each rotated secret, the newest first, until when it signs.
+    previous_until: Vec<Millis>,
+}
+
+/// What is not secret of a webhook. Sealed: the URL (whose path is often a credential), then name
+/// and value of each custom header in turn.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebhookOpen<'a> {
     #[serde(borrow)]
-    previous: Option<PreviousRow<'a>>,
-    /// … and those before it. (The first rows knew only one.)
-    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
-    earlier: Vec<PreviousRow<'a>>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PreviousRow<'a> {
-    secret: &'a str,
-    valid_until: Millis,
-}
-
-/// Not `Debug`: custom headers hold credentials.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WebhookRow {
-    id: String,
+    id: Cow<'a, str>,
     tenant: u32,
-    /// Read back without judging it: a policy that became stricter must not keep the gateway from
-    /// starting, and every connection is judged anyway.
-    url: String,
-    events: Vec<String>,
-    description: String,
-    headers: Vec<(String, String)>,
+    #[serde(borrow)]
+    events: Vec<Cow<'a, str>>,
+    #[serde(borrow)]
+    description: Cow<'a, str>,
     enabled: bool,
-    success: Option<String>,
+    #[serde(borrow)]
+    success: Option<Cow<'a, str>>,
     timeout_ms: Option<u64>,
     max_in_flight: Option<u32>,
     rate_limit: Option<u32>,
@@ -124,24 +127,26 @@ enum KindRow {
 }
 
 /// The row that makes an edit durable.
-pub(super) fn encode(edit: &Edit) -> Row {
+pub(super) fn encode(edit: &Edit, ring: &KeyRing) -> Row {
     let (key, value) = match edit {
         Edit::Counters(counters) => (
             RowKey::Counters,
-            Some(frame(&CountersRow {
+            Some(plain(&CountersRow {
                 next_tenant: counters.next_tenant,
                 next_webhook: counters.next_webhook,
                 next_key: counters.next_key,
                 next_deletion: counters.next_deletion,
             })),
         ),
-        Edit::TenantSet(tenant) => (RowKey::Tenant(tenant.no), Some(tenant_value(tenant))),
+        Edit::TenantSet(tenant) => (RowKey::Tenant(tenant.no), Some(tenant_value(tenant, ring))),
         Edit::TenantRemoved(no) => (RowKey::Tenant(*no), None),
-        Edit::WebhookSet(webhook) => (RowKey::Webhook(webhook.no), Some(webhook_value(webhook))),
+        Edit::WebhookSet(webhook) => {
+            (RowKey::Webhook(webhook.no), Some(webhook_value(webhook, ring)))
+        }
         Edit::WebhookRemoved(no) => (RowKey::Webhook(*no), None),
         Edit::DeletedSet { tenant, no, id, order } => (
             RowKey::DeletedWebhook(*tenant, *no),
-            Some(frame(&DeletedRow { id: id.to_string(), order: *order })),
+            Some(plain(&DeletedRow { id: id.to_string(), order: *order })),
         ),
         Edit::DeletedForgotten { tenant, no } => (RowKey::DeletedWebhook(*tenant, *no), None),
         Edit::KeySet(key) => (RowKey::ApiKey(key.id), Some(key_value(key))),
@@ -150,10 +155,51 @@ pub(super) fn encode(edit: &Edit) -> Row {
     Row { key: key.encode(), value }
 }
 
-/// The edit that a stored row stands for; the inverse of [`encode`] for rows with a value.
-pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Edit, BadRow> {
+/// A row, read.
+pub(super) struct Decoded {
+    /// What it stands for; [`encode`] makes the row of it.
+    pub(super) edit: Edit,
+    /// It has secrets that the key in use has not sealed.
+    pub(super) is_stale: bool,
+}
+
+/// Reads a row; the inverse of [`encode`] for rows with a value.
+pub(super) fn decode(key: &[u8], value: &[u8], ring: &KeyRing) -> Result<Decoded, BadRow> {
     let key = RowKey::decode(key).ok_or(BadRow::Key)?;
-    let body = unframe(value)?;
+    let (version, body) = unframe(value)?;
+    let (edit, is_stale) = match (key, version) {
+        (RowKey::Tenant(no), PLAIN) => {
+            let (open, secrets) = serde_json::from_slice::<first::TenantRow<'_>>(body)?.split();
+            (Edit::TenantSet(tenant(no, open, &secrets)?.into()), true)
+        }
+        (RowKey::Tenant(no), SEALED) => {
+            let parts = sealed::Parts::of(key, body, ring)?;
+            let tenant = tenant(no, serde_json::from_slice(parts.open)?, &parts.texts()?)?;
+            (Edit::TenantSet(tenant.into()), !parts.is_current)
+        }
+        (RowKey::Webhook(no), PLAIN) => {
+            let (open, (url, headers)) =
+                serde_json::from_slice::<first::WebhookRow<'_>>(body)?.split();
+            (Edit::WebhookSet(webhook(no, open, &url, headers)?.into()), true)
+        }
+        (RowKey::Webhook(no), SEALED) => {
+            let parts = sealed::Parts::of(key, body, ring)?;
+            let texts = parts.texts()?;
+            let (url, headers) = texts.split_first().ok_or(BadRow::Value("url"))?;
+            let (headers, []) = headers.as_chunks::<2>() else {
+                return Err(BadRow::Value("headers"));
+            };
+            let headers = headers.iter().map(|[name, value]| (*name, *value));
+            let webhook = webhook(no, serde_json::from_slice(parts.open)?, url, headers)?;
+            (Edit::WebhookSet(webhook.into()), !parts.is_current)
+        }
+        (_, PLAIN) => (without_secrets(key, body)?, false),
+        (_, newer) => return Err(BadRow::Newer(newer)),
+    };
+    Ok(Decoded { edit, is_stale })
+}
+
+fn without_secrets(key: RowKey, body: &[u8]) -> Result<Edit, BadRow> {
     Ok(match key {
         RowKey::Counters => {
             let row: CountersRow = serde_json::from_slice(body)?;
@@ -164,98 +210,108 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Edit, BadRow> {
                 next_deletion: row.next_deletion,
             })
         }
-        RowKey::Tenant(no) => Edit::TenantSet(tenant(no, serde_json::from_slice(body)?)?.into()),
-        RowKey::Webhook(no) => Edit::WebhookSet(webhook(no, serde_json::from_slice(body)?)?.into()),
         RowKey::DeletedWebhook(tenant, no) => {
             let row: DeletedRow = serde_json::from_slice(body)?;
             let id = row.id.parse().map_err(|_| BadRow::Value("id"))?;
             Edit::DeletedSet { tenant, no, id, order: row.order }
         }
         RowKey::ApiKey(id) => Edit::KeySet(api_key(id, serde_json::from_slice(body)?)?.into()),
+        RowKey::Tenant(_) | RowKey::Webhook(_) => return Err(BadRow::Key),
     })
 }
 
-fn tenant_value(tenant: &Tenant) -> Vec<u8> {
-    let mut rotated = tenant.secrets.previous.iter().map(|(secret, valid_until)| PreviousRow {
-        secret: secret.expose(),
-        valid_until: *valid_until,
-    });
-    frame(&TenantRow {
+fn tenant_value(tenant: &Tenant, ring: &KeyRing) -> Vec<u8> {
+    let SigningSecrets { current, previous } = &tenant.secrets;
+    let open = TenantOpen {
         id: tenant.id.as_str(),
         name: tenant.name.as_str().into(),
         created_at: tenant.created_at,
-        secret: tenant.secrets.current.expose(),
-        previous: rotated.next(),
-        earlier: rotated.collect(),
-    })
+        previous_until: previous.iter().map(|(_, until)| *until).collect(),
+    };
+    let secrets = std::iter::once(current).chain(previous.iter().map(|(secret, _)| secret));
+    let secrets = secrets.map(|secret| secret.expose());
+    frame(SEALED, &sealed::seal(RowKey::Tenant(tenant.no), &open, secrets, ring))
 }
 
-fn tenant(no: TenantNo, row: TenantRow<'_>) -> Result<Tenant, BadRow> {
+fn tenant(no: TenantNo, open: TenantOpen<'_>, secrets: &[&str]) -> Result<Tenant, BadRow> {
     let secret = |text: &str| text.parse().map_err(|_| BadRow::Value("secret"));
-    let rotated = row.previous.into_iter().chain(row.earlier);
-    let previous = rotated.map(|p| Ok::<_, BadRow>((secret(p.secret)?, p.valid_until)));
+    let (current, previous) = secrets.split_first().ok_or(BadRow::Value("secret"))?;
+    if previous.len() != open.previous_until.len() {
+        return Err(BadRow::Value("secret"));
+    }
+    let previous = previous.iter().zip(open.previous_until);
+    let previous = previous.map(|(text, until)| Ok::<_, BadRow>((secret(text)?, until)));
     Ok(Tenant {
         no,
-        id: row.id.parse().map_err(|_| BadRow::Value("id"))?,
-        name: row.name.into_owned(),
-        created_at: row.created_at,
+        id: open.id.parse().map_err(|_| BadRow::Value("id"))?,
+        name: open.name.into_owned(),
+        created_at: open.created_at,
         secrets: SigningSecrets {
-            current: secret(row.secret)?,
+            current: secret(current)?,
             previous: previous.collect::<Result<_, _>>()?,
         },
     })
 }
 
-fn webhook_value(webhook: &Webhook) -> Vec<u8> {
-    let text = |value: &http::HeaderValue| {
-        let text = std::str::from_utf8(value.as_bytes()).expect("custom headers are made of text");
-        text.to_owned()
-    };
-    frame(&WebhookRow {
-        id: webhook.id.to_string(),
+fn webhook_value(webhook: &Webhook, ring: &KeyRing) -> Vec<u8> {
+    let open = WebhookOpen {
+        id: webhook.id.to_string().into(),
         tenant: webhook.tenant.0,
-        url: webhook.url.to_string(),
-        events: webhook.events.iter().map(|t| t.as_str().to_owned()).collect(),
-        description: webhook.description.clone(),
-        headers: webhook.headers.iter().map(|(n, v)| (n.as_str().to_owned(), text(v))).collect(),
+        events: webhook.events.iter().map(|t| t.as_str().into()).collect(),
+        description: webhook.description.as_str().into(),
         enabled: webhook.enabled,
-        success: webhook.success.map(|rule| rule.as_str().to_owned()),
+        success: webhook.success.map(|rule| rule.as_str().into()),
         timeout_ms: webhook.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
         max_in_flight: webhook.max_in_flight,
         rate_limit: webhook.rate_limit,
         created_at: webhook.created_at,
         updated_at: webhook.updated_at,
-    })
+    };
+    let url = webhook.url.to_string();
+    let headers = webhook.headers.iter().flat_map(|(name, value)| [name.as_str(), text(value)]);
+    let secrets = std::iter::once(url.as_str()).chain(headers);
+    frame(SEALED, &sealed::seal(RowKey::Webhook(webhook.no), &open, secrets, ring))
 }
 
-fn webhook(no: WebhookNo, row: WebhookRow) -> Result<Webhook, BadRow> {
-    let id: WebhookId = row.id.parse().map_err(|_| BadRow::Value("id"))?;
-    let events = row.events.iter().try_fold(EventTypes::NONE, |events, name| {
+fn text(value: &http::HeaderValue) -> &str {
+    std::str::from_utf8(value.as_bytes()).expect("custom headers are made of text")
+}
+
+/// The URL is read back without judging it: a policy that became stricter must not keep the
+/// gateway from starting, and every connection is judged anyway.
+fn webhook<N: AsRef<str>, V: AsRef<str>>(
+    no: WebhookNo,
+    open: WebhookOpen<'_>,
+    url: &str,
+    headers: impl IntoIterator<Item = (N, V)>,
+) -> Result<Webhook, BadRow> {
+    let id: WebhookId = open.id.parse().map_err(|_| BadRow::Value("id"))?;
+    let events = open.events.iter().try_fold(EventTypes::NONE, |events, name| {
         let event_type: EventType = name.parse().map_err(|_| BadRow::Value("events"))?;
         Ok::<_, BadRow>(events.with(event_type))
     })?;
     let any_number = HeaderLimits { max_count: usize::MAX, max_bytes: usize::MAX };
     let headers =
-        CustomHeaders::parse(row.headers, any_number).map_err(|_| BadRow::Value("headers"))?;
-    let success = match row.success {
+        CustomHeaders::parse(headers, any_number).map_err(|_| BadRow::Value("headers"))?;
+    let success = match open.success {
         Some(text) => Some(SuccessRule::parse(&text).ok_or(BadRow::Value("success"))?),
         None => None,
     };
     Ok(Webhook {
         no,
         id,
-        tenant: TenantNo(row.tenant),
-        url: WebhookUrl::from_stored(&row.url).map_err(|_| BadRow::Value("url"))?,
+        tenant: TenantNo(open.tenant),
+        url: WebhookUrl::from_stored(url).map_err(|_| BadRow::Value("url"))?,
         events,
-        description: row.description,
+        description: open.description.into_owned(),
         headers,
-        enabled: row.enabled,
+        enabled: open.enabled,
         success,
-        timeout: row.timeout_ms.map(Duration::from_millis),
-        max_in_flight: row.max_in_flight,
-        rate_limit: row.rate_limit,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
+        timeout: open.timeout_ms.map(Duration::from_millis),
+        max_in_flight: open.max_in_flight,
+        rate_limit: open.rate_limit,
+        created_at: open.created_at,
+        updated_at: open.updated_at,
     })
 }
 
@@ -265,7 +321,7 @@ fn key_value(key: &ApiKey) -> Vec<u8> {
         Principal::Producer => (KindRow::Producer, None),
         Principal::Tenant(no) => (KindRow::Tenant, Some(no.0)),
     };
-    frame(&KeyRow { no: key.no, kind, tenant, sha256: key.hash.0, created_at: key.created_at })
+    plain(&KeyRow { no: key.no, kind, tenant, sha256: key.hash.0, created_at: key.created_at })
 }
 
 fn api_key(id: KeyId, row: KeyRow) -> Result<ApiKey, BadRow> {
@@ -278,28 +334,20 @@ fn api_key(id: KeyId, row: KeyRow) -> Result<ApiKey, BadRow> {
     Ok(ApiKey { id, no: row.no, principal, created_at: row.created_at, hash: KeyHash(row.sha256) })
 }
 
-fn frame(row: &impl Serialize) -> Vec<u8> {
-    // The buffer that grows may hold a secret: it is wiped, the exact copy goes to the store.
-    let body = Zeroizing::new(
-        serde_json::to_vec(row).expect("rows are plain structs with string keys and no maps"),
-    );
-    let mut value = Vec::with_capacity(FRAME + body.len());
-    value.push(VERSION);
-    value.extend_from_slice(&checksum(VERSION, &body).to_le_bytes());
-    value.extend_from_slice(&body);
-    value
+/// A row that holds no secret.
+fn plain(row: &impl Serialize) -> Vec<u8> {
+    frame(PLAIN, &serde_json::to_vec(row).expect("rows are plain structs without maps"))
 }
 
-fn unframe(value: &[u8]) -> Result<&[u8], BadRow> {
+fn frame(version: u8, body: &[u8]) -> Vec<u8> {
+    let checksum = checksum(version, body).to_le_bytes();
+    [[version].as_slice(), &checksum, body].concat()
+}
+
+fn unframe(value: &[u8]) -> Result<(u8, &[u8]), BadRow> {
     let (head, body) = value.split_at_checked(FRAME).ok_or(BadRow::Checksum)?;
     let stored = u32::from_le_bytes(head[1..].try_into().expect("four bytes after the version"));
-    if checksum(head[0], body) != stored {
-        return Err(BadRow::Checksum);
-    }
-    if head[0] != VERSION {
-        return Err(BadRow::Newer(head[0]));
-    }
-    Ok(body)
+    if checksum(head[0], body) == stored { Ok((head[0], body)) } else { Err(BadRow::Checksum) }
 }
 
 fn checksum(version: u8, body: &[u8]) -> u32 {

@@ -121,6 +121,13 @@ impl Policy {
         self.judge_ip(target.ip())
     }
 
+    /// Whether a name may be looked up for a request to this port. What it leads to is
+    /// [`judge_target`](Self::judge_target)'s.
+    pub fn judge_lookup(&self, name: &str, port: u16) -> Result<(), Denied> {
+        self.judge_port(port)?;
+        self.judge_name(name)
+    }
+
     /// Whether the target is one of our own listeners, as far as that shows before connecting.
     pub(super) fn judge_own(&self, target: SocketAddr) -> Result<(), Denied> {
         let ip = target.ip().to_canonical();

@@ -110,6 +110,11 @@ impl Connector {
                 LOCALHOST.into_iter().filter(allowed).collect()
             }
             Host::Name(name) => {
+                // The operator may have denied it since it was registered.
+                if let Err(denied) = policy.judge_lookup(name, port) {
+                    tell_operator(target, &denied);
+                    return Err(Failure::blocked());
+                }
                 progress.stage = Stage::Resolving;
                 let started = clock::instant();
                 let answer = self.names.lookup(name).await;

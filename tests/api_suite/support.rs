@@ -13,7 +13,7 @@ use senderz_gateway::{
     command::Shards,
     config::Limits,
     delivery::{Attempt, Entry, KeptResponse, Phases, Protocol, Verdict},
-    directory::{Change, Directory, OperatorKey},
+    directory::{Change, Directory, KeyRing, OperatorKey},
     event::EventType,
     guard::Policy,
     id::{DeliveryId, DeliveryKey, EventId, WebhookNo},
@@ -130,7 +130,9 @@ impl World {
         let opened = open_store(age);
         opened.feeds.send(Vec::new()).expect("the store waits to be told");
         let store = opened.store;
-        let directory = Directory::load(store.clone(), opened.rows, limits()).expect("it loads");
+        let ring = KeyRing::generate();
+        let directory = Directory::load(store.clone(), opened.rows, limits(), ring);
+        let directory = directory.expect("it loads");
         let dir = tempfile::tempdir().expect("a temporary directory");
         let operator = match directory.ensure_operator_key(None, dir.path()) {
             Ok(OperatorKey::Made(key)) => key.expose().to_owned(),

@@ -21,7 +21,7 @@ use senderz_gateway::{
     webhook::{CustomHeaders, HeaderLimits, SuccessRule, Webhook},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::{LocalSet, spawn_local},
 };
@@ -241,6 +241,16 @@ impl Receiver {
     pub(crate) fn requests(&self) -> Vec<Vec<u8>> {
         self.requests.borrow().clone()
     }
+}
+
+/// One that answers every request with [`OK`].
+pub(crate) async fn receiver_at(address: &str) -> Receiver {
+    Receiver::start_at(address, |mut stream, _, _| async move {
+        while read_request(&mut stream).await.is_some() {
+            stream.write_all(OK).await.unwrap();
+        }
+    })
+    .await
 }
 
 /// Where a script notes the requests that it has read.

@@ -21,8 +21,8 @@ use super::{
     sink::{self, SinkHandle, SinkOptions, share},
 };
 use crate::{
-    app::{self, Gateway},
-    config::{Config, FlagSetting, Listen, Sources, environment},
+    app::{self, Gateway, GivenKeys},
+    config::{Config, FlagSetting, Listen, Sources},
     directory::OperatorKey,
     shutdown::Alarm,
     tenant::TenantId,
@@ -141,9 +141,9 @@ impl Stage {
             ..SinkOptions::default()
         })
         .context("cannot start the receiver")?;
-        let given = environment::secret(environment::OPERATOR_KEY);
-        let gateway = Gateway::start(config, given.as_ref().map(|key| key.as_str()), alarm).await?;
-        let key = match (&gateway.operator_key, given) {
+        let given = GivenKeys::of_process();
+        let gateway = Gateway::start(config, &given, alarm).await?;
+        let key = match (&gateway.operator_key, given.operator) {
             (OperatorKey::Environment, Some(given)) => given,
             (OperatorKey::Made(key), _) => Zeroizing::new(key.expose().to_owned()),
             _ => read_key(&gateway.data_dir.join("operator.key"))?,

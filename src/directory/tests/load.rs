@@ -169,12 +169,12 @@ proptest! {
                 check_kept_beside(&directory);
                 // Now and then the process starts anew.
                 if at % 7 == 6 {
-                    let again = Directory::load(store.clone(), stored(&rows), limits()).unwrap();
+                    let again = loaded(store.clone(), stored(&rows)).unwrap();
                     prop_assert_eq!(dump(&directory), dump(&again));
                     directory = again;
                 }
             }
-            let again = Directory::load(store, stored(&rows), limits()).unwrap();
+            let again = loaded(store, stored(&rows)).unwrap();
             prop_assert_eq!(dump(&directory), dump(&again));
             Ok(())
         })?;
@@ -193,7 +193,7 @@ async fn rows_of_a_small_directory() -> Vec<Row> {
 }
 
 fn load(rows: Vec<Row>) -> Result<Directory, LoadError> {
-    Directory::load(held_store().0, rows, limits())
+    loaded(held_store().0, rows)
 }
 
 #[tokio::test]
@@ -228,26 +228,28 @@ async fn a_missing_row_that_others_need_is_damage() {
 async fn a_row_of_a_newer_version_is_refused_as_that() {
     let mut rows = rows_of_a_small_directory().await;
     let value = rows[0].value.as_mut().unwrap();
-    value[0] = 2;
+    value[0] = 3;
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&value[..1]);
     hasher.update(&value[5..]);
     let crc = hasher.finalize().to_le_bytes();
     value[1..5].copy_from_slice(&crc);
-    assert!(matches!(load(rows), Err(LoadError::Newer { version: 2, .. })));
+    assert!(matches!(load(rows), Err(LoadError::Newer { version: 3, .. })));
 }
 
-/// A row as the first version wrote it: it must stay readable for ever.
-#[tokio::test]
-async fn rows_of_the_first_version_are_read() {
-    let row = |key: Vec<u8>, body: &str| {
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&[1]);
-        hasher.update(body.as_bytes());
-        let crc = hasher.finalize().to_le_bytes();
-        Row { key, value: Some([&[1][..], &crc, body.as_bytes()].concat()) }
-    };
-    let rows = vec![
+/// A row of the first version, as it was framed.
+fn first_version(key: Vec<u8>, body: &str) -> Row {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[1]);
+    hasher.update(body.as_bytes());
+    let crc = hasher.finalize().to_le_bytes();
+    Row { key, value: Some([&[1][..], &crc, body.as_bytes()].concat()) }
+}
+
+/// Rows as the first version wrote them: they must stay readable for ever.
+pub(super) fn rows_of_the_first_version() -> Vec<Row> {
+    let row = first_version;
+    vec![
         row(b"m".to_vec(), r#"{"next_tenant":2,"next_webhook":3,"next_key":2,"next_deletion":1}"#),
         row(
             b"t\0\0\0\x01".to_vec(),
@@ -268,8 +270,12 @@ async fn rows_of_the_first_version_are_read() {
             b"d\0\0\0\x01\0\0\0\x02".to_vec(),
             r#"{"id":"wh_00000000000000000000000008","order":1}"#,
         ),
-    ];
-    let directory = load(rows).unwrap();
+    ]
+}
+
+#[tokio::test]
+async fn rows_of_the_first_version_are_read() {
+    let directory = load(rows_of_the_first_version()).unwrap();
     assert_eq!(directory.webhook_id(WebhookNo(2)), Some(WebhookId(8)));
     let key = &directory.keys(Some(TenantNo(1)), None, 9)[0];
     assert_eq!((key.id, key.hash.0, key.created_at), (KeyId(9), [7; 32], 8));

@@ -1,11 +1,13 @@
 //! The directory against a store whose answers the test holds in its hand.
 
 mod load;
+mod memory;
 mod operator;
 mod order;
+mod seal;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     num::NonZeroU32,
     sync::{Arc, Mutex},
 };
@@ -85,7 +87,18 @@ fn limits() -> Limits {
 }
 
 fn empty(store: Store) -> Directory {
-    Directory::load(store, Vec::new(), limits()).expect("an empty directory loads")
+    loaded(store, Vec::new()).expect("an empty directory loads")
+}
+
+/// With the ring that the tests share.
+fn loaded(store: Store, rows: Vec<Row>) -> Result<Directory, LoadError> {
+    Directory::load(store, rows, limits(), ring(OLD_KEY))
+}
+
+const OLD_KEY: &str = "MTIzNDU2Nzg5MGFiY2RlZmdoaWprbG1ub3BxcnN0dXY=";
+
+fn ring(keys: &str) -> KeyRing {
+    KeyRing::parse(keys).expect("a ring")
 }
 
 fn name(text: &str) -> TenantId {

@@ -1,0 +1,268 @@
+//! What seals the secrets in the directory's rows: a ring of keys, of which the first encrypts and
+//! all decrypt.
+//!
+//! A sealed value is `key's id (8 bytes) · nonce (24) · ciphertext · tag (16)`, by
+//! XChaCha20-Poly1305: its nonces are long enough to be drawn at random for ever. The id says which
+//! key it needs, so that a missing key is told from damage. What the value is bound to (its row and
+//! all of that row that is not sealed) is authenticated with it and not stored: a value that was
+//! moved to another row does not open there.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use chacha20poly1305::{
+    KeyInit as _, XChaCha20Poly1305, XNonce,
+    aead::{Aead as _, Payload},
+};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// Bytes of a key.
+pub(super) const KEY_LEN: usize = 32;
+/// A ring holds the key in use and those before it until everything is sealed anew; more are a
+/// mistake.
+pub(super) const MAX_KEYS: usize = 16;
+
+const ID_LEN: usize = 8;
+const NONCE_LEN: usize = 24;
+
+/// A random key has about thirty different bytes; one with fewer than this was typed by hand.
+const MIN_DIFFERENT_BYTES: usize = 16;
+
+/// Names a key without telling anything about it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EncryptionKeyId([u8; ID_LEN]);
+
+impl EncryptionKeyId {
+    fn of(key: &[u8]) -> Self {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+        mac.update(b"senderz-gateway encryption key id");
+        let digest = mac.finalize().into_bytes();
+        let (id, _) = digest.split_first_chunk().expect("SHA-256 has 32 bytes");
+        Self(*id)
+    }
+
+    /// As it is shown: 16 hexadecimal digits.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let digits = (text.len() == 2 * ID_LEN && text.bytes().all(|b| b.is_ascii_hexdigit()))
+            .then(|| u64::from_str_radix(text, 16).ok())?;
+        Some(Self(digits?.to_be_bytes()))
+    }
+}
+
+impl fmt::Display for EncryptionKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for EncryptionKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One key. Its memory is wiped on drop and `Debug` shows its id only.
+#[derive(Clone)]
+struct Key {
+    id: EncryptionKeyId,
+    /// On the heap, so that moving a ring leaves no copies behind.
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Key {
+    fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self { id: EncryptionKeyId::of(&bytes), bytes }
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new_from_slice(&self.bytes).expect("a key has 32 bytes")
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.id)
+    }
+}
+
+/// Never empty.
+#[derive(Clone, Debug)]
+pub struct KeyRing(Vec<Key>);
+
+/// A text that is no ring of keys. It does not show the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadKeyRing;
+
+/// Why a sealed value does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unopened {
+    /// It is shorter than any sealed value.
+    Truncated,
+    /// The ring does not hold the key that it needs.
+    MissingKey(EncryptionKeyId),
+    /// It was changed, or what it is bound to was, or it belongs elsewhere.
+    NotAuthentic,
+}
+
+impl KeyRing {
+    /// A ring of one new key.
+    pub fn generate() -> Self {
+        let mut bytes = Zeroizing::new(vec![0; KEY_LEN]);
+        getrandom::fill(&mut bytes).expect("the kernel's random source does not fail after boot");
+        Self(vec![Key::new(bytes)])
+    }
+
+    /// Reads keys in base64, the one that encrypts first, separated by commas, spaces or line ends.
+    pub fn parse(text: &str) -> Result<Self, BadKeyRing> {
+        let parts = text.split(|c: char| c == ',' || c.is_ascii_whitespace());
+        let keys = parts.filter(|part| !part.is_empty()).map(|part| {
+            let bytes = Zeroizing::new(STANDARD.decode(part).map_err(|_| BadKeyRing)?);
+            if bytes.len() == KEY_LEN && is_strong(&bytes) {
+                Ok(Key::new(bytes))
+            } else {
+                Err(BadKeyRing)
+            }
+        });
+        let keys: Vec<Key> = keys.take(MAX_KEYS + 1).collect::<Result<_, _>>()?;
+        if (1..=MAX_KEYS).contains(&keys.len()) { Ok(Self(keys)) } else { Err(BadKeyRing) }
+    }
+
+    /// As [`KeyRing::parse`] reads it: a key a line.
+    pub(super) fn to_text(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::with_capacity(self.0.len() * 2 * KEY_LEN));
+        for key in &self.0 {
+            text.push_str(&Zeroizing::new(STANDARD.encode(&*key.bytes)));
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The key that encrypts.
+    pub fn current(&self) -> EncryptionKeyId {
+        self.0[0].id
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = EncryptionKeyId> {
+        self.0.iter().map(|key| key.id)
+    }
+
+    /// Encrypts, and binds the result to `bound_to`.
+    pub(super) fn seal(&self, bound_to: &[u8], plain: &[u8]) -> Vec<u8> {
+        let key = &self.0[0];
+        let mut nonce = [0; NONCE_LEN];
+        getrandom::fill(&mut nonce).expect("the kernel's random source does not fail after boot");
+        let payload = Payload { msg: plain, aad: &with_id(key.id, bound_to) };
+        let ciphertext = key
+            .cipher()
+            .encrypt(&XNonce::from(nonce), payload)
+            .expect("a row is far below the cipher's 256 GiB");
+        [key.id.0.as_slice(), &nonce, &ciphertext].concat()
+    }
+
+    /// Decrypts what was bound to `bound_to`; and whether the key that encrypts did it.
+    pub(super) fn open(
+        &self,
+        bound_to: &[u8],
+        sealed: &[u8],
+    ) -> Result<(Zeroizing<Vec<u8>>, bool), Unopened> {
+        let (id, rest) = sealed.split_first_chunk::<ID_LEN>().ok_or(Unopened::Truncated)?;
+        let (nonce, msg) = rest.split_first_chunk::<NONCE_LEN>().ok_or(Unopened::Truncated)?;
+        let id = EncryptionKeyId(*id);
+        let key = self.0.iter().find(|key| key.id == id).ok_or(Unopened::MissingKey(id))?;
+        let payload = Payload { msg, aad: &with_id(id, bound_to) };
+        let plain = key
+            .cipher()
+            .decrypt(&XNonce::from(*nonce), payload)
+            .map_err(|_| Unopened::NotAuthentic)?;
+        Ok((Zeroizing::new(plain), id == self.current()))
+    }
+}
+
+fn with_id(id: EncryptionKeyId, bound_to: &[u8]) -> Vec<u8> {
+    [id.0.as_slice(), bound_to].concat()
+}
+
+fn is_strong(bytes: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    bytes.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+    seen.iter().filter(|seen| **seen).count() >= MIN_DIFFERENT_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "MTIzNDU2Nzg5MGFiY2RlZmdoaWprbG1ub3BxcnN0dXY=";
+    const NEW: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
+
+    fn ring(text: &str) -> KeyRing {
+        KeyRing::parse(text).expect("a ring")
+    }
+
+    #[test]
+    fn a_ring_is_one_to_sixteen_strong_keys_in_base64() {
+        let check = |text: &str, keys: Option<usize>| {
+            assert_eq!(KeyRing::parse(text).ok().map(|ring| ring.ids().count()), keys, "{text:?}");
+        };
+        check(NEW, Some(1));
+        check(&format!("{NEW}\n{OLD}\n"), Some(2));
+        check(&format!(" {NEW}, {OLD} "), Some(2));
+        check(&format!("{NEW}\r\n{OLD}\r\n"), Some(2));
+        check(&[NEW; 16].join(","), Some(16));
+        check(&[NEW; 17].join(","), None);
+        check("", None);
+        check(" \n,", None);
+        check(&NEW[1..], None);
+        check(NEW.trim_end_matches('='), None);
+        check(&format!("{NEW}x"), None);
+        check(&STANDARD.encode([7u8; 31]), None);
+        check(&STANDARD.encode([0u8; 32]), None);
+        check(&STANDARD.encode(b"passwordpasswordpasswordpassword"), None);
+        check("ключ", None);
+    }
+
+    #[test]
+    fn what_one_key_sealed_opens_with_every_ring_that_holds_it() {
+        let sealed = ring(OLD).seal(b"row", b"secret");
+        let open = |ring: &KeyRing| {
+            ring.open(b"row", &sealed).map(|(plain, current)| (plain.to_vec(), current))
+        };
+        assert_eq!(open(&ring(OLD)), Ok((b"secret".to_vec(), true)));
+        assert_eq!(open(&ring(&format!("{NEW},{OLD}"))), Ok((b"secret".to_vec(), false)));
+        assert_eq!(open(&ring(NEW)), Err(Unopened::MissingKey(ring(OLD).current())));
+        let again = ring(OLD).seal(b"row", b"secret");
+        assert_ne!(again, sealed, "no nonce comes twice");
+    }
+
+    #[test]
+    fn what_was_cut_changed_or_moved_does_not_open() {
+        let ring = ring(NEW);
+        let sealed = ring.seal(b"row", b"secret");
+        assert_eq!(sealed.len(), ID_LEN + NONCE_LEN + b"secret".len() + 16);
+        for len in 0..sealed.len() {
+            assert!(ring.open(b"row", &sealed[..len]).is_err(), "the first {len} bytes");
+        }
+        for bit in 0..sealed.len() * 8 {
+            let mut changed = sealed.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(ring.open(b"row", &changed).is_err(), "bit {bit}");
+        }
+        for elsewhere in [b"".as_slice(), b"rox", b"row ", b"ro"] {
+            assert_eq!(ring.open(elsewhere, &sealed), Err(Unopened::NotAuthentic));
+        }
+    }
+
+    /// Rows of earlier versions must open for ever.
+    #[test]
+    fn ids_stay_as_they_are_and_are_read_as_shown() {
+        let id = ring(OLD).current();
+        assert_eq!(EncryptionKeyId::parse(&id.to_string()), Some(id));
+        assert_eq!(id.to_string(), "bc0fddd6915705f6");
+        for odd in ["", "0", "00000000000000000", "+000000000000000", "000000000000000g"] {
+            assert_eq!(EncryptionKeyId::parse(odd), None, "{odd:?}");
+        }
+        assert!(!format!("{:?}", ring(OLD)).contains(&OLD[..8]));
+    }
+}
