@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Replay { key: DeliveryKey, attempts: u16 },
+    Later { key: DeliveryKey, attempts: u16 },
     Cancel { key: DeliveryKey },
 }
 
@@ -23,6 +24,7 @@ pub(crate) struct Shard {
     commands: RefCell<mpsc::Receiver<Command>>,
     told: RefCell<VecDeque<Told>>,
     pub(crate) has_room: Cell<bool>,
+    pub(crate) later_room: Cell<usize>,
 }
 
 impl Shard {
@@ -31,6 +33,7 @@ impl Shard {
             commands: RefCell::new(commands),
             told: RefCell::default(),
             has_room: Cell::new(true),
+            later_room: Cell::new(100),
         }
     }
 
@@ -60,6 +63,11 @@ impl Shard {
                 let _ = reply.send(self.has_room.get());
                 return;
             }
+            Command::AskLaterRoom { reply, .. } => {
+                let _ = reply.send(self.later_room.get());
+                return;
+            }
+            Command::ReplayLater { key, attempts } => Told::Later { key, attempts },
             Command::Replay { key, attempts } => Told::Replay { key, attempts },
             Command::Cancel { key } => Told::Cancel { key },
         };
