@@ -31,17 +31,14 @@ mod page;
 mod params;
 mod problem;
 mod query;
+mod replays;
 pub mod routes;
 mod signing_secret;
 mod skipped;
 mod tenants;
 mod webhooks;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -58,8 +55,8 @@ pub use self::{
     problem::{Code, FieldError, Problem},
 };
 use crate::{
-    command::Shards, config::Limits, directory::Directory, guard::Policy, id::DeliveryKey, metrics,
-    store::Store,
+    command::Shards, config::Limits, directory::Directory, guard::Policy, metrics,
+    replays::Replays, store::Store,
 };
 
 /// What the operator allows tenants to set.
@@ -71,6 +68,8 @@ pub struct Settings {
     pub max_timeout: Duration,
     /// The most that a webhook may set as `max_in_flight`.
     pub max_in_flight: u32,
+    /// The most deliveries a second that a replay of many may name.
+    pub max_replay_rate: u32,
     /// The OpenAPI document, which is about ingest too.
     pub document: Bytes,
 }
@@ -81,18 +80,22 @@ pub struct ApiState {
     pub directory: Directory,
     pub store: Store,
     pub commands: Shards,
+    pub replays: Replays,
     settings: Arc<ArcSwap<Settings>>,
     tests: Arc<example::Tests>,
-    /// Deliveries that are being reopened right now: two replays at once would make two sends.
-    /// Bounded by the requests under way.
-    reopening: Arc<Mutex<HashSet<DeliveryKey>>>,
 }
 
 impl ApiState {
-    pub fn new(directory: Directory, store: Store, commands: Shards, settings: Settings) -> Self {
+    pub fn new(
+        directory: Directory,
+        store: Store,
+        commands: Shards,
+        replays: Replays,
+        settings: Settings,
+    ) -> Self {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let tests = Arc::new(example::Tests::new());
-        Self { directory, store, commands, settings, tests, reopening: Arc::default() }
+        Self { directory, store, commands, replays, settings, tests }
     }
 
     /// New settings, for requests from now on. The directory's limits are set on the directory.
@@ -102,25 +105,6 @@ impl ApiState {
 
     fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
-    }
-
-    /// Claims a delivery for reopening until the claim is dropped; none while another has it.
-    fn claim(&self, key: DeliveryKey) -> Option<Claim> {
-        let mut claimed = self.reopening.lock().unwrap_or_else(PoisonError::into_inner);
-        claimed.insert(key).then(|| Claim { key, claims: Arc::clone(&self.reopening) })
-    }
-}
-
-/// See [`ApiState::claim`].
-#[derive(Debug)]
-struct Claim {
-    key: DeliveryKey,
-    claims: Arc<Mutex<HashSet<DeliveryKey>>>,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 

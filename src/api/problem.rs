@@ -37,6 +37,7 @@ pub enum Code {
     LimitReached,
     DeliveryNotEnded,
     DeliveryEnded,
+    ReplayEnded,
     WebhookDeleted,
     WebhookDisabled,
     EventsGone,
@@ -49,7 +50,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 22] = [
+    pub const ALL: [Code; 23] = [
         Self::InvalidBody,
         Self::InvalidParameter,
         Self::InvalidCursor,
@@ -63,6 +64,7 @@ impl Code {
         Self::LimitReached,
         Self::DeliveryNotEnded,
         Self::DeliveryEnded,
+        Self::ReplayEnded,
         Self::WebhookDeleted,
         Self::WebhookDisabled,
         Self::EventsGone,
@@ -105,6 +107,7 @@ impl Code {
                 kind("delivery_not_ended", S::CONFLICT, "The delivery has not ended")
             }
             Self::DeliveryEnded => kind("delivery_ended", S::CONFLICT, "The delivery has ended"),
+            Self::ReplayEnded => kind("replay_ended", S::CONFLICT, "The replay has ended"),
             Self::WebhookDeleted => kind("webhook_deleted", S::CONFLICT, "The webhook was deleted"),
             Self::WebhookDisabled => {
                 kind("webhook_disabled", S::CONFLICT, "The webhook is disabled")
@@ -129,6 +132,7 @@ pub enum Object {
     Webhook,
     Event,
     Delivery,
+    Replay,
     Key,
 }
 
@@ -145,6 +149,9 @@ impl Object {
             }
             Self::Delivery => {
                 "there is no such delivery; its id is the `dlv_…` that GET /v1/deliveries shows"
+            }
+            Self::Replay => {
+                "there is no such replay; its id is the `rpl_…` that GET /v1/replays shows"
             }
             Self::Key => "there is no such key; its id is the `key_…` that GET /v1/keys shows",
         }

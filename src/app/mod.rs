@@ -32,6 +32,7 @@ use crate::{
     ingest::Ingest,
     metrics,
     ops::{self, Readiness, reason},
+    replays::{self, Replays},
     server::{self, Front, Listener, TlsError},
     shard::{self, Report, ShardError},
     shutdown::{self, Alarm, Signal, Trigger},
@@ -61,6 +62,8 @@ pub enum StartError {
     Store(#[from] OpenError),
     #[error(transparent)]
     Directory(#[from] LoadError),
+    #[error(transparent)]
+    Replays(#[from] replays::LoadError),
     #[error(transparent)]
     OperatorKey(#[from] OperatorKeyError),
     #[error(transparent)]
@@ -101,6 +104,7 @@ pub struct Gateway {
     front: Serving,
     shards: Vec<JoinHandle<Report>>,
     reloads: Vec<mpsc::Sender<Box<shard::Settings>>>,
+    stop_replays: Trigger,
     stop_shards: Trigger,
     stop_ops: Trigger,
     threads: Vec<JoinHandle<()>>,
@@ -148,7 +152,8 @@ impl Gateway {
             alarm.watch_over("the operations thread"),
         )?;
         let opened = open_store(&config).await?;
-        let Opened { store, rows, feeds, mut threads } = opened;
+        let Opened { store, mut rows, feeds, mut threads } = opened;
+        let replay_rows = Replays::take_rows(&mut rows);
         threads.push(ops.thread);
         let directory = Directory::load(store.clone(), rows, config.limits.clone())?;
         let operator_key = directory.ensure_operator_key(given_key, &config.data_dir)?;
@@ -173,10 +178,20 @@ impl Gateway {
         recovering.release();
 
         let commands = Shards::new(started_shards.commands);
+        let (stop_replays, replays_signal) = shutdown::channel();
+        let replays = Replays::start(
+            store.clone(),
+            directory.clone(),
+            commands.clone(),
+            config.replays.clone(),
+            replay_rows,
+            replays_signal,
+        )?;
         let state = ApiState::new(
             directory.clone(),
             store.clone(),
             commands,
+            replays,
             api_settings(&config, &policy, openapi::bytes(&config)),
         );
         let ingest = Ingest::new(
@@ -218,6 +233,7 @@ impl Gateway {
             front: Serving { stop, served },
             shards: started_shards.threads,
             reloads: started_shards.reloads,
+            stop_replays,
             stop_shards,
             stop_ops,
             threads,
@@ -282,6 +298,8 @@ impl Gateway {
         self.readiness.set(reason::DRAINING, true);
         self.front.stop.fire();
         let requests_cut = self.front.served.await.unwrap_or_default();
+        self.stop_replays.fire();
+        self.state.replays.stopped().await;
         self.stop_shards.fire();
         let reports = join(self.shards).await;
         // The last handles besides ours, so that nothing is written after the close.
@@ -388,6 +406,7 @@ fn api_settings(config: &Config, policy: &Arc<Policy>, document: Bytes) -> api::
         policy: Arc::clone(policy),
         max_timeout: config.delivery.max_timeout,
         max_in_flight: config.delivery.max_in_flight,
+        max_replay_rate: config.replays.max_rate,
         document,
     }
 }

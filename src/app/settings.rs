@@ -125,6 +125,7 @@ pub(super) fn need_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("retry.max_retry_after", a.retry.max_retry_after != b.retry.max_retry_after),
         ("store.*", a.store != b.store),
         ("limits.*", a.limits != b.limits),
+        ("replays.*", a.replays != b.replays),
         ("log.format", a.log.format != b.log.format),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

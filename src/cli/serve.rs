@@ -52,6 +52,7 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
             OpenError::Broken { .. } | OpenError::Damaged { .. } | OpenError::Lost { .. },
         )
         | StartError::Directory(_)
+        | StartError::Replays(_)
         | StartError::Shard(_)
         | StartError::Recovery(_) => Exit::Failure,
     }

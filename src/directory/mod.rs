@@ -31,6 +31,7 @@ use std::{
 use tokio::sync::{Mutex, mpsc};
 use zeroize::Zeroizing;
 
+pub(crate) use self::wire::{BadRow, frame, unframe};
 pub use self::{
     change::{ChangeError, MAX_GATEWAY_KEYS, NewTenant, WebhookPatch},
     key::{ApiKey, KeyText, MAX_KEY_TEXT, OPERATOR_PREFIX, PRODUCER_PREFIX, TENANT_PREFIX},
@@ -39,7 +40,6 @@ pub use self::{
 use self::{
     key::KeyHash,
     state::{Edit, State},
-    wire::BadRow,
 };
 use crate::{
     config::Limits,

@@ -31,7 +31,7 @@ const FRAME: usize = 5;
 
 /// Why a row could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BadRow {
+pub(crate) enum BadRow {
     #[error("its key has no known shape")]
     Key,
     #[error("its checksum does not match")]
@@ -278,7 +278,7 @@ fn api_key(id: KeyId, row: KeyRow) -> Result<ApiKey, BadRow> {
     Ok(ApiKey { id, no: row.no, principal, created_at: row.created_at, hash: KeyHash(row.sha256) })
 }
 
-fn frame(row: &impl Serialize) -> Vec<u8> {
+pub(crate) fn frame(row: &impl Serialize) -> Vec<u8> {
     // The buffer that grows may hold a secret: it is wiped, the exact copy goes to the store.
     let body = Zeroizing::new(
         serde_json::to_vec(row).expect("rows are plain structs with string keys and no maps"),
@@ -290,7 +290,7 @@ fn frame(row: &impl Serialize) -> Vec<u8> {
     value
 }
 
-fn unframe(value: &[u8]) -> Result<&[u8], BadRow> {
+pub(crate) fn unframe(value: &[u8]) -> Result<&[u8], BadRow> {
     let (head, body) = value.split_at_checked(FRAME).ok_or(BadRow::Checksum)?;
     let stored = u32::from_le_bytes(head[1..].try_into().expect("four bytes after the version"));
     if checksum(head[0], body) != stored {

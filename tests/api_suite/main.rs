@@ -9,6 +9,7 @@ mod events;
 mod keys;
 mod lists;
 mod openapi;
+mod replays;
 mod sdk_types;
 mod shard;
 mod support;

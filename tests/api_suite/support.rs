@@ -11,13 +11,15 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use senderz_gateway::{
     api::{self, ApiState, Settings},
     command::Shards,
-    config::Limits,
+    config::{self, Limits},
     delivery::{Attempt, Entry, KeptResponse, Phases, Protocol, Verdict},
     directory::{Change, Directory, OperatorKey},
     event::EventType,
     guard::Policy,
     id::{DeliveryId, DeliveryKey, EventId, WebhookNo},
-    store::{self, NewEvent, Opened, Store, Write},
+    replays::Replays,
+    shutdown::{self, Trigger},
+    store::{self, NewEvent, Opened, Row, Store, Write},
 };
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -65,6 +67,7 @@ pub(crate) struct World {
     pub(crate) directory: Directory,
     pub(crate) store: Store,
     pub(crate) shard: Shard,
+    pub(crate) stop_jobs: Trigger,
     pub(crate) changes: mpsc::Receiver<Change>,
     pub(crate) operator: String,
 }
@@ -135,15 +138,15 @@ impl World {
         };
         let (tell, changes) = mpsc::channel(1000);
         directory.subscribe(tell).await;
-        let (router, shard) = router(&directory, store.clone());
-        Self { router, directory, store, shard, changes, operator }
+        let (router, shard, stop_jobs) = router(&directory, store.clone(), Vec::new());
+        Self { router, directory, store, shard, stop_jobs, changes, operator }
     }
 
     /// From now on the API's writes wait in the answer instead of going to the store.
     pub(crate) fn hold_writes(&mut self) -> mpsc::Receiver<Write> {
         let (writes, held) = mpsc::channel(10);
         let store = Store { writes, ..self.store.clone() };
-        (self.router, self.shard) = router(&self.directory, store);
+        (self.router, self.shard, self.stop_jobs) = router(&self.directory, store, Vec::new());
         held
     }
 
@@ -246,17 +249,25 @@ impl World {
     }
 }
 
-fn router(directory: &Directory, store: Store) -> (Router, Shard) {
+/// The trigger stops the replays of many.
+fn router(directory: &Directory, store: Store, rows: Vec<Row>) -> (Router, Shard, Trigger) {
     let (send, commands) = mpsc::channel(100);
     let settings = Settings {
         limits: limits(),
         policy: Arc::new(Policy::default()),
         max_timeout: Duration::from_secs(60),
         max_in_flight: 100,
+        max_replay_rate: 1000,
         document: openapi::served(),
     };
-    let state = ApiState::new(directory.clone(), store, Shards::new(vec![send]), settings);
-    (api::router(state), Shard::new(commands))
+    let commands_in = Shards::new(vec![send]);
+    let (stop, stopped) = shutdown::channel();
+    let limits = config::Replays { rate: 50, max_rate: 1000, per_tenant: 2, jobs: 3, kept: 2 };
+    let (directory, jobs) = (directory.clone(), commands_in.clone());
+    let replays = Replays::start(store.clone(), directory.clone(), jobs, limits, rows, stopped);
+    let replays = replays.expect("its rows are whole");
+    let state = ApiState::new(directory, store, commands_in, replays, settings);
+    (api::router(state), Shard::new(commands), stop)
 }
 
 /// A delivered attempt, to change.
