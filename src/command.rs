@@ -22,6 +22,10 @@ use crate::{
 pub enum Command {
     /// Whether there is room for another replay to this webhook; asked before one is recorded.
     AskRoom { webhook: WebhookNo, reply: oneshot::Sender<bool> },
+    /// How many more replays of a job the webhook takes now; asked before they are recorded.
+    AskLaterRoom { webhook: WebhookNo, reply: oneshot::Sender<usize> },
+    /// As `Replay`, behind everything else that waits for the webhook.
+    ReplayLater { key: DeliveryKey, attempts: u16 },
     /// An ended delivery is due again; the attempt log already says `Reopened`, durably.
     /// `attempts` were made before: numbers go on from there.
     Replay { key: DeliveryKey, attempts: u16 },
@@ -50,8 +54,10 @@ pub struct Checked {
 impl Command {
     pub fn webhook(&self) -> WebhookNo {
         match self {
-            Command::AskRoom { webhook, .. } => *webhook,
-            Command::Replay { key, .. } | Command::Cancel { key } => key.webhook,
+            Command::AskRoom { webhook, .. } | Command::AskLaterRoom { webhook, .. } => *webhook,
+            Command::Replay { key, .. }
+            | Command::ReplayLater { key, .. }
+            | Command::Cancel { key } => key.webhook,
             Command::Check { check, .. } => check.webhook.no,
         }
     }
@@ -89,6 +95,13 @@ impl Shards {
     pub async fn has_room(&self, webhook: WebhookNo) -> Result<bool, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::AskRoom { webhook, reply }).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// How many more replays of a job the webhook takes now.
+    pub async fn later_room(&self, webhook: WebhookNo) -> Result<usize, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::AskLaterRoom { webhook, reply }).await?;
         answer.await.map_err(|_| Stopped)
     }
 }

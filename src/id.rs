@@ -71,12 +71,13 @@ pub struct DeliveryKey {
 
 /// What the prefix of a text says that it is the id of; for those who mixed up two ids.
 pub fn kind(text: &str) -> Option<&'static str> {
-    const KINDS: [(&str, &str); 6] = [
+    const KINDS: [(&str, &str); 7] = [
         (EventId::PREFIX, "an event"),
         (DeliveryId::PREFIX, "a delivery"),
         (AttemptId::PREFIX, "an attempt"),
         (WebhookId::PREFIX, "a webhook"),
         (KeyId::PREFIX, "a key"),
+        (ReplayId::PREFIX, "a replay"),
         ("msg_", "a message"),
     ];
     KINDS.into_iter().find(|(prefix, _)| text.starts_with(prefix)).map(|(_, kind)| kind)
@@ -195,6 +196,14 @@ impl KeyId {
     pub const PREFIX: &'static str = "key_";
 }
 
+/// `rpl_…`: 128 random bits; names a replay of many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplayId(pub u128);
+
+impl ReplayId {
+    pub const PREFIX: &'static str = "rpl_";
+}
+
 /// Hashes the numbers that we give out ourselves (webhooks, blocks). Nobody outside chooses them,
 /// so there is no flood to defend against, and one multiplication spreads them well enough.
 #[derive(Clone, Copy, Debug, Default)]
@@ -268,6 +277,7 @@ textual_id!(EventId, id => id.to_u128(), raw => Ok(Self::from_u128(raw)));
 textual_id!(DeliveryId, id => id.to_u128(), raw => Self::from_u128(raw));
 textual_id!(WebhookId, id => id.0, raw => Ok(Self(raw)));
 textual_id!(KeyId, id => id.0, raw => Ok(Self(raw)));
+textual_id!(ReplayId, id => id.0, raw => Ok(Self(raw)));
 
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

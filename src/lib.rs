@@ -49,6 +49,7 @@ pub mod store;
 // What the drivers share.
 pub mod command;
 pub mod directory;
+pub mod replays;
 
 // Drivers: they never touch each other.
 pub mod api;

@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 87] = [
+const OTHER_VALUES: [(&str, &str); 92] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -93,6 +93,11 @@ const OTHER_VALUES: [(&str, &str); 87] = [
     ("limits.webhook_checks", "7"),
     ("limits.webhook_tests", "7"),
     ("limits.tenant_tests", "7"),
+    ("replays.rate", "7"),
+    ("replays.max_rate", "70"),
+    ("replays.per_tenant", "3"),
+    ("replays.jobs", "30"),
+    ("replays.kept", "4"),
     ("log.level", "info,senderz_gateway::sender=debug"),
     ("log.format", "json"),
 ];

@@ -10,7 +10,7 @@ const MAX_LINES: usize = 500;
 
 /// The modules by layer, lowest first: a module names only modules of lower layers, and itself.
 /// Modules of the first layer (the words) may name each other.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &[
         "clock",
         "delivery",
@@ -29,6 +29,7 @@ const LAYERS: [&[&str]; 9] = [
     &["metrics", "quota", "shutdown"],
     &["sender", "store"],
     &["command", "directory"],
+    &["replays"],
     &["api", "ingest", "ops", "shard"],
     // The accept loop: it hands requests to ingest and to the API.
     &["server"],

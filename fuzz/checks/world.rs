@@ -8,9 +8,11 @@ use http_body_util::{BodyExt as _, Full};
 use senderz_gateway::{
     api::{self, Answers, ApiState, Bounds, Settings},
     command::{Command, Shards},
-    config::Limits,
+    config::{self, Limits},
     directory::{Directory, KeyRing},
     guard::Policy,
+    replays::Replays,
+    shutdown::{self, Trigger},
     store::{self, Store},
 };
 use tokio::{runtime::Runtime, sync::mpsc};
@@ -22,6 +24,7 @@ pub(crate) struct World {
     pub(crate) directory: Directory,
     pub(crate) store: Store,
     pub(crate) tenant_key: String,
+    _stop: Trigger,
     /// Nobody takes commands, but they have to have somewhere to go.
     _commands: mpsc::Receiver<Command>,
 }
@@ -44,14 +47,24 @@ impl World {
             policy: Arc::new(Policy::default()),
             max_timeout: Duration::from_secs(60),
             max_in_flight: 100,
+            max_replay_rate: 1000,
             longest_idempotency_key: 255,
             document: Bytes::new(),
         };
         let bounds = Bounds { window: Duration::from_secs(60), all: 1 << 20, tenant: 1 << 20 };
         let answers = Answers::load(store.clone(), &[], bounds).expect("there are none");
         let shards = Shards::new(vec![send]);
-        let state = ApiState::new(directory.clone(), store.clone(), shards, answers, settings);
-        Self { runtime, state, directory, store, tenant_key, _commands: commands }
+        let (stop, stopped) = shutdown::channel();
+        let jobs = config::Replays { rate: 50, max_rate: 1000, per_tenant: 2, jobs: 3, kept: 2 };
+        let (rows, commands_in) = (Vec::new(), shards.clone());
+        let replays = {
+            let _inside = runtime.enter();
+            Replays::start(store.clone(), directory.clone(), commands_in, jobs, rows, stopped)
+        };
+        let replays = replays.expect("there are none");
+        let state =
+            ApiState::new(directory.clone(), store.clone(), shards, replays, answers, settings);
+        Self { runtime, state, directory, store, tenant_key, _stop: stop, _commands: commands }
     }
 
     pub(crate) fn ask(&self, request: Request<Full<Bytes>>) -> Response<Bytes> {

@@ -23,14 +23,13 @@ use crate::{
     command::Command,
     delivery::{Entry, Verdict},
     id::{DeliveryKey, Place, WebhookNo},
+    replays::MAX_ATTEMPTS,
     store::DeliveryQuery,
 };
 
 pub(super) const PARAMS: &[&str] =
     &["limit", "cursor", "webhook", "status", "event_type", "code", "error", "since", "until"];
 
-/// Attempts after which a delivery is not replayed again: its numbers have 16 bits.
-const MAX_ATTEMPTS: u16 = 60_000;
 /// When to come back after a replay for which there was no room: by then most retries of a webhook
 /// that fails have been made.
 const NO_ROOM_FOR: Duration = Duration::from_secs(10);
@@ -112,7 +111,7 @@ pub(super) async fn replay(
     let not_ended =
         || Problem::new(Code::DeliveryNotEnded, "only a delivery that has ended can be replayed");
     // Two replays that both saw the ended state would send it twice.
-    let claim = api.claim(key).ok_or_else(not_ended)?;
+    let claim = api.replays.claim(key).ok_or_else(not_ended)?;
     let mut entries = located.entries(&api).await?;
     let standing = located.standing(&entries);
     if !standing.state.is_ended() {

@@ -34,17 +34,14 @@ mod page;
 mod params;
 mod problem;
 mod query;
+mod replays;
 pub mod routes;
 mod signing_secret;
 mod skipped;
 mod tenants;
 mod webhooks;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -63,8 +60,8 @@ pub use self::{
     problem::{Code, FieldError, Problem},
 };
 use crate::{
-    command::Shards, config::Limits, directory::Directory, guard::Policy, id::DeliveryKey, metrics,
-    store::Store,
+    command::Shards, config::Limits, directory::Directory, guard::Policy, metrics,
+    replays::Replays, store::Store,
 };
 
 /// What the operator allows tenants to set.
@@ -78,6 +75,8 @@ pub struct Settings {
     pub max_in_flight: u32,
     /// `ingest.max_idempotency_key`.
     pub longest_idempotency_key: usize,
+    /// The most deliveries a second that a replay of many may name.
+    pub max_replay_rate: u32,
     /// The OpenAPI document, which is about ingest too.
     pub document: Bytes,
 }
@@ -88,14 +87,12 @@ pub struct ApiState {
     pub directory: Directory,
     pub store: Store,
     pub commands: Shards,
+    pub replays: Replays,
     settings: Arc<ArcSwap<Settings>>,
     tests: Arc<example::Tests>,
     answers: Answers,
     /// Webhooks that may be tried at once before they are saved.
     checks: Arc<Semaphore>,
-    /// Deliveries that are being reopened right now: two replays at once would make two sends.
-    /// Bounded by the requests under way.
-    reopening: Arc<Mutex<HashSet<DeliveryKey>>>,
 }
 
 impl ApiState {
@@ -103,22 +100,14 @@ impl ApiState {
         directory: Directory,
         store: Store,
         commands: Shards,
+        replays: Replays,
         answers: Answers,
         settings: Settings,
     ) -> Self {
         let checks = Arc::new(Semaphore::new(settings.limits.webhook_checks));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let tests = Arc::new(example::Tests::new());
-        Self {
-            directory,
-            store,
-            commands,
-            settings,
-            tests,
-            answers,
-            checks,
-            reopening: Arc::default(),
-        }
+        Self { directory, store, commands, replays, settings, tests, answers, checks }
     }
 
     /// New settings, for requests from now on. The directory's limits are set on the directory.
@@ -128,25 +117,6 @@ impl ApiState {
 
     fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
-    }
-
-    /// Claims a delivery for reopening until the claim is dropped; none while another has it.
-    fn claim(&self, key: DeliveryKey) -> Option<Claim> {
-        let mut claimed = self.reopening.lock().unwrap_or_else(PoisonError::into_inner);
-        claimed.insert(key).then(|| Claim { key, claims: Arc::clone(&self.reopening) })
-    }
-}
-
-/// See [`ApiState::claim`].
-#[derive(Debug)]
-struct Claim {
-    key: DeliveryKey,
-    claims: Arc<Mutex<HashSet<DeliveryKey>>>,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 

@@ -38,6 +38,7 @@ pub enum Code {
     LimitReached,
     DeliveryNotEnded,
     DeliveryEnded,
+    ReplayEnded,
     WebhookDeleted,
     WebhookDisabled,
     EventsGone,
@@ -54,7 +55,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 26] = [
+    pub const ALL: [Code; 27] = [
         Self::InvalidBody,
         Self::InvalidParameter,
         Self::InvalidCursor,
@@ -68,6 +69,7 @@ impl Code {
         Self::LimitReached,
         Self::DeliveryNotEnded,
         Self::DeliveryEnded,
+        Self::ReplayEnded,
         Self::WebhookDeleted,
         Self::WebhookDisabled,
         Self::EventsGone,
@@ -114,6 +116,7 @@ impl Code {
                 kind("delivery_not_ended", S::CONFLICT, "The delivery has not ended")
             }
             Self::DeliveryEnded => kind("delivery_ended", S::CONFLICT, "The delivery has ended"),
+            Self::ReplayEnded => kind("replay_ended", S::CONFLICT, "The replay has ended"),
             Self::WebhookDeleted => kind("webhook_deleted", S::CONFLICT, "The webhook was deleted"),
             Self::WebhookDisabled => {
                 kind("webhook_disabled", S::CONFLICT, "The webhook is disabled")
@@ -148,6 +151,7 @@ pub enum Object {
     Webhook,
     Event,
     Delivery,
+    Replay,
     Key,
 }
 
@@ -164,6 +168,9 @@ impl Object {
             }
             Self::Delivery => {
                 "there is no such delivery; its id is the `dlv_…` that GET /v1/deliveries shows"
+            }
+            Self::Replay => {
+                "there is no such replay; its id is the `rpl_…` that GET /v1/replays shows"
             }
             Self::Key => "there is no such key; its id is the `key_…` that GET /v1/keys shows",
         }

@@ -180,7 +180,7 @@ fn id<T: FromStr<Err = IdError>>(text: &str) -> Result<T, String> {
     })
 }
 
-fn time(text: &str) -> Result<Millis, String> {
+pub(super) fn time(text: &str) -> Result<Millis, String> {
     let time: Option<jiff::Timestamp> = text.parse().ok();
     let millis = time.and_then(|time| Millis::try_from(time.as_millisecond()).ok());
     millis.ok_or_else(|| {

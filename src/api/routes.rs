@@ -4,8 +4,8 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::Method;
 
 use super::{
-    ApiState, Settings, deliveries, events, example, keys, openapi, signing_secret, tenants,
-    webhooks,
+    ApiState, Settings, deliveries, events, example, keys, openapi, replays, signing_secret,
+    tenants, webhooks,
 };
 use crate::openapi::{Operation, PATH};
 
@@ -134,5 +134,21 @@ pub fn all() -> Vec<Route> {
             doc::deliveries::cancel,
             || post(deliveries::cancel),
         ),
+        route(Method::POST, "/v1/replays", Tenant, NONE, doc::replays::create, || {
+            post(replays::create)
+        }),
+        route(Method::GET, "/v1/replays", Tenant, PAGE, doc::replays::list, || get(replays::list)),
+        route(Method::GET, "/v1/replays/{id}", Tenant, NONE, doc::replays::show, || {
+            get(replays::show)
+        }),
+        route(Method::POST, "/v1/replays/{id}/pause", Tenant, NONE, doc::replays::pause, || {
+            post(replays::pause)
+        }),
+        route(Method::POST, "/v1/replays/{id}/resume", Tenant, NONE, doc::replays::resume, || {
+            post(replays::resume)
+        }),
+        route(Method::POST, "/v1/replays/{id}/cancel", Tenant, NONE, doc::replays::cancel, || {
+            post(replays::cancel)
+        }),
     ]
 }

@@ -37,6 +37,7 @@ use crate::{
     ingest::Ingest,
     metrics,
     ops::{self, Readiness, reason},
+    replays::{self, Replays},
     server::{self, Front, Listener, TlsError},
     shard::{self, Report, ShardError},
     shutdown::{self, Alarm, Signal, Trigger},
@@ -68,6 +69,8 @@ pub enum StartError {
     Directory(#[from] LoadError),
     #[error(transparent)]
     Answers(#[from] BadAnswer),
+    #[error(transparent)]
+    Replays(#[from] replays::LoadError),
     #[error(transparent)]
     OperatorKey(#[from] OperatorKeyError),
     #[error(transparent)]
@@ -111,6 +114,7 @@ pub struct Gateway {
     front: Serving,
     shards: Vec<JoinHandle<Report>>,
     reloads: Vec<mpsc::Sender<Box<shard::Settings>>>,
+    stop_replays: Trigger,
     stop_shards: Trigger,
     stop_ops: Trigger,
     threads: Vec<JoinHandle<()>>,
@@ -158,7 +162,8 @@ impl Gateway {
             alarm.watch_over("the operations thread"),
         )?;
         let opened = open_store(&config).await?;
-        let Opened { store, rows, feeds, mut threads } = opened;
+        let Opened { store, mut rows, feeds, mut threads } = opened;
+        let replay_rows = Replays::take_rows(&mut rows);
         threads.push(ops.thread);
         let (answers, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(api::is_answer);
         let answers = Answers::load(store.clone(), &answers, settings::answers(&config))?;
@@ -187,10 +192,20 @@ impl Gateway {
         ::metrics::gauge!(metrics::SHARDS).set(config.runtime.shards as f64);
 
         let commands = Shards::new(started_shards.commands);
+        let (stop_replays, replays_signal) = shutdown::channel();
+        let replays = Replays::start(
+            store.clone(),
+            directory.clone(),
+            commands.clone(),
+            config.replays.clone(),
+            replay_rows,
+            replays_signal,
+        )?;
         let state = ApiState::new(
             directory.clone(),
             store.clone(),
             commands,
+            replays,
             answers,
             api_settings(&config, &policy, openapi::bytes(&config)),
         );
@@ -234,6 +249,7 @@ impl Gateway {
             front: Serving { stop, served },
             shards: started_shards.threads,
             reloads: started_shards.reloads,
+            stop_replays,
             stop_shards,
             stop_ops,
             threads,
@@ -298,6 +314,8 @@ impl Gateway {
         self.readiness.set(reason::DRAINING, true);
         self.front.stop.fire();
         let requests_cut = self.front.served.await.unwrap_or_default();
+        self.stop_replays.fire();
+        self.state.replays.stopped().await;
         self.stop_shards.fire();
         let reports = join(self.shards).await;
         // The last handles besides ours, so that nothing is written after the close.
@@ -405,6 +423,7 @@ fn api_settings(config: &Config, policy: &Arc<Policy>, document: Bytes) -> api::
         max_timeout: config.delivery.max_timeout,
         max_in_flight: config.delivery.max_in_flight,
         longest_idempotency_key: config.ingest.max_idempotency_key,
+        max_replay_rate: config.replays.max_rate,
         document,
     }
 }

@@ -122,7 +122,7 @@ pub enum Command {
     /// List, show and cancel deliveries
     #[command(subcommand)]
     Deliveries(deliveries::Command),
-    /// Send an ended delivery again
+    /// Send an ended delivery again, or many
     Replay(replay::Args),
     /// Receive webhooks: count, verify, and fail on request
     Sink(sink::Args),

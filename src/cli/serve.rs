@@ -56,6 +56,7 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
         )
         | StartError::Directory(_)
         | StartError::Answers(_)
+        | StartError::Replays(_)
         | StartError::Shard(_)
         | StartError::Recovery(_) => Exit::Failure,
     }

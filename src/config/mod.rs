@@ -61,6 +61,7 @@ pub struct Config {
     pub security: Security,
     pub store: Store,
     pub limits: Limits,
+    pub replays: Replays,
     pub log: Log,
 }
 
@@ -216,6 +217,20 @@ pub struct Limits {
     pub webhook_tests: NonZeroU32,
     /// Test events of one tenant in a minute.
     pub tenant_tests: NonZeroU32,
+}
+
+/// Replays of many.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replays {
+    /// Deliveries a second where the request does not say.
+    pub rate: u32,
+    pub max_rate: u32,
+    /// Running or paused, of one tenant.
+    pub per_tenant: usize,
+    /// Running or paused, over all tenants.
+    pub jobs: usize,
+    /// Ended ones that a tenant can still look at.
+    pub kept: usize,
 }
 
 impl Limits {

@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::{
     Backend, Breaker, Config, Delivery, Dns, Ingest, Limits, Listen, Log, LogFormat, Ops, Pool,
-    Retry, Runtime, Security, Server, Store, Tls,
+    Replays, Retry, Runtime, Security, Server, Store, Tls,
     read::{self, Reader},
     units::{format_duration, format_size},
     value::Value,
@@ -63,6 +63,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Config {
         security: security(r),
         store: store(r),
         limits: limits(r),
+        replays: replays(r),
         log: log(r),
     };
     if let (Listen::Tcp(api), Some(ops)) = (&config.server.listen, config.ops.listen) {
@@ -295,6 +296,22 @@ fn limits(r: &mut Reader<'_>) -> Limits {
         webhook_tests: r.some("limits.webhook_tests", 1_000_000),
         tenant_tests: r.some("limits.tenant_tests", 1_000_000),
     }
+}
+
+fn replays(r: &mut Reader<'_>) -> Replays {
+    let replays = Replays {
+        rate: r.count("replays.rate", 1..=100_000) as u32,
+        max_rate: r.count("replays.max_rate", 1..=100_000) as u32,
+        per_tenant: r.count("replays.per_tenant", 1..=1000),
+        jobs: r.count("replays.jobs", 1..=10_000),
+        kept: r.count("replays.kept", 0..=1000),
+    };
+    r.rule(
+        &["replays.rate", "replays.max_rate"],
+        replays.rate <= replays.max_rate,
+        format!("must not be more than replays.max_rate ({})", replays.max_rate),
+    );
+    replays
 }
 
 fn log(r: &mut Reader<'_>) -> Log {

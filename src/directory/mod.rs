@@ -37,6 +37,7 @@ use std::{
 use tokio::sync::{Mutex, mpsc};
 use zeroize::Zeroizing;
 
+pub(crate) use self::wire::{BadRow, open_plain, plain};
 pub use self::{
     change::{ChangeError, MAX_GATEWAY_KEYS, NewTenant, WebhookPatch},
     encryption_key::EncryptionKeyError,
@@ -48,7 +49,6 @@ use self::{
     key::KeyHash,
     layout::RowKey,
     state::{Edit, State},
-    wire::BadRow,
 };
 use crate::{
     config::Limits,

@@ -39,7 +39,7 @@ const FRAME: usize = 5;
 
 /// Why a row could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BadRow {
+pub(crate) enum BadRow {
     #[error("its key has no known shape")]
     Key,
     #[error("its checksum does not match")]
@@ -335,8 +335,16 @@ fn api_key(id: KeyId, row: KeyRow) -> Result<ApiKey, BadRow> {
 }
 
 /// A row that holds no secret.
-fn plain(row: &impl Serialize) -> Vec<u8> {
+pub(crate) fn plain(row: &impl Serialize) -> Vec<u8> {
     frame(PLAIN, &serde_json::to_vec(row).expect("rows are plain structs without maps"))
+}
+
+/// The body of a row that [`plain`] made.
+pub(crate) fn open_plain(value: &[u8]) -> Result<&[u8], BadRow> {
+    match unframe(value)? {
+        (PLAIN, body) => Ok(body),
+        (newer, _) => Err(BadRow::Newer(newer)),
+    }
 }
 
 fn frame(version: u8, body: &[u8]) -> Vec<u8> {

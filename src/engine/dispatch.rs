@@ -47,17 +47,22 @@ impl Engine {
 
     /// The lane's next delivery that is not too old: due ones first, and in a crowd perhaps only those.
     fn send_one(&mut self, now: Millis, no: LaneNo, effects: &mut Vec<Effect>) {
-        let dues = self.lanes[no as usize].due.len();
+        let waited = self.lanes[no as usize].behind();
         while self.decisions > 0 {
             let lane = &mut self.lanes[no as usize];
-            let (retry, due) = if let Some(due) = lane.pop_due() {
+            let (retry, due, later) = if let Some(due) = lane.pop_due() {
                 self.retrying -= 1;
-                (due.retry, due.due)
+                (due.retry, due.due, false)
             } else if lane.has_room(self.crowded)
                 && let Some(place) = lane.pop_fresh()
             {
                 self.pending -= 1;
-                (Retry { place, attempts: 0, round: 0, replayed: false }, now)
+                (Retry { place, attempts: 0, round: 0, replayed: false }, now, false)
+            } else if lane.later_may_go(self.crowded)
+                && let Some(later) = lane.pop_later()
+            {
+                self.retrying -= 1;
+                (later.retry, later.due, true)
             } else {
                 break;
             };
@@ -69,14 +74,15 @@ impl Engine {
             }
             let lane = &mut self.lanes[no as usize];
             lane.in_flight += 1;
+            lane.later_in_flight += u32::from(later);
             self.fairness.started(lane.tenant);
-            let flight = Flight { lane: no, retry, canceled: false };
+            let flight = Flight { lane: no, retry, canceled: false, later };
             let ticket = Ticket(self.flights.insert(flight) as u32);
             let number = retry.attempts.saturating_add(1);
             effects.push(Effect::Send { ticket, key, number, due });
             break;
         }
-        if self.lanes[no as usize].due.len() != dues {
+        if self.lanes[no as usize].behind() != waited {
             // Of those that are due, the next may be older than the one before.
             self.watch_age(no);
         }
@@ -105,7 +111,8 @@ impl Engine {
         }
         let fresh = lane.fresh.front().map(|place| self.ages.of(*place).unwrap_or(0));
         let due = lane.due.front().map(|due| self.age_base(due));
-        let Some(oldest) = fresh.into_iter().chain(due).min() else { return };
+        let later = lane.later.front().map(|later| later.due);
+        let Some(oldest) = [fresh, due, later].into_iter().flatten().min() else { return };
         let max_age = self.settings.max_age.as_millis() as Millis;
         let at = oldest.saturating_add(max_age + AGE_GRAIN);
         if let Some((set_to, timer)) = lane.expiry_timer {
@@ -124,6 +131,7 @@ impl Engine {
         while self.decisions > 0 {
             let lane = &self.lanes[no as usize];
             let due = lane.due.front().copied().filter(|due| self.is_expired(now, due));
+            let later = lane.later.front().copied().filter(|later| self.is_expired(now, later));
             let fresh = lane.fresh.front().map(|place| Due {
                 retry: Retry { place: *place, attempts: 0, round: 0, replayed: false },
                 due: now,
@@ -137,6 +145,10 @@ impl Engine {
                 self.lanes[no as usize].pop_fresh();
                 self.pending -= 1;
                 fresh.retry.place
+            } else if let Some(later) = later {
+                self.lanes[no as usize].pop_later();
+                self.retrying -= 1;
+                later.retry.place
             } else {
                 break;
             };
@@ -173,10 +185,12 @@ impl Engine {
             self.pending -= 1;
             return true;
         }
-        if let Some(at) = lane.due.iter().position(|due| due.retry.place == place) {
-            lane.due.remove(at);
-            self.retrying -= 1;
-            return true;
+        for queue in [&mut lane.due, &mut lane.later] {
+            if let Some(at) = queue.iter().position(|due| due.retry.place == place) {
+                queue.remove(at);
+                self.retrying -= 1;
+                return true;
+            }
         }
         let scheduled = |timer: &Timer| matches!(timer, Timer::Retry { place: p, lane, .. } if *p == place && *lane == no);
         let found = self.wheel.iter().find(|(_, _, timer)| scheduled(timer)).map(|(id, ..)| id);
@@ -264,7 +278,7 @@ impl Engine {
             };
             let webhook = lane.webhook;
             while self.decisions > 0 {
-                let place = if let Some(due) = lane.pop_due() {
+                let place = if let Some(due) = lane.pop_due().or_else(|| lane.pop_later()) {
                     self.retrying -= 1;
                     due.retry.place
                 } else if let Some(place) = lane.pop_fresh() {

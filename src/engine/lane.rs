@@ -30,9 +30,13 @@ pub(super) struct Lane {
     pub(super) spill: Option<Box<Spill>>,
     /// Retries and replays whose time has come, in the order in which it came.
     pub(super) due: VecDeque<Due>,
+    /// Replays that have no hurry: they go when nothing else waits.
+    pub(super) later: VecDeque<Due>,
     /// Retries in the wheel.
     pub(super) scheduled: u32,
     pub(super) in_flight: u32,
+    /// Of `in_flight`, those that began in `later`.
+    pub(super) later_in_flight: u32,
     pub(super) breaker: Breaker,
     pub(super) rate: Option<Rate>,
     /// Set while the rate limit keeps the lane out of the ring.
@@ -95,8 +99,10 @@ impl Lane {
             fresh: VecDeque::new(),
             spill: None,
             due: VecDeque::new(),
+            later: VecDeque::new(),
             scheduled: 0,
             in_flight: 0,
+            later_in_flight: 0,
             breaker: Breaker::new(whole),
             rate: settings.rate_limit.map(|limit| Rate::new(limit, now)),
             rate_timer: None,
@@ -117,7 +123,9 @@ impl Lane {
             && !self.removed
             && self.rate_timer.is_none()
             && self.in_flight < self.breaker.cap()
-            && (!self.due.is_empty() || (!self.fresh.is_empty() && self.has_room(crowded)))
+            && (!self.due.is_empty()
+                || (!self.fresh.is_empty() && self.has_room(crowded))
+                || self.later_may_go(crowded))
     }
 
     /// Whether one more of its deliveries may become one that waits for a retry. In a crowd, no
@@ -132,14 +140,14 @@ impl Lane {
         wants && !self.has_room(crowded)
     }
 
-    /// Retries and replays that wait.
-    fn retrying(&self) -> usize {
+    /// Retries and replays that wait, those that have no hurry apart.
+    pub(super) fn retrying(&self) -> usize {
         self.scheduled as usize + self.due.len()
     }
 
     /// Whether any delivery waits in memory for a slot.
     pub(super) fn holds_any(&self) -> bool {
-        !self.due.is_empty() || !self.fresh.is_empty()
+        !self.due.is_empty() || !self.fresh.is_empty() || !self.later.is_empty()
     }
 
     /// Whether nothing is left of it, so that its index may be used again.
@@ -157,6 +165,10 @@ impl Lane {
 
     pub(super) fn pop_due(&mut self) -> Option<Due> {
         pop(&mut self.due)
+    }
+
+    pub(super) fn pop_later(&mut self) -> Option<Due> {
+        pop(&mut self.later)
     }
 
     /// Tells the spilled stretch, if there is one, that this place does not wait there.

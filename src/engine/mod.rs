@@ -17,6 +17,7 @@ mod crowd;
 mod dispatch;
 mod fairness;
 mod lane;
+mod later;
 mod rate;
 pub mod router;
 mod skip;
@@ -98,6 +99,9 @@ pub enum Input {
     Finished { ticket: Ticket, outcome: Outcome, blame: Blame },
     /// A settled delivery is due again now; `attempts` were made before.
     Replay { key: DeliveryKey, attempts: u16 },
+    /// The same as one of many that have no hurry: it goes when nothing else of its webhook waits,
+    /// and such attempts take at most half of the webhook's slots.
+    ReplayLater { key: DeliveryKey, attempts: u16 },
     /// End a waiting or retrying delivery. One under way is ended when its attempt finishes
     /// without success. An unknown one is ignored.
     Cancel { key: DeliveryKey },

@@ -94,6 +94,8 @@ pub(super) struct Flight {
     pub(super) retry: Retry,
     /// Asked to end when this attempt ends without success.
     pub(super) canceled: bool,
+    /// It began among the replays that have no hurry.
+    pub(super) later: bool,
 }
 
 impl Engine {
@@ -170,6 +172,7 @@ impl Engine {
                 let retry = Retry { place: key.place, attempts, round: 0, replayed: true };
                 self.resume(key.webhook, retry, now, effects);
             }
+            Input::ReplayLater { key, attempts } => self.replay_later(now, key, attempts, effects),
             Input::Cancel { key } => self.cancel(key, effects),
             Input::Refilled { webhook, places, next } => {
                 self.refilled(webhook, &places, next, effects);
@@ -277,6 +280,7 @@ impl Engine {
         };
         let lane = &mut self.lanes[flight.lane as usize];
         lane.in_flight -= 1;
+        lane.later_in_flight -= u32::from(flight.later);
         self.fairness.finished(lane.tenant);
         let change = match blame {
             Blame::Own => None,
@@ -440,7 +444,8 @@ impl Engine {
             gauges.webhooks_held_back += u64::from(lane.is_held_back(self.crowded));
             let fresh = lane.oldest_fresh().and_then(|place| self.ages.of(place));
             let due = lane.due.front().map(|due| self.age_base(due));
-            oldest = [oldest, fresh, due].into_iter().flatten().min();
+            let later = lane.later.front().map(|later| later.due);
+            oldest = [oldest, fresh, due, later].into_iter().flatten().min();
         }
         gauges.oldest_accepted_at = oldest;
         let max_age = self.settings.max_age.as_millis() as Millis;

@@ -13,7 +13,7 @@ use crate::{
     event::{MAX_CHANNEL, MAX_ID, MAX_RECIPIENT, MAX_STATUS_REASON},
     id::{
         AttemptId as Attempt, DeliveryId as Delivery, DeliveryKey, EventId as Event, KeyId as Key,
-        NodeNo, Place, WebhookId as Webhook, WebhookNo,
+        NodeNo, Place, ReplayId as Replay, WebhookId as Webhook, WebhookNo,
     },
     tenant::{SigningSecret as Secret, TenantId as Tenant},
     webhook::{ALL_EVENTS, SuccessRule as Success},
@@ -45,6 +45,7 @@ word!(WebhookId, id(Webhook::PREFIX, "A webhook's id."));
 word!(EventId, id(Event::PREFIX, "An event's id: the same for all its deliveries and attempts."));
 word!(DeliveryId, id(Delivery::PREFIX, "A delivery's id."));
 word!(AttemptId, id(Attempt::PREFIX, "An attempt's id."));
+word!(ReplayId, id(Replay::PREFIX, "The id of a replay of many."));
 word!(KeyId, id(Key::PREFIX, "Names an API key without being one."));
 word!(EventType, one_of(types(), "One of the six event types."));
 word!(EventTypeOrAll, one_of(types().chain([ALL_EVENTS]), "An event type, or `*` for all."));
@@ -171,6 +172,7 @@ pub struct Example {
     pub delivery: String,
     pub attempt: String,
     pub key: String,
+    pub replay: String,
 }
 
 impl Example {
@@ -185,6 +187,7 @@ impl Example {
             delivery: delivery.to_string(),
             attempt: attempt.to_string(),
             key: Key(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff).to_string(),
+            replay: Replay(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10).to_string(),
         }
     }
 

@@ -260,7 +260,12 @@ impl Shard {
                 let _ = reply.send(self.engine.has_room(webhook));
                 return;
             }
+            Command::AskLaterRoom { webhook, reply } => {
+                let _ = reply.send(self.engine.later_room(webhook));
+                return;
+            }
             Command::Replay { key, attempts } => Input::Replay { key, attempts },
+            Command::ReplayLater { key, attempts } => Input::ReplayLater { key, attempts },
             Command::Cancel { key } => Input::Cancel { key },
             Command::Check { check, reply } => return self.check(*check, reply),
         });

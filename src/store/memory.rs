@@ -20,9 +20,10 @@ use crate::{
     delivery::Entry,
     id::{DeliveryKey, EventId, NodeNo, Place, WebhookNo},
     store::{
-        AppendError, Appended, DeliveryPage, DeliveryQuery, DeliveryRow, EventBlock, EventInBlock,
-        EventPage, EventQuery, EventRow, Feed, Following, Health, NewEvent, OpenError, Opened,
-        Places, Read, Recovered, RecoveredState, Row, Settings, Store, Write,
+        AppendError, Appended, DeliveryPage, DeliveryQuery, DeliveryRow, EndedPage, EndedQuery,
+        EventBlock, EventInBlock, EventPage, EventQuery, EventRow, Feed, Following, Health,
+        NewEvent, OpenError, Opened, Places, Read, Recovered, RecoveredState, Row, Settings, Store,
+        Write,
         fold::Story,
         history::{matches, wants},
     },
@@ -206,6 +207,7 @@ impl Memory {
                 Read::Deliveries { query, reply } => {
                     drop(reply.send(Ok(state.deliveries(&query))));
                 }
+                Read::Ended { query, reply } => drop(reply.send(Ok(state.ended(&query)))),
                 Read::Events { query, reply } => drop(reply.send(Ok(state.events(&query)))),
                 Read::Following { from, query, reply } => {
                     drop(reply.send(Ok(state.following(from, &query))));
@@ -400,6 +402,29 @@ impl State {
             page.rows.truncate(query.limit);
             page.next = page.rows.last().map(|row| row.key);
         }
+        page
+    }
+
+    fn ended(&self, query: &EndedQuery) -> EndedPage {
+        let mut page = EndedPage::new(0..self.next_block, query);
+        for block in self.blocks.values() {
+            for index in 0..block.events.len() as u16 {
+                let mut routes = block.routes_of(index).to_vec();
+                routes.sort_unstable_by_key(|route| route.webhook);
+                for route in routes {
+                    let place = Place::new(block.number, index);
+                    let key = DeliveryKey { place, webhook: route.webhook };
+                    if !query.covers(block, key) {
+                        continue;
+                    }
+                    if page.rows.len() >= query.limit {
+                        return page;
+                    }
+                    page.look(query, block.event_id(index), route, &self.story(key));
+                }
+            }
+        }
+        page.is_last = true;
         page
     }
 

@@ -32,6 +32,7 @@
 pub mod codec;
 #[cfg(test)]
 mod contract_tests;
+mod ended;
 mod events;
 mod fold;
 mod history;
@@ -45,6 +46,7 @@ use std::{path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::ended::{EndedPage, EndedQuery, EndedRow};
 pub use self::events::{EventPage, EventQuery, EventRow, Following};
 use crate::{
     clock::Millis,
@@ -169,6 +171,8 @@ pub enum Read {
     },
     /// A page of deliveries, newest event first.
     Deliveries { query: DeliveryQuery, reply: oneshot::Sender<Result<DeliveryPage, StoreError>> },
+    /// Deliveries that have ended, oldest event first, for a replay of many.
+    Ended { query: EndedQuery, reply: oneshot::Sender<Result<EndedPage, StoreError>> },
     /// A page of events, newest first.
     Events { query: EventQuery, reply: oneshot::Sender<Result<EventPage, StoreError>> },
     /// Events from a place on, oldest first; from the oldest kept where none is given. None where
@@ -461,6 +465,10 @@ impl Store {
 
     pub async fn deliveries(&self, query: DeliveryQuery) -> Result<DeliveryPage, StoreError> {
         self.read(|reply| Read::Deliveries { query, reply }).await
+    }
+
+    pub async fn ended(&self, query: EndedQuery) -> Result<EndedPage, StoreError> {
+        self.read(|reply| Read::Ended { query, reply }).await
     }
 
     pub async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError> {

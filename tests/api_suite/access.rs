@@ -34,6 +34,12 @@ const MATRIX: &[(&str, &str, char)] = &[
     ("GET", "/v1/deliveries/{id}", 'T'),
     ("POST", "/v1/deliveries/{id}/replay", 'T'),
     ("POST", "/v1/deliveries/{id}/cancel", 'T'),
+    ("POST", "/v1/replays", 'T'),
+    ("GET", "/v1/replays", 'T'),
+    ("GET", "/v1/replays/{id}", 'T'),
+    ("POST", "/v1/replays/{id}/pause", 'T'),
+    ("POST", "/v1/replays/{id}/resume", 'T'),
+    ("POST", "/v1/replays/{id}/cancel", 'T'),
 ];
 
 #[tokio::test]
@@ -123,7 +129,13 @@ async fn another_tenants_object_answers_exactly_as_a_missing_one() {
     let event = world.event(&beta, EventType::Sent, "{}").await;
     let delivery = world.delivery_id(DeliveryKey { place: event.place, webhook: no });
     let key = world.post(&beta.key, "/v1/keys", json!({"kind": "tenant"})).await.json();
+    let replay = world.post(&beta.key, "/v1/replays", json!({"dry_run": true})).await.json();
     let objects = [
+        (
+            "/v1/replays/",
+            replay["id"].as_str().expect("an id").to_owned(),
+            "rpl_0123456789abcdefghjkmnpqrs".to_owned(),
+        ),
         ("/v1/webhooks/", webhook, "wh_0123456789abcdefghjkmnpqrs".to_owned()),
         ("/v1/events/", event.to_string(), "evt_0123456789abcdefghjkmnpqrs".to_owned()),
         ("/v1/deliveries/", delivery, {
@@ -164,7 +176,7 @@ async fn another_tenants_object_answers_exactly_as_a_missing_one() {
         }
         compared += 1;
     }
-    assert_eq!(compared, 9);
+    assert_eq!(compared, 13);
     // Nothing of beta's was harmed.
     assert_eq!(world.directory.webhook_counts(), (1, 0));
     assert_eq!(
@@ -182,6 +194,7 @@ async fn what_is_missing_says_which_id_is_wanted_and_where_it_stands() {
         ("/v1/webhooks", "`wh_…`"),
         ("/v1/events", "`evt_…`"),
         ("/v1/deliveries", "`dlv_…`"),
+        ("/v1/replays", "`rpl_…`"),
         ("/v1/keys", "`key_…`"),
     ] {
         let id = if list == "/v1/events" { "dlv_1".to_owned() } else { event.to_string() };

@@ -12,6 +12,7 @@ mod idempotency;
 mod keys;
 mod lists;
 mod openapi;
+mod replays;
 mod sdk_types;
 mod shard;
 mod support;

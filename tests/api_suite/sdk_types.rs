@@ -80,6 +80,7 @@ fn answers_have_the_same_members_here_and_there() {
         (API, "AttemptError"),
         (API, "LastAttempt"),
         (API, "Attempt"),
+        (API, "Replay"),
         (ERRORS, "Problem"),
         (ERRORS, "FieldError"),
     ] {
@@ -89,7 +90,7 @@ fn answers_have_the_same_members_here_and_there() {
 
 #[test]
 fn requests_have_the_same_members_here_and_there() {
-    for name in ["NewWebhook", "WebhookPatch"] {
+    for name in ["NewWebhook", "WebhookPatch", "NewReplay"] {
         let (interface, schema) = (of_interface(API, name), of_schema(schema(name)));
         assert_eq!(Vec::from_iter(interface.keys()), Vec::from_iter(schema.keys()), "{name}");
         for (member, may) in interface {
@@ -100,7 +101,7 @@ fn requests_have_the_same_members_here_and_there() {
 
 #[test]
 fn closed_lists_have_the_same_words_here_and_there() {
-    for name in ["DeliveryStatus", "AttemptErrorCode"] {
+    for name in ["DeliveryStatus", "AttemptErrorCode", "ReplayState", "ReplayStatus"] {
         let start = format!("export type {name} =");
         let (_, union) = API.split_once(&start).unwrap_or_else(|| panic!("no type {name}"));
         let (union, _) = union.split_once(';').expect("its end");

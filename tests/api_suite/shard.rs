@@ -21,6 +21,7 @@ use crate::support::attempt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Replay { key: DeliveryKey, attempts: u16 },
+    Later { key: DeliveryKey, attempts: u16 },
     Cancel { key: DeliveryKey },
 }
 
@@ -32,6 +33,7 @@ pub(crate) struct Shard {
     pub(crate) has_room: Cell<bool>,
     /// The webhooks that it was to try. One that takes any 2xx is a success.
     pub(crate) checked: RefCell<Vec<Check>>,
+    pub(crate) later_room: Cell<usize>,
 }
 
 impl Shard {
@@ -41,6 +43,7 @@ impl Shard {
             told: RefCell::default(),
             has_room: Cell::new(true),
             checked: RefCell::default(),
+            later_room: Cell::new(100),
         }
     }
 
@@ -82,6 +85,11 @@ impl Shard {
                 let _ = reply.send(checked);
                 return;
             }
+            Command::AskLaterRoom { reply, .. } => {
+                let _ = reply.send(self.later_room.get());
+                return;
+            }
+            Command::ReplayLater { key, attempts } => Told::Later { key, attempts },
             Command::Replay { key, attempts } => Told::Replay { key, attempts },
             Command::Cancel { key } => Told::Cancel { key },
         };

@@ -11,12 +11,14 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use senderz_gateway::{
     api::{self, Answers, ApiState, Settings},
     command::Shards,
-    config::Limits,
+    config::{self, Limits},
     delivery::{Attempt, Entry, KeptResponse, Phases, Protocol, Verdict},
     directory::{Change, Directory, KeyRing, OperatorKey},
     event::EventType,
     guard::Policy,
     id::{DeliveryId, DeliveryKey, EventId, WebhookNo},
+    replays::Replays,
+    shutdown::{self, Trigger},
     store::{self, NewEvent, Opened, Row, Store, Write},
 };
 use serde_json::Value;
@@ -68,6 +70,7 @@ pub(crate) struct World {
     pub(crate) directory: Directory,
     pub(crate) store: Store,
     pub(crate) shard: Shard,
+    pub(crate) stop_jobs: Trigger,
     pub(crate) changes: mpsc::Receiver<Change>,
     pub(crate) operator: String,
 }
@@ -140,21 +143,22 @@ impl World {
         };
         let (tell, changes) = mpsc::channel(1000);
         directory.subscribe(tell).await;
-        let (router, shard) = router(&directory, store.clone(), &[]);
-        Self { router, directory, store, shard, changes, operator }
+        let (router, shard, stop_jobs) = router(&directory, store.clone(), &[], Vec::new());
+        Self { router, directory, store, shard, stop_jobs, changes, operator }
     }
 
     /// From now on the API's writes wait in the answer instead of going to the store.
     pub(crate) fn hold_writes(&mut self) -> mpsc::Receiver<Write> {
         let (writes, held) = mpsc::channel(10);
         let store = Store { writes, ..self.store.clone() };
-        (self.router, self.shard) = router(&self.directory, store, &[]);
+        (self.router, self.shard, self.stop_jobs) = router(&self.directory, store, &[], Vec::new());
         held
     }
 
     /// As after a restart that found these rows of kept answers.
     pub(crate) fn restarted_with(&mut self, answers: &[Row]) {
-        (self.router, self.shard) = router(&self.directory, self.store.clone(), answers);
+        (self.router, self.shard, self.stop_jobs) =
+            router(&self.directory, self.store.clone(), answers, Vec::new());
     }
 
     /// A POST that may be repeated.
@@ -272,13 +276,20 @@ impl World {
     }
 }
 
-fn router(directory: &Directory, store: Store, answers: &[Row]) -> (Router, Shard) {
+/// The trigger stops the replays of many.
+fn router(
+    directory: &Directory,
+    store: Store,
+    answers: &[Row],
+    rows: Vec<Row>,
+) -> (Router, Shard, Trigger) {
     let (send, commands) = mpsc::channel(100);
     let settings = Settings {
         limits: limits(),
         policy: Arc::new(Policy::default()),
         max_timeout: Duration::from_secs(60),
         max_in_flight: 100,
+        max_replay_rate: 1000,
         longest_idempotency_key: 40,
         document: openapi::served(),
     };
@@ -288,8 +299,14 @@ fn router(directory: &Directory, store: Store, answers: &[Row]) -> (Router, Shar
         tenant: limits().tenant_kept_answers,
     };
     let answers = Answers::load(store.clone(), answers, bounds).expect("they are whole");
-    let state = ApiState::new(directory.clone(), store, Shards::new(vec![send]), answers, settings);
-    (api::router(state), Shard::new(commands))
+    let commands_in = Shards::new(vec![send]);
+    let (stop, stopped) = shutdown::channel();
+    let limits = config::Replays { rate: 50, max_rate: 1000, per_tenant: 2, jobs: 3, kept: 2 };
+    let (directory, jobs) = (directory.clone(), commands_in.clone());
+    let replays = Replays::start(store.clone(), directory.clone(), jobs, limits, rows, stopped);
+    let replays = replays.expect("its rows are whole");
+    let state = ApiState::new(directory, store, commands_in, replays, answers, settings);
+    (api::router(state), Shard::new(commands), stop)
 }
 
 /// A delivered attempt, to change.

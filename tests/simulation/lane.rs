@@ -19,7 +19,10 @@ pub(crate) struct Lane {
     pub(crate) retries: BTreeMap<Place, Retry>,
     /// The same by due time.
     pub(crate) dues: BTreeSet<(Millis, Place)>,
+    /// Replays that have no hurry.
+    pub(crate) later: BTreeMap<Place, Retry>,
     pub(crate) in_flight: u32,
+    pub(crate) later_in_flight: u32,
     pub(crate) breaker: Breaker,
     /// A refill was asked for and not answered.
     pub(crate) asked: bool,
@@ -71,7 +74,9 @@ impl Lane {
             fresh: BTreeMap::new(),
             retries: BTreeMap::new(),
             dues: BTreeSet::new(),
+            later: BTreeMap::new(),
             in_flight: 0,
+            later_in_flight: 0,
             breaker: Breaker { state: BreakerState::Closed, cap: 1, whole: 1, streak: 0 },
             asked: false,
             rate: RateWatch::new(now),
@@ -105,7 +110,9 @@ impl Lane {
 
     /// Forgets a delivery that waits here; whether it did.
     pub(crate) fn forget(&mut self, place: Place) -> bool {
-        self.fresh.remove(&place).is_some() || self.take_retry(place).is_some()
+        self.fresh.remove(&place).is_some()
+            || self.take_retry(place).is_some()
+            || self.later.remove(&place).is_some()
     }
 
     pub(crate) fn first_due(&self) -> Option<Millis> {
@@ -115,6 +122,30 @@ impl Lane {
     /// Whether something certainly waits in memory that may go now. Fresh ones may be in the log
     /// only while a refill is under way.
     pub(crate) fn is_ready(&self, now: Millis, crowded: bool) -> bool {
+        self.is_ready_before(now, crowded) || self.later_is_ready(crowded)
+    }
+
+    fn later_is_ready(&self, crowded: bool) -> bool {
+        let has_half = self.later_in_flight < self.half();
+        !self.later.is_empty() && has_half && self.has_room(crowded)
+    }
+
+    /// The slots that replays without hurry may take.
+    pub(crate) fn half(&self) -> u32 {
+        (self.breaker.cap / 2).max(1)
+    }
+
+    /// What a job may feed: with what waits for a retry, no more than may be under way.
+    pub(crate) fn later_room(&self, crowded: bool) -> usize {
+        if !self.settings.enabled || !self.has_room(crowded) {
+            return 0;
+        }
+        let waiting = self.retries.len() + self.later.len();
+        (self.breaker.cap as usize).saturating_sub(waiting)
+    }
+
+    /// The same, of what goes before replays that have no hurry.
+    pub(crate) fn is_ready_before(&self, now: Millis, crowded: bool) -> bool {
         let is_due = self.first_due().is_some_and(|due| due <= now);
         is_due || (!self.fresh.is_empty() && !self.asked && self.has_room(crowded))
     }

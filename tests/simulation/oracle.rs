@@ -47,6 +47,8 @@ pub(crate) struct Flight {
     /// As it was before this attempt.
     retry: Retry,
     canceled: bool,
+    /// It began among the replays that have no hurry.
+    later: bool,
 }
 
 /// An effect that an input must have.
@@ -123,6 +125,11 @@ impl Oracle {
                 let retry = Retry { due: now, attempts: *attempts, round: 0, base: Base::Due };
                 lane.wait(key.place, retry);
             }
+            Input::ReplayLater { key, attempts } => {
+                let Some(lane) = self.live(*key) else { return };
+                let retry = Retry { due: now, attempts: *attempts, round: 0, base: Base::Due };
+                assert!(lane.later.insert(key.place, retry).is_none());
+            }
             Input::Finished { ticket, outcome, blame } => {
                 self.finished(now, *ticket, *outcome, *blame);
             }
@@ -170,11 +177,12 @@ impl Oracle {
     }
 
     fn finished(&mut self, now: Millis, ticket: Ticket, outcome: Outcome, blame: Blame) {
-        let Flight { key, retry, canceled } =
+        let Flight { key, retry, canceled, later } =
             self.flights.remove(&ticket).expect("only what was sent finishes");
         let settings = &self.settings;
         let lane = self.lanes.get_mut(&key.webhook).expect("lanes are not forgotten here");
         lane.in_flight -= 1;
+        lane.later_in_flight -= u32::from(later);
         *self.under_way.entry(lane.settings.tenant).or_default() -= 1;
         let change = match blame {
             Blame::Own => None,
@@ -275,7 +283,16 @@ impl Oracle {
         self.see_if_room();
         let (max_age, crowded) = (self.max_age(), self.crowded);
         let lane = self.lanes.get_mut(&key.webhook).expect("sent to a webhook that is known");
-        let retry = if let Some(retry) = lane.take_retry(key.place) {
+        let mut later = false;
+        let retry = if let Some(retry) = lane.later.remove(&key.place) {
+            assert!(!lane.is_ready_before(now, crowded), "{key:?} has no hurry: {lane:?}");
+            assert!(lane.has_room(crowded), "{key:?} adds to a crowd: {lane:?}");
+            assert!(lane.later_in_flight < lane.half(), "{key:?} takes the other half: {lane:?}");
+            lane.later_in_flight += 1;
+            later = true;
+            assert_eq!(due, retry.due, "when {key:?} was asked for");
+            retry
+        } else if let Some(retry) = lane.take_retry(key.place) {
             assert!(retry.due <= now, "{key:?} is due at {} and sent at {now}", retry.due);
             assert_eq!(due, retry.due, "when {key:?} was due");
             retry
@@ -298,7 +315,7 @@ impl Oracle {
         assert!(self.tenant_has_slot(tenant), "{key:?} is sent beyond its tenant's share");
         assert!(self.shard_has_slot(), "{key:?} is sent beyond max_in_flight");
         *self.under_way.entry(tenant).or_default() += 1;
-        let flight = Flight { key, retry, canceled: false };
+        let flight = Flight { key, retry, canceled: false, later };
         assert!(self.flights.insert(ticket, flight).is_none(), "{ticket:?} is in use");
     }
 
@@ -312,7 +329,8 @@ impl Oracle {
                 assert!(lane.forget(key.place), "{key:?} is canceled and does not wait");
             }
             Verdict::Failed(FailReason::Expired) => {
-                let base = match lane.take_retry(key.place) {
+                let later = lane.later.remove(&key.place);
+                let base = match later.or_else(|| lane.take_retry(key.place)) {
                     Some(retry) => retry.base.earliest(retry.due),
                     None => lane.fresh.remove(&key.place).expect("what expires waits"),
                 };
@@ -335,8 +353,14 @@ impl Oracle {
         lane.is_none_or(|lane| lane.has_room(self.crowded))
     }
 
+    /// How many replays that have no hurry a shard must say that a webhook takes now.
+    pub(crate) fn later_room(&self, webhook: WebhookNo) -> usize {
+        let lane = self.lanes.get(&webhook).filter(|lane| !lane.removed);
+        lane.map_or(1, |lane| lane.later_room(self.crowded))
+    }
+
     pub(crate) fn retrying(&self) -> usize {
-        self.lanes.values().map(|lane| lane.retries.len()).sum()
+        self.lanes.values().map(|lane| lane.retries.len() + lane.later.len()).sum()
     }
 
     fn see_if_room(&mut self) {
@@ -366,7 +390,7 @@ impl Oracle {
     pub(crate) fn unsettled(&self) -> Vec<DeliveryKey> {
         let flying = self.flights.values().map(|flight| flight.key);
         let waiting = self.lanes.iter().flat_map(|(webhook, lane)| {
-            let places = lane.fresh.keys().chain(lane.retries.keys());
+            let places = lane.fresh.keys().chain(lane.retries.keys()).chain(lane.later.keys());
             places.map(|place| DeliveryKey { place: *place, webhook: *webhook })
         });
         let mut keys: Vec<_> = flying.chain(waiting).collect();

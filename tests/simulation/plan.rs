@@ -42,7 +42,7 @@ const ACTIONS: [(Action, usize); 9] = [
     (Action::Edit, 5),
     (Action::Remove, 1),
     (Action::Cancel, 8),
-    (Action::Replay, 5),
+    (Action::Replay, 9),
     (Action::Tune, 2),
     (Action::Jump, 1),
     (Action::Skew, 1),

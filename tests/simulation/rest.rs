@@ -59,7 +59,8 @@ impl Oracle {
         let fresh = fresh.map(|(_, accepted)| accepted + too_old);
         let due = lane.dues.iter().take_while(|(due, _)| *due <= now);
         let due = due.map(|(due, place)| lane.retries[place].base.latest(*due) + too_old).max();
-        for at in [fresh, due].into_iter().flatten() {
+        let later = lane.later.values().map(|retry| retry.due + too_old).min();
+        for at in [fresh, due, later].into_iter().flatten() {
             assert!(at > now, "{webhook:?} keeps what is {} ms too old: {lane:?}", now - at);
             wakes_by(wake, at, || format!("what waits for {webhook:?} expires"));
         }
@@ -93,7 +94,7 @@ impl Oracle {
     /// under way while as many wait as may be under way, a few replays that were asked for at once,
     /// and what waited before the start.
     fn is_bounded(&self, gauges: &Gauges) {
-        let each = 2 * self.widest_cap as usize + REPLAYS_AT_ONCE;
+        let each = 3 * self.widest_cap as usize + REPLAYS_AT_ONCE;
         let beyond = self.most_in_flight as usize + self.lanes.len() * each + self.rebuilt;
         let bound = self.most_retrying + beyond;
         assert!(gauges.retrying + gauges.in_flight <= bound as u64, "{gauges:?}, {bound} at most");

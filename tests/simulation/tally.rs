@@ -8,7 +8,7 @@ use senderz_gateway::{
 };
 
 /// What every set of runs is to meet.
-const WANTED: [&str; 19] = [
+const WANTED: [&str; 21] = [
     "attempts",
     "attempts exhausted",
     "blocked",
@@ -21,6 +21,8 @@ const WANTED: [&str; 19] = [
     "empty refill",
     "expired",
     "held back",
+    "later replay",
+    "later replay refused",
     "own fault",
     "refill",
     "replay",

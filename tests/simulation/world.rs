@@ -244,6 +244,9 @@ impl World {
     }
 
     fn replay(&mut self, key: DeliveryKey, inputs: &mut Vec<Input>) {
+        if self.rng.percent(50) {
+            return self.replay_later(key, inputs);
+        }
         let has_room = self.engine.has_room(key.webhook);
         assert_eq!(has_room, self.oracle.has_room(key.webhook), "room for {key:?}");
         if !has_room {
@@ -253,6 +256,20 @@ impl World {
             let attempts = self.logs.story(key).attempts;
             inputs.push(Input::Replay { key, attempts });
             self.tally.note("replay");
+        }
+    }
+
+    /// As a job does.
+    fn replay_later(&mut self, key: DeliveryKey, inputs: &mut Vec<Input>) {
+        let room = self.engine.later_room(key.webhook);
+        assert_eq!(room, self.oracle.later_room(key.webhook), "room for {key:?}");
+        if room == 0 {
+            self.tally.note("later replay refused");
+        } else if self.logs.story(key).state.is_ended() {
+            self.logs.record(key, 0, Verdict::Reopened, self.now);
+            let attempts = self.logs.story(key).attempts;
+            inputs.push(Input::ReplayLater { key, attempts });
+            self.tally.note("later replay");
         }
     }
 

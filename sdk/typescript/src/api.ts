@@ -222,3 +222,47 @@ export interface Attempt extends LastAttempt {
   reused_connection: boolean;
   next_attempt_at: Time | null;
 }
+
+export type ReplayState = "running" | "paused" | "done" | "canceled" | "failed";
+
+/** How deliveries ended; `missed` is what found its webhook disabled and was never sent. */
+export type ReplayStatus = "delivered" | "failed" | "canceled" | "missed";
+
+/** Which deliveries are sent again: every filter that is set must match. */
+export interface NewReplay {
+  /** All webhooks where left out. */
+  webhook?: string | null;
+  /** `failed` where left out. */
+  status?: ReplayStatus | ReplayStatus[] | null;
+  event_type?: EventType | EventType[] | null;
+  since?: Time | null;
+  until?: Time | null;
+  /** Count, and send nothing. */
+  dry_run?: boolean | null;
+  /** Deliveries a second. */
+  rate?: number | null;
+}
+
+/** A replay of many, and how far it is. */
+export interface Replay {
+  id: string;
+  state: ReplayState;
+  /** Why it rests or failed without having been told to. */
+  reason: "webhook_disabled" | "webhook_deleted" | null;
+  dry_run: boolean;
+  webhook: string | null;
+  status: ReplayStatus[];
+  event_type: EventType[];
+  since: Time | null;
+  until: Time;
+  rate: number;
+  matched: number;
+  replayed: number;
+  /** Matched and not sent. */
+  skipped: number;
+  /** The share of the log that it has walked, 0 to 1. */
+  progress: number;
+  /** Events accepted before this have been looked at. */
+  position: Time | null;
+  created_at: Time;
+}

@@ -14,12 +14,14 @@ export class SenderZ {
   readonly webhooks: Webhooks;
   readonly events: Events;
   readonly deliveries: Deliveries;
+  readonly replays: Replays;
 
   constructor(options: SenderZOptions = {}) {
     const http = new Http(options);
     this.webhooks = new Webhooks(options.webhookSecret, http);
     this.events = new Events(http);
     this.deliveries = new Deliveries(http);
+    this.replays = new Replays(http);
   }
 }
 
@@ -152,5 +154,44 @@ export class Deliveries {
   /** Ends a pending or retrying one. */
   async cancel(id: string, options?: CallOptions): Promise<api.DeliverySummary> {
     return this.#http.ask("POST", `/v1/deliveries/${segment(id)}/cancel`, options);
+  }
+}
+
+/** `/v1/replays`: many deliveries sent again, as a job. */
+export class Replays {
+  readonly #http: Http;
+
+  constructor(http: Http) {
+    this.#http = http;
+  }
+
+  async create(replay: api.NewReplay, options?: CallOptions): Promise<api.Replay> {
+    return this.#http.ask("POST", "/v1/replays", { ...options, body: replay });
+  }
+
+  async list(params?: api.PageParams, options?: CallOptions): Promise<api.Page<api.Replay>> {
+    return this.#http.ask("GET", "/v1/replays", { ...options, query: params });
+  }
+
+  all(params?: api.PageParams, options?: CallOptions): AsyncGenerator<api.Replay, void, undefined> {
+    return all((cursor) => this.list({ ...params, ...(cursor && { cursor }) }, options));
+  }
+
+  async get(id: string, options?: CallOptions): Promise<api.Replay> {
+    return this.#http.ask("GET", `/v1/replays/${segment(id)}`, options);
+  }
+
+  /** It rests until it is resumed. */
+  async pause(id: string, options?: CallOptions): Promise<api.Replay> {
+    return this.#http.ask("POST", `/v1/replays/${segment(id)}/pause`, options);
+  }
+
+  async resume(id: string, options?: CallOptions): Promise<api.Replay> {
+    return this.#http.ask("POST", `/v1/replays/${segment(id)}/resume`, options);
+  }
+
+  /** Ends it where it is. */
+  async cancel(id: string, options?: CallOptions): Promise<api.Replay> {
+    return this.#http.ask("POST", `/v1/replays/${segment(id)}/cancel`, options);
   }
 }

@@ -8,12 +8,13 @@ pub(super) mod deliveries;
 pub(super) mod events;
 pub(super) mod keys;
 mod params;
+pub(super) mod replays;
 pub(super) mod signing_secret;
 pub(super) mod tenants;
 pub(super) mod webhooks;
 
 use axum::{
-    extract::State,
+    extract,
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderValue, Method, StatusCode, header};
@@ -31,19 +32,24 @@ use crate::{
         words::{self, one_of, word},
     },
     problem::{self, Kind},
+    replays::{Reason, STATUSES, State},
 };
 
 word!(DeliveryStatus, one_of(STATES, "Where a delivery stands."));
 word!(KeyKind, one_of(keys::KINDS, "For whom a key speaks."));
+word!(ReplayState, one_of(State::ALL.map(State::as_str), "Where a replay stands."));
+word!(ReplayReason, one_of(Reason::ALL.map(Reason::as_str), "Why a replay rests or failed."));
+word!(ReplayStatus, one_of(STATUSES, "How deliveries ended that are replayed."));
 word!(SkipReason, one_of(super::skipped::REASONS, "Why a webhook got no delivery."));
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("Tenants", "Customers of senderZ, for the operator."),
     ("Keys", "API keys: made, listed without their text, revoked."),
     ("Signing secret", "What deliveries are signed with."),
     ("Webhooks", "Where events go, and how."),
     ("Events", "What producers send, and what was accepted."),
     ("Deliveries", "One event for one webhook each, with all its attempts."),
+    ("Replays", "Many deliveries sent again, slowly, as a job."),
 ];
 
 pub(super) const GATEWAY: &str = "Gateway";
@@ -74,12 +80,14 @@ pub fn schemas(settings: &Settings) -> Schemas {
     collect::<super::events::EventView>(&mut schemas);
     collect::<super::events::FullEventView>(&mut schemas);
     collect::<super::delivery::FullDeliveryView<'_>>(&mut schemas);
+    collect::<super::replays::ReplayView>(&mut schemas);
     collect::<words::EventPayload>(&mut schemas);
     collect::<words::TenantId>(&mut schemas);
-    for name in ["Tenant", "ApiKey", "Webhook", "EventSummary", "DeliverySummary"] {
+    for name in ["Tenant", "ApiKey", "Webhook", "EventSummary", "DeliverySummary", "Replay"] {
         schemas.insert(format!("{name}Page"), page(name));
     }
     schemas.insert("CatchUpPage".to_owned(), events::catch_up_page());
+    schemas.insert("NewReplay".to_owned(), replays::new(settings));
     schemas.insert("NewWebhook".to_owned(), webhooks::new(settings));
     schemas.insert("WebhookPatch".to_owned(), webhooks::patch(settings));
     schemas
@@ -103,7 +111,7 @@ pub(super) fn itself(_: &Settings) -> Operation {
     }
 }
 
-pub(super) async fn show(State(api): State<ApiState>) -> Response {
+pub(super) async fn show(extract::State(api): extract::State<ApiState>) -> Response {
     let mut response = api.settings().document.clone().into_response();
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);

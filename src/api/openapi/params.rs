@@ -29,6 +29,7 @@ fn id(path: &str) -> Value {
         "webhooks" => ("WebhookId", example.webhook.as_str()),
         "events" => ("EventId", example.event.as_str()),
         "deliveries" => ("DeliveryId", example.delivery.as_str()),
+        "replays" => ("ReplayId", example.replay.as_str()),
         other => panic!("it is not said what the id in /{other}/{{id}} names"),
     };
     let mut id = parameter("path", "id", "Which one.", reference(schema));

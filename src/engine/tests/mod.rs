@@ -3,6 +3,7 @@
 mod ages;
 mod crowd;
 mod ending;
+mod later;
 mod slots;
 mod spill;
 

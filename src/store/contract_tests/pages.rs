@@ -50,7 +50,7 @@ fn all_events(running: &Running, query: &EventQuery) -> Vec<EventId> {
 }
 
 /// Forty events of two tenants with deliveries in every state; gives tenant 1's keys, as accepted.
-fn fill(running: &Running) -> Vec<DeliveryKey> {
+pub(super) fn fill(running: &Running) -> Vec<DeliveryKey> {
     let mut keys = Vec::new();
     for n in 0..40u32 {
         let event_type = EventType::ALL[n as usize % 6];

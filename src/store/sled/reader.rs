@@ -33,6 +33,7 @@ use crate::{
     store::{
         EventBlock, Health, Places, Read, Settings, StoreError,
         codec::{Damage, Log, decode_entries, decode_event_block},
+        ended,
         history::{self, Logs, Summary},
     },
 };
@@ -159,6 +160,9 @@ impl Reader {
             }
             Read::Deliveries { query, reply } => {
                 let _ = reply.send(history::deliveries(self, &query, max_scan));
+            }
+            Read::Ended { query, reply } => {
+                let _ = reply.send(ended::page(self, &query, max_scan.min(ended::MAX_SCAN)));
             }
             Read::Events { query, reply } => {
                 let _ = reply.send(history::events(self, &query, max_scan));
@@ -315,6 +319,7 @@ fn refuse(read: Read) {
         Read::Places { reply, .. } => drop(reply.send(Err(busy()))),
         Read::Entries { reply, .. } => drop(reply.send(Err(busy()))),
         Read::Deliveries { reply, .. } => drop(reply.send(Err(busy()))),
+        Read::Ended { reply, .. } => drop(reply.send(Err(busy()))),
         Read::Events { reply, .. } => drop(reply.send(Err(busy()))),
         Read::Following { reply, .. } => drop(reply.send(Err(busy()))),
     }
