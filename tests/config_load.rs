@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 83] = [
+const OTHER_VALUES: [(&str, &str); 87] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -89,6 +89,10 @@ const OTHER_VALUES: [(&str, &str); 83] = [
     ("limits.page", "7"),
     ("limits.webhook_tests", "7"),
     ("limits.tenant_tests", "7"),
+    ("stream.max_streams", "7"),
+    ("stream.max_per_tenant", "7"),
+    ("stream.max_lag", "7s"),
+    ("stream.keep_alive", "7s"),
     ("log.level", "info,senderz_gateway::sender=debug"),
     ("log.format", "json"),
 ];

@@ -165,7 +165,7 @@ impl Gate {
 
 /// The key in `Authorization: Bearer <key>`; the scheme's letter case does not count, everything
 /// else does.
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let refuse =
         || Problem::new(Code::Unauthorized, "send the key once, as `Authorization: Bearer <key>`");
     let mut values = headers.get_all(header::AUTHORIZATION).iter();

@@ -10,6 +10,7 @@
 //!   exactly as a missing one;
 //! - a key is taken from the `Authorization` header only;
 //! - a body has at most [`MAX_BODY`] bytes, a page at most `limits.page` rows;
+//! - every answer ends, except for a stream, which ends with its reader or with the gateway;
 //! - work that must not stop half-way runs in a task of its own, whether the caller still waits or
 //!   not.
 //!
@@ -34,6 +35,7 @@ mod query;
 pub mod routes;
 mod signing_secret;
 mod skipped;
+mod stream;
 mod tenants;
 mod webhooks;
 
@@ -56,9 +58,15 @@ use http::{HeaderValue, header};
 pub use self::{
     body::MAX_BODY,
     problem::{Code, FieldError, Problem},
+    stream::Ended,
 };
 use crate::{
-    command::Shards, config::Limits, directory::Directory, guard::Policy, id::DeliveryKey, metrics,
+    command::Shards,
+    config::{self, Limits},
+    directory::Directory,
+    guard::Policy,
+    id::DeliveryKey,
+    metrics,
     store::Store,
 };
 
@@ -66,6 +74,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub limits: Limits,
+    pub stream: config::Stream,
     pub policy: Arc<Policy>,
     /// The most that a webhook may set as `timeout`.
     pub max_timeout: Duration,
@@ -83,6 +92,7 @@ pub struct ApiState {
     pub commands: Shards,
     settings: Arc<ArcSwap<Settings>>,
     tests: Arc<example::Tests>,
+    streams: Arc<stream::Streams>,
     /// Deliveries that are being reopened right now: two replays at once would make two sends.
     /// Bounded by the requests under way.
     reopening: Arc<Mutex<HashSet<DeliveryKey>>>,
@@ -92,12 +102,18 @@ impl ApiState {
     pub fn new(directory: Directory, store: Store, commands: Shards, settings: Settings) -> Self {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let tests = Arc::new(example::Tests::new());
-        Self { directory, store, commands, settings, tests, reopening: Arc::default() }
+        let streams = Arc::new(stream::Streams::new());
+        Self { directory, store, commands, settings, tests, streams, reopening: Arc::default() }
     }
 
     /// New settings, for requests from now on. The directory's limits are set on the directory.
     pub fn reload(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
+    }
+
+    /// Ends every stream, and lets none in: they would end by themselves only with their readers.
+    pub fn end_streams(&self) {
+        self.streams.end();
     }
 
     fn settings(&self) -> Arc<Settings> {

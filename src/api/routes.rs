@@ -4,8 +4,8 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::Method;
 
 use super::{
-    ApiState, Settings, deliveries, events, example, keys, openapi, signing_secret, tenants,
-    webhooks,
+    ApiState, Settings, deliveries, events, example, keys, openapi, signing_secret, stream,
+    tenants, webhooks,
 };
 use crate::openapi::{Operation, PATH};
 
@@ -131,6 +131,14 @@ pub fn all() -> Vec<Route> {
             NONE,
             doc::deliveries::cancel,
             || post(deliveries::cancel),
+        ),
+        route(
+            Method::GET,
+            "/v1/stream",
+            TenantOrOperator,
+            stream::PARAMS,
+            doc::stream::open,
+            || get(stream::open),
         ),
     ]
 }

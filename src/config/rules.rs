@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::{
     Backend, Breaker, Config, Delivery, Dns, Ingest, Limits, Listen, Log, LogFormat, Ops, Pool,
-    Retry, Runtime, Security, Server, Store, Tls,
+    Retry, Runtime, Security, Server, Store, Stream, Tls,
     read::{self, Reader},
     units::{format_duration, format_size},
     value::Value,
@@ -63,6 +63,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Config {
         security: security(r),
         store: store(r),
         limits: limits(r),
+        stream: stream(r),
         log: log(r),
     };
     if let (Listen::Tcp(api), Some(ops)) = (&config.server.listen, config.ops.listen) {
@@ -290,6 +291,15 @@ fn limits(r: &mut Reader<'_>) -> Limits {
         page: r.count("limits.page", 1..=1000),
         webhook_tests: r.some("limits.webhook_tests", 1_000_000),
         tenant_tests: r.some("limits.tenant_tests", 1_000_000),
+    }
+}
+
+fn stream(r: &mut Reader<'_>) -> Stream {
+    Stream {
+        max_streams: r.count("stream.max_streams", 1..=100_000),
+        max_per_tenant: r.count("stream.max_per_tenant", 1..=100_000),
+        max_lag: r.duration("stream.max_lag", SECOND..=HOUR),
+        keep_alive: r.duration("stream.keep_alive", SECOND..=300 * SECOND),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     event::{MAX_CHANNEL, MAX_ID, MAX_RECIPIENT, MAX_STATUS_REASON},
     id::{
         AttemptId as Attempt, DeliveryId as Delivery, DeliveryKey, EventId as Event, KeyId as Key,
-        NodeNo, Place, WebhookId as Webhook, WebhookNo,
+        NodeNo, Place, StreamId as Stream, WebhookId as Webhook, WebhookNo,
     },
     tenant::{SigningSecret as Secret, TenantId as Tenant},
     webhook::{ALL_EVENTS, SuccessRule as Success},
@@ -171,6 +171,7 @@ pub struct Example {
     pub delivery: String,
     pub attempt: String,
     pub key: String,
+    pub stream: String,
 }
 
 impl Example {
@@ -185,6 +186,7 @@ impl Example {
             delivery: delivery.to_string(),
             attempt: attempt.to_string(),
             key: Key(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff).to_string(),
+            stream: Stream { node, place }.to_string(),
         }
     }
 

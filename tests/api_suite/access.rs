@@ -34,6 +34,7 @@ const MATRIX: &[(&str, &str, char)] = &[
     ("GET", "/v1/deliveries/{id}", 'T'),
     ("POST", "/v1/deliveries/{id}/replay", 'T'),
     ("POST", "/v1/deliveries/{id}/cancel", 'T'),
+    ("GET", "/v1/stream", 'B'),
 ];
 
 #[tokio::test]

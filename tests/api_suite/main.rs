@@ -11,5 +11,6 @@ mod lists;
 mod openapi;
 mod sdk_types;
 mod shard;
+mod stream;
 mod support;
 mod webhooks;

@@ -79,6 +79,8 @@ fn answers_have_the_same_members_here_and_there() {
         (API, "AttemptError"),
         (API, "LastAttempt"),
         (API, "Attempt"),
+        (API, "StreamedAttempt"),
+        (API, "StreamLagged"),
         (ERRORS, "Problem"),
         (ERRORS, "FieldError"),
     ] {

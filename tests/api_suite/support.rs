@@ -8,10 +8,11 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::BodyExt as _;
 use senderz_gateway::{
     api::{self, ApiState, Settings},
     command::Shards,
-    config::Limits,
+    config::{self, Limits},
     delivery::{Attempt, Entry, KeptResponse, Phases, Protocol, Verdict},
     directory::{Change, Directory, OperatorKey},
     event::EventType,
@@ -60,8 +61,29 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
+pub(crate) fn stream_limits() -> config::Stream {
+    config::Stream {
+        max_streams: 5,
+        max_per_tenant: 3,
+        max_lag: Duration::from_secs(60),
+        keep_alive: Duration::from_secs(15),
+    }
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        limits: limits(),
+        stream: stream_limits(),
+        policy: Arc::new(Policy::default()),
+        max_timeout: Duration::from_secs(60),
+        max_in_flight: 100,
+        document: openapi::served(),
+    }
+}
+
 pub(crate) struct World {
-    router: Router,
+    pub(crate) router: Router,
+    pub(crate) state: ApiState,
     pub(crate) directory: Directory,
     pub(crate) store: Store,
     pub(crate) shard: Shard,
@@ -135,15 +157,15 @@ impl World {
         };
         let (tell, changes) = mpsc::channel(1000);
         directory.subscribe(tell).await;
-        let (router, shard) = router(&directory, store.clone());
-        Self { router, directory, store, shard, changes, operator }
+        let (router, state, shard) = router(&directory, store.clone());
+        Self { router, state, directory, store, shard, changes, operator }
     }
 
     /// From now on the API's writes wait in the answer instead of going to the store.
     pub(crate) fn hold_writes(&mut self) -> mpsc::Receiver<Write> {
         let (writes, held) = mpsc::channel(10);
         let store = Store { writes, ..self.store.clone() };
-        (self.router, self.shard) = router(&self.directory, store);
+        (self.router, self.state, self.shard) = router(&self.directory, store);
         held
     }
 
@@ -153,7 +175,10 @@ impl World {
         let answering = self.shard.beside(self.router.clone().oneshot(request));
         let response = answering.await.expect("the router is infallible");
         let (head, body) = response.into_parts();
-        let body = to_bytes(body, 1 << 24).await.expect("a body in memory");
+        let body = match head.headers.get(header::CONTENT_TYPE) {
+            Some(kind) if kind == "text/event-stream" => first_piece(body).await,
+            _ => to_bytes(body, 1 << 24).await.expect("a body in memory"),
+        };
         let answer = Answer { status: head.status, headers: head.headers, body };
         openapi::hold(&method, &path, &answer);
         answer
@@ -246,17 +271,16 @@ impl World {
     }
 }
 
-fn router(directory: &Directory, store: Store) -> (Router, Shard) {
+/// Of an answer that does not end.
+async fn first_piece(mut body: Body) -> Bytes {
+    let frame = body.frame().await.expect("it begins").expect("no error");
+    frame.into_data().expect("data")
+}
+
+fn router(directory: &Directory, store: Store) -> (Router, ApiState, Shard) {
     let (send, commands) = mpsc::channel(100);
-    let settings = Settings {
-        limits: limits(),
-        policy: Arc::new(Policy::default()),
-        max_timeout: Duration::from_secs(60),
-        max_in_flight: 100,
-        document: openapi::served(),
-    };
-    let state = ApiState::new(directory.clone(), store, Shards::new(vec![send]), settings);
-    (api::router(state), Shard::new(commands))
+    let state = ApiState::new(directory.clone(), store, Shards::new(vec![send]), settings());
+    (api::router(state.clone()), state, Shard::new(commands))
 }
 
 /// A delivered attempt, to change.

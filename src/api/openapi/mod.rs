@@ -9,6 +9,7 @@ pub(super) mod events;
 pub(super) mod keys;
 mod params;
 pub(super) mod signing_secret;
+pub(super) mod stream;
 pub(super) mod tenants;
 pub(super) mod webhooks;
 
@@ -35,14 +36,16 @@ use crate::{
 word!(DeliveryStatus, one_of(STATES, "Where a delivery stands."));
 word!(KeyKind, one_of(keys::KINDS, "For whom a key speaks."));
 word!(SkipReason, one_of(super::skipped::REASONS, "Why a webhook got no delivery."));
+word!(LagReason, one_of(super::stream::REASONS, "Why attempts were left out."));
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("Tenants", "Customers of senderZ, for the operator."),
     ("Keys", "API keys: made, listed without their text, revoked."),
     ("Signing secret", "What deliveries are signed with."),
     ("Webhooks", "Where events go, and how."),
     ("Events", "What producers send, and what was accepted."),
     ("Deliveries", "One event for one webhook each, with all its attempts."),
+    ("Stream", "Attempts as they are made."),
 ];
 
 pub(super) const GATEWAY: &str = "Gateway";
@@ -72,6 +75,8 @@ pub fn schemas(settings: &Settings) -> Schemas {
     collect::<super::events::EventView>(&mut schemas);
     collect::<super::events::FullEventView>(&mut schemas);
     collect::<super::delivery::FullDeliveryView<'_>>(&mut schemas);
+    collect::<super::stream::StreamedAttemptView<'_>>(&mut schemas);
+    collect::<super::stream::LaggedView>(&mut schemas);
     collect::<words::EventPayload>(&mut schemas);
     collect::<words::TenantId>(&mut schemas);
     for name in ["Tenant", "ApiKey", "Webhook", "EventSummary", "DeliverySummary"] {
