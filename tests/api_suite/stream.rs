@@ -85,8 +85,13 @@ impl Reading {
         Some(block)
     }
 
-    /// The next event, held to the document; none where the stream has ended.
+    /// The next event, held to the document; none where the stream has ended. Signs of life do not
+    /// make the wait for it any longer.
     async fn next(&mut self) -> Option<Told> {
+        tokio::time::timeout(LIMIT, self.next_event()).await.expect("an event comes")
+    }
+
+    async fn next_event(&mut self) -> Option<Told> {
         loop {
             let block = self.block().await?;
             let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
@@ -111,9 +116,12 @@ impl Reading {
     }
 
     async fn assert_end(mut self) {
-        while let Some(block) = self.block().await {
-            assert!(block.starts_with(':'), "{block}");
-        }
+        let ending = async {
+            while let Some(block) = self.block().await {
+                assert!(block.starts_with(':'), "{block}");
+            }
+        };
+        tokio::time::timeout(LIMIT, ending).await.expect("the stream ends");
     }
 }
 

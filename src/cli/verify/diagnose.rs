@@ -223,7 +223,7 @@ fn secrets(variable: &str, text: &str) -> Vec<Try<SigningSecret>> {
 /// A secret's right use as a key, and its wrong ones.
 fn uses(secret: &SigningSecret, is_standard: bool) -> Vec<Try<Key>> {
     let whole = Zeroizing::new(secret.expose().as_bytes().to_vec());
-    let rest = Zeroizing::new(secret.expose()[SigningSecret::PREFIX.len()..].as_bytes().to_vec());
+    let rest = Zeroizing::new(whole[SigningSecret::PREFIX.len()..].to_vec());
     let decoded = secret.key_bytes();
     let text = |code, what: &str| {
         let right = if is_standard {
