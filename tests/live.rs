@@ -86,6 +86,14 @@ fn event_of(told: &Value) -> &str {
     told["data"]["event_id"].as_str().expect("an event")
 }
 
+impl Drop for Tail {
+    fn drop(&mut self) {
+        // Already ended where the test did it itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn a_tail_goes_on_behind_what_it_saw_when_the_gateway_comes_back() {
     let World { dir, gateway, receiver } = world();
