@@ -218,6 +218,15 @@ impl State {
         !matches!(self, State::Pending | State::Retrying { .. })
     }
 
+    /// Why it ended, where it did so without success.
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            State::Failed(reason) => Some(reason.as_str()),
+            State::Canceled(reason) => Some(reason.as_str()),
+            State::Pending | State::Retrying { .. } | State::Delivered => None,
+        }
+    }
+
     /// The name that the API, the portal and the filters use.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -71,13 +71,14 @@ pub struct DeliveryKey {
 
 /// What the prefix of a text says that it is the id of; for those who mixed up two ids.
 pub fn kind(text: &str) -> Option<&'static str> {
-    const KINDS: [(&str, &str); 7] = [
+    const KINDS: [(&str, &str); 8] = [
         (EventId::PREFIX, "an event"),
         (DeliveryId::PREFIX, "a delivery"),
         (AttemptId::PREFIX, "an attempt"),
         (WebhookId::PREFIX, "a webhook"),
         (KeyId::PREFIX, "a key"),
         (ReplayId::PREFIX, "a replay"),
+        (StreamId::PREFIX, "a place in the stream"),
         ("msg_", "a message"),
     ];
     KINDS.into_iter().find(|(prefix, _)| text.starts_with(prefix)).map(|(_, kind)| kind)
@@ -180,6 +181,32 @@ impl AttemptId {
     }
 }
 
+/// `pos_…`: how far somebody has seen the stream of attempts. A place in the attempt log (64), node
+/// (16), check (16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamId {
+    pub node: NodeNo,
+    /// In the attempt log, not in that of events.
+    pub place: Place,
+}
+
+impl StreamId {
+    pub const PREFIX: &'static str = "pos_";
+
+    fn to_u128(self) -> u128 {
+        let body = (u128::from(self.place.as_u64()) << 16) | u128::from(self.node.0);
+        body << 16 | u128::from(check(body))
+    }
+
+    fn from_u128(raw: u128) -> Result<Self, IdError> {
+        let body = raw >> 16;
+        if check(body) != raw as u16 || body >> 80 != 0 {
+            return Err(IdError::Check);
+        }
+        Ok(Self { node: NodeNo(body as u16), place: Place::from_u64((body >> 16) as u64) })
+    }
+}
+
 /// `wh_…`: 128 random bits; the directory maps it to a [`WebhookNo`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WebhookId(pub u128);
@@ -275,6 +302,7 @@ macro_rules! textual_id {
 
 textual_id!(EventId, id => id.to_u128(), raw => Ok(Self::from_u128(raw)));
 textual_id!(DeliveryId, id => id.to_u128(), raw => Self::from_u128(raw));
+textual_id!(StreamId, id => id.to_u128(), raw => Self::from_u128(raw));
 textual_id!(WebhookId, id => id.0, raw => Ok(Self(raw)));
 textual_id!(KeyId, id => id.0, raw => Ok(Self(raw)));
 textual_id!(ReplayId, id => id.0, raw => Ok(Self(raw)));
@@ -337,6 +365,8 @@ mod tests {
             key: DeliveryKey { place: Place::new(Place::MAX_BLOCK, 65535), webhook: WebhookNo(5) },
         };
         assert_eq!(delivery.to_string().parse(), Ok(delivery));
+        let stream = StreamId { node: NodeNo(u16::MAX), place: Place::MAX };
+        assert_eq!(stream.to_string().parse(), Ok(stream));
         assert_eq!(WebhookId(u128::MAX).to_string().parse(), Ok(WebhookId(u128::MAX)));
     }
 

@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 92] = [
+const OTHER_VALUES: [(&str, &str); 96] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -98,6 +98,10 @@ const OTHER_VALUES: [(&str, &str); 92] = [
     ("replays.per_tenant", "3"),
     ("replays.jobs", "30"),
     ("replays.kept", "4"),
+    ("stream.max_streams", "7"),
+    ("stream.max_per_tenant", "7"),
+    ("stream.max_lag", "7s"),
+    ("stream.keep_alive", "7s"),
     ("log.level", "info,senderz_gateway::sender=debug"),
     ("log.format", "json"),
 ];

@@ -63,7 +63,8 @@ fn store() -> Store {
             let _ = reply.send(Ok(()));
         }
     });
-    Store { writes, reads, health, node: NodeNo(1) }
+    let (_, recorded) = watch::channel(0);
+    Store { writes, reads, health, recorded, node: NodeNo(1) }
 }
 
 fn limits(tenants: u32) -> Limits {

@@ -48,6 +48,12 @@ impl World {
             max_timeout: Duration::from_secs(60),
             max_in_flight: 100,
             max_replay_rate: 1000,
+            stream: config::Stream {
+                max_streams: 4,
+                max_per_tenant: 2,
+                max_lag: Duration::from_secs(1),
+                keep_alive: Duration::from_secs(1),
+            },
             longest_idempotency_key: 255,
             document: Bytes::new(),
         };

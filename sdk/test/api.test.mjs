@@ -127,6 +127,38 @@ test("a failing delivery is seen, canceled, and replayed", async (t) => {
   await typed([["StoredEvent", await sz.events.get(id)], ["DeliverySummary", waiting], ["DeliverySummary", canceled], ["DeliveryDetails", details]]);
 });
 
+test("the stream tells the attempts as they are made, and goes on where another left off", async (t) => {
+  const { sz, operator } = await acme("streaming");
+  const { url } = await receiver(t);
+  const webhook = await sz.webhooks.create({ url, events: ["*"] });
+  const seen = [];
+  const watch = async (count, options) => {
+    for await (const event of sz.stream({ webhook: webhook.id, status: "delivered" }, options)) {
+      seen.push(event);
+      if (seen.length === count) return;
+    }
+  };
+  const send = (n) => operator.events.send("streaming", message("message.sent", `msg_${n}`));
+  // Events until the stream has begun: it has no past.
+  const watching = watch(1);
+  let sent;
+  await eventually("the first is told", async () => {
+    sent ??= await send(0);
+    if (seen.length === 0) sent = await send(1);
+    return seen.length > 0;
+  });
+  await watching;
+  const [{ id, type, data }] = seen;
+  assert.deepEqual([type, data.tenant_id, data.status, data.attempt.status], ["attempt", "streaming", "delivered", 200]);
+  const late = await send(2);
+  await eventually("it is delivered", async () => (await sz.events.get(late.id)).deliveries[0].status === "delivered");
+  while (seen.at(-1).data.event_id !== late.id) await watch(seen.length + 1, { lastEventId: seen.at(-1).id });
+  assert.equal(new Set(seen.map((event) => event.id)).size, seen.length, "each once");
+  assert.equal(seen[0].id, id);
+  await assert.rejects(watch(99, { lastEventId: "evt_1" }), refused(400, "invalid_cursor"));
+  await typed([["StreamEvent", seen[0]], ["StreamedAttempt", data]]);
+});
+
 test("what is wrong is said field by field, and another tenant's object is a missing one", async () => {
   const [{ sz }, other] = [await acme("one"), await acme("other")];
   await assert.rejects(sz.webhooks.create({ url: "http://10.0.0.1/", events: ["message.gone"] }), (error) => {

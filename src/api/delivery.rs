@@ -178,11 +178,7 @@ impl DeliveryView {
             webhook_deleted: api.directory.webhook_by_no(id.key.webhook).is_none(),
             event_type: event_type.as_str(),
             status: standing.state.as_str(),
-            reason: match standing.state {
-                State::Failed(reason) => Some(reason.as_str()),
-                State::Canceled(reason) => Some(reason.as_str()),
-                State::Pending | State::Retrying { .. } | State::Delivered => None,
-            },
+            reason: standing.state.reason(),
             attempts_made: standing.attempts,
             created_at: rfc3339(event.accepted_at),
             next_attempt_at: match standing.state {

@@ -10,6 +10,7 @@
 //!   exactly as a missing one;
 //! - a key is taken from the `Authorization` header only;
 //! - a body has at most [`MAX_BODY`] bytes, a page at most `limits.page` rows;
+//! - every answer ends, except for a stream, which ends with its reader or with the gateway;
 //! - work that must not stop half-way runs in a task of its own, whether the caller still waits or
 //!   not.
 //!
@@ -38,6 +39,7 @@ mod replays;
 pub mod routes;
 mod signing_secret;
 mod skipped;
+mod stream;
 mod tenants;
 mod webhooks;
 
@@ -58,16 +60,23 @@ pub use self::{
     body::MAX_BODY,
     idempotency::{Answers, BadAnswer, Bounds, is_answer},
     problem::{Code, FieldError, Problem},
+    stream::Ended,
 };
 use crate::{
-    command::Shards, config::Limits, directory::Directory, guard::Policy, metrics,
-    replays::Replays, store::Store,
+    command::Shards,
+    config::{self, Limits},
+    directory::Directory,
+    guard::Policy,
+    metrics,
+    replays::Replays,
+    store::Store,
 };
 
 /// What the operator allows tenants to set.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub limits: Limits,
+    pub stream: config::Stream,
     pub policy: Arc<Policy>,
     /// The most that a webhook may set as `timeout`.
     pub max_timeout: Duration,
@@ -93,6 +102,7 @@ pub struct ApiState {
     answers: Answers,
     /// Webhooks that may be tried at once before they are saved.
     checks: Arc<Semaphore>,
+    streams: Arc<stream::Streams>,
 }
 
 impl ApiState {
@@ -107,12 +117,18 @@ impl ApiState {
         let checks = Arc::new(Semaphore::new(settings.limits.webhook_checks));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let tests = Arc::new(example::Tests::new());
-        Self { directory, store, commands, replays, settings, tests, answers, checks }
+        let streams = Arc::new(stream::Streams::new());
+        Self { directory, store, commands, replays, settings, tests, answers, checks, streams }
     }
 
     /// New settings, for requests from now on. The directory's limits are set on the directory.
     pub fn reload(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
+    }
+
+    /// Ends every stream, and lets none in: they would end by themselves only with their readers.
+    pub fn end_streams(&self) {
+        self.streams.end();
     }
 
     fn settings(&self) -> Arc<Settings> {

@@ -5,7 +5,7 @@ use http::Method;
 
 use super::{
     ApiState, Settings, deliveries, events, example, keys, openapi, replays, signing_secret,
-    tenants, webhooks,
+    stream, tenants, webhooks,
 };
 use crate::openapi::{Operation, PATH};
 
@@ -150,5 +150,13 @@ pub fn all() -> Vec<Route> {
         route(Method::POST, "/v1/replays/{id}/cancel", Tenant, NONE, doc::replays::cancel, || {
             post(replays::cancel)
         }),
+        route(
+            Method::GET,
+            "/v1/stream",
+            TenantOrOperator,
+            stream::PARAMS,
+            doc::stream::open,
+            || get(stream::open),
+        ),
     ]
 }

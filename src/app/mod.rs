@@ -312,6 +312,7 @@ impl Gateway {
     /// Stops in order. Every attempt that ended is recorded when this returns.
     pub async fn drain(self) -> Drained {
         self.readiness.set(reason::DRAINING, true);
+        self.state.end_streams();
         self.front.stop.fire();
         let requests_cut = self.front.served.await.unwrap_or_default();
         self.stop_replays.fire();
@@ -419,6 +420,7 @@ fn recovery_failure(store: &Store) -> StartError {
 fn api_settings(config: &Config, policy: &Arc<Policy>, document: Bytes) -> api::Settings {
     api::Settings {
         limits: config.limits.clone(),
+        stream: config.stream.clone(),
         policy: Arc::clone(policy),
         max_timeout: config.delivery.max_timeout,
         max_in_flight: config.delivery.max_in_flight,

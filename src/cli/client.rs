@@ -8,9 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -100,8 +100,8 @@ pub(super) enum ClientError {
     NoTenant,
 }
 
-const JSON: &str = "application/json";
-const NDJSON: &str = "application/x-ndjson";
+pub(super) const JSON: &str = "application/json";
+pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// What the API answered: as it came, for programs to read, and as a value.
 #[derive(Debug)]
@@ -186,20 +186,15 @@ impl Client {
         let (status, body) = tokio::time::timeout(TIMEOUT, self.exchange(request))
             .await
             .map_err(|_| ClientError::Timeout)??;
-        let value = match body.as_ref() {
-            b"" => Value::Null,
-            body => serde_json::from_slice(body).unwrap_or(Value::Null),
-        };
-        if status.is_success() {
-            return Ok(Answer { body, value });
+        if !status.is_success() {
+            return Err(ClientError::of(status, &body));
         }
-        match Problem::new(status, value) {
-            problem if problem.code() == Some("tenant_required") => Err(ClientError::NoTenant),
-            problem => Err(ClientError::Problem(problem)),
-        }
+        // An empty body is an answer too.
+        let value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Ok(Answer { body, value })
     }
 
-    fn build(
+    pub(super) fn build(
         &self,
         method: Method,
         path: &str,
@@ -240,6 +235,13 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
+        let mut connection = self.connect().await?;
+        let response = connection.send(request).await?;
+        Ok((response.status(), whole(response.into_body()).await?))
+    }
+
+    /// A connection for requests one after the other.
+    pub(super) async fn connect(&self) -> Result<Connection, ClientError> {
         let unreachable = |at: String| |reason| ClientError::Unreachable { at, reason };
         match &self.base {
             BaseUrl::Tcp { authority } => {
@@ -249,33 +251,74 @@ impl Client {
                 };
                 let stream =
                     tokio::net::TcpStream::connect(&address).await.map_err(unreachable(address))?;
-                exchange_on(stream, request).await
+                // It fails only where the peer is gone already, as the first write will say.
+                let _ = stream.set_nodelay(true);
+                Connection::over(stream).await
             }
             BaseUrl::Unix(path) => {
                 let stream = tokio::net::UnixStream::connect(path)
                     .await
                     .map_err(unreachable(path.display().to_string()))?;
-                exchange_on(stream, request).await
+                Connection::over(stream).await
             }
         }
     }
 }
 
-async fn exchange_on(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), ClientError> {
-    let answer = |error: &dyn std::error::Error| ClientError::Answer(error.to_string());
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|e| answer(&e))?;
-    // It ends with the connection; its errors are those of the exchange.
-    let connection = tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(|e| answer(&e))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-    let body = body.map_err(|error| ClientError::Answer(error.to_string()))?.to_bytes();
-    connection.abort();
-    Ok((status, body))
+/// An open connection; its drop closes it.
+pub(super) struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    /// Its errors are those of the exchanges.
+    driver: tokio::task::JoinHandle<()>,
+}
+
+impl Connection {
+    async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Self, ClientError> {
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(not_http)?;
+        let driver = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(Self { sender, driver })
+    }
+
+    /// The answer's head; its body is to be read before the next request.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        self.sender.ready().await.map_err(not_http)?;
+        self.sender.send_request(request).await.map_err(not_http)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+fn not_http(error: hyper::Error) -> ClientError {
+    ClientError::Answer(error.to_string())
+}
+
+/// An answer's whole body.
+pub(super) async fn whole(body: Incoming) -> Result<Bytes, ClientError> {
+    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    Ok(body.map_err(|error| ClientError::Answer(error.to_string()))?.to_bytes())
+}
+
+impl ClientError {
+    /// What an answer that is no success says.
+    pub(super) fn of(status: StatusCode, body: &[u8]) -> Self {
+        let value = serde_json::from_slice(body).unwrap_or(Value::Null);
+        match Problem::new(status, value) {
+            problem if problem.code() == Some("tenant_required") => Self::NoTenant,
+            problem => Self::Problem(problem),
+        }
+    }
 }
 
 pub(super) fn read_key(path: &std::path::Path) -> anyhow::Result<Zeroizing<String>> {

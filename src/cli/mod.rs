@@ -5,21 +5,27 @@
 //! else to stderr. Secrets are read from files and the environment, never from arguments, which
 //! other users of the machine can see.
 
+mod bench;
 mod check;
 mod client;
+mod colour;
 mod completions;
 mod config;
 mod deliveries;
 mod dev;
 mod health;
+mod help;
 mod logging;
+mod man;
 mod openapi;
 mod output;
 mod problem;
+mod progress;
 mod replay;
 mod send;
 mod serve;
 pub mod sink;
+mod tail;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -33,6 +39,7 @@ use clap::{
     CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind,
     parser::ValueSource,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::client::ClientError;
 pub use self::output::Output;
@@ -119,6 +126,10 @@ pub enum Command {
     Webhooks(webhooks::Command),
     /// Send an event
     Send(send::Args),
+    /// Watch attempts as they are made
+    Tail(tail::Args),
+    /// Load a running gateway with events and print how soon it accepts them
+    Bench(bench::Args),
     /// List, show and cancel deliveries
     #[command(subcommand)]
     Deliveries(deliveries::Command),
@@ -134,6 +145,8 @@ pub enum Command {
     Openapi,
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Print the manual page, or write the pages of all commands
+    Man(man::Args),
 }
 
 /// Parses the arguments, runs the command, and says how it went.
@@ -156,8 +169,11 @@ fn run(global: Global, command: Command) -> anyhow::Result<Exit> {
         Command::Check => check::run(&global),
         Command::Config => config::run(&global),
         Command::Openapi => openapi::run(&global),
-        Command::Verify(args) => verify::run(&args),
+        Command::Verify(args) => verify::run(&args, global.output),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+        Command::Bench(args) => block_on(bench::run(args, &global)),
+        Command::Tail(args) => tail::run(args, &global),
         Command::Sink(args) => block_on(sink::run(args, global.output)),
         Command::Health(args) => block_on(health::run(args, &global)),
         Command::Tenants(command) => block_on(tenants::run(command, &global)),
@@ -193,7 +209,7 @@ impl Cli {
     /// Parses the arguments. A global flag that the command does not heed is wrong usage: whoever
     /// typed it believes that it did something. In the environment it may stand for the others.
     fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let mut definition = Self::command();
+        let mut definition = help::with_examples(Self::command());
         let matches = definition.try_get_matches_from_mut(arguments)?;
         let cli = Self::from_arg_matches(&matches)?;
         let typed = |flag: &&str| matches.value_source(flag) == Some(ValueSource::CommandLine);
@@ -226,12 +242,14 @@ impl Command {
             Self::Sink(_) => {
                 (OF_GATEWAYS, "the sink is no gateway; --port says on which port it listens")
             }
-            Self::Verify(_) | Self::Completions(_) => {
+            Self::Verify(_) | Self::Completions(_) | Self::Man(_) => {
                 (OF_GATEWAYS, "this command needs no gateway and no configuration")
             }
             Self::Tenants(_)
             | Self::Webhooks(_)
             | Self::Send(_)
+            | Self::Tail(_)
+            | Self::Bench(_)
             | Self::Deliveries(_)
             | Self::Replay(_) => (&[], ""),
         }
@@ -245,6 +263,16 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
         .build()
         .context("cannot start the runtime")?
         .block_on(work)
+}
+
+/// Returns when the user, or whoever runs us, asks for the end.
+async fn interrupted() {
+    let mut terminate = signal(SignalKind::terminate()).expect("the runtime has signals");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("the runtime has signals");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 impl Global {

@@ -151,7 +151,7 @@ fn tell(delivery: &Value) -> std::io::Result<()> {
 }
 
 /// A valid payload of this type; fields given by the user replace ours.
-fn example(event_type: EventType, fields: &[(String, String)]) -> Value {
+pub(super) fn example(event_type: EventType, fields: &[(String, String)]) -> Value {
     let mut number = [0u8; 8];
     getrandom::fill(&mut number).expect("the kernel's random source does not fail after boot");
     let mut data = json!({

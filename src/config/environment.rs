@@ -25,6 +25,12 @@ pub fn secret(name: &str) -> Option<Zeroizing<String>> {
     Some(Zeroizing::new(value))
 }
 
+/// Whether the user asks for no colours, as <https://no-color.org> has it.
+#[expect(clippy::disallowed_methods, reason = "the one place that may")]
+pub fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 /// The variables that set configuration keys, by name.
 pub(super) fn settings() -> Vec<(String, OsString)> {
     let mut all: Vec<_> = std::env::vars_os()

@@ -62,6 +62,7 @@ pub struct Config {
     pub store: Store,
     pub limits: Limits,
     pub replays: Replays,
+    pub stream: Stream,
     pub log: Log,
 }
 
@@ -238,6 +239,15 @@ impl Limits {
     pub fn headers(&self) -> HeaderLimits {
         HeaderLimits { max_count: self.custom_headers, max_bytes: self.custom_headers_size }
     }
+}
+
+/// `GET /v1/stream`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stream {
+    pub max_streams: usize,
+    pub max_per_tenant: usize,
+    pub max_lag: Duration,
+    pub keep_alive: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

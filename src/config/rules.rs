@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::{
     Backend, Breaker, Config, Delivery, Dns, Ingest, Limits, Listen, Log, LogFormat, Ops, Pool,
-    Replays, Retry, Runtime, Security, Server, Store, Tls,
+    Replays, Retry, Runtime, Security, Server, Store, Stream, Tls,
     read::{self, Reader},
     units::{format_duration, format_size},
     value::Value,
@@ -64,6 +64,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Config {
         store: store(r),
         limits: limits(r),
         replays: replays(r),
+        stream: stream(r),
         log: log(r),
     };
     if let (Listen::Tcp(api), Some(ops)) = (&config.server.listen, config.ops.listen) {
@@ -312,6 +313,15 @@ fn replays(r: &mut Reader<'_>) -> Replays {
         format!("must not be more than replays.max_rate ({})", replays.max_rate),
     );
     replays
+}
+
+fn stream(r: &mut Reader<'_>) -> Stream {
+    Stream {
+        max_streams: r.count("stream.max_streams", 1..=100_000),
+        max_per_tenant: r.count("stream.max_per_tenant", 1..=100_000),
+        max_lag: r.duration("stream.max_lag", SECOND..=HOUR),
+        keep_alive: r.duration("stream.keep_alive", SECOND..=300 * SECOND),
+    }
 }
 
 fn log(r: &mut Reader<'_>) -> Log {

@@ -257,6 +257,11 @@ impl Directory {
         deleted.iter().copied().find(|no| state.deleted.get(no) == Some(&(tenant, id)))
     }
 
+    /// The number behind an id, whoever's it is; none where it was deleted.
+    pub fn webhook_no_anywhere(&self, id: WebhookId) -> Option<WebhookNo> {
+        self.read().webhook_ids.get(&id).copied()
+    }
+
     /// The id behind a number, also where the webhook was deleted (and is not yet forgotten).
     pub fn webhook_id(&self, no: WebhookNo) -> Option<WebhookId> {
         let state = self.read();

@@ -52,6 +52,8 @@ pub struct Operation {
 pub struct Answer {
     pub status: StatusCode,
     pub description: &'static str,
+    /// Of the body, where there is one.
+    pub media_type: &'static str,
     /// Schema and example; none where there is no body.
     pub content: Option<(Value, Value)>,
     pub headers: Vec<(&'static str, Value)>,
@@ -64,11 +66,12 @@ impl Answer {
         schema: Value,
         example: Value,
     ) -> Self {
-        Self { status, description, content: Some((schema, example)), headers: Vec::new() }
+        Self { content: Some((schema, example)), ..Self::empty(status, description) }
     }
 
     pub fn empty(status: StatusCode, description: &'static str) -> Self {
-        Self { status, description, content: None, headers: Vec::new() }
+        let media_type = "application/json";
+        Self { status, description, media_type, content: None, headers: Vec::new() }
     }
 
     #[must_use]
@@ -85,8 +88,7 @@ impl Answer {
             response["headers"] = Value::Object(headers.collect());
         }
         if let Some((schema, example)) = &self.content {
-            response["content"] =
-                json!({"application/json": {"schema": schema, "example": example}});
+            response["content"] = json!({self.media_type: {"schema": schema, "example": example}});
         }
         response
     }

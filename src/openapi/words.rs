@@ -13,7 +13,7 @@ use crate::{
     event::{MAX_CHANNEL, MAX_ID, MAX_RECIPIENT, MAX_STATUS_REASON},
     id::{
         AttemptId as Attempt, DeliveryId as Delivery, DeliveryKey, EventId as Event, KeyId as Key,
-        NodeNo, Place, ReplayId as Replay, WebhookId as Webhook, WebhookNo,
+        NodeNo, Place, ReplayId as Replay, StreamId as Stream, WebhookId as Webhook, WebhookNo,
     },
     tenant::{SigningSecret as Secret, TenantId as Tenant},
     webhook::{ALL_EVENTS, SuccessRule as Success},
@@ -173,6 +173,7 @@ pub struct Example {
     pub attempt: String,
     pub key: String,
     pub replay: String,
+    pub stream: String,
 }
 
 impl Example {
@@ -188,6 +189,7 @@ impl Example {
             attempt: attempt.to_string(),
             key: Key(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff).to_string(),
             replay: Replay(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10).to_string(),
+            stream: Stream { node, place }.to_string(),
         }
     }
 

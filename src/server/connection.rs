@@ -19,6 +19,7 @@ use hyper_util::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
+    api::Ended,
     server::{
         Front,
         crowd::{Activity, InFlight, Member},
@@ -156,9 +157,20 @@ impl Connections {
 }
 
 /// Keeps a request in flight until its answer has been produced whole: a stream of events is not
-/// idleness. A body of known size is at hand, so there is nothing to wait for.
-fn hold(response: Response<axum::body::Body>, in_flight: InFlight) -> Response<axum::body::Body> {
+/// idleness. A body of known size is at hand, so there is nothing to wait for. A stream says itself
+/// when it has ended: the rest of it may never be taken.
+fn hold(
+    mut response: Response<axum::body::Body>,
+    in_flight: InFlight,
+) -> Response<axum::body::Body> {
     if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    if let Some(Ended(mut ended)) = response.extensions_mut().remove() {
+        tokio::spawn(async move {
+            ended.fired().await;
+            drop(in_flight);
+        });
         return response;
     }
     response.map(|body| {

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::{EventBlock, Route};
+use super::{EventBlock, Read, Route, Store, StoreError};
 use crate::{
     clock::Millis,
     event::{EventType, EventTypes},
@@ -67,6 +67,17 @@ pub struct Following {
     pub more: bool,
     /// A part of the log could not be read; there may have been events in it.
     pub incomplete: bool,
+}
+
+impl Store {
+    /// `before` of the query is not heeded.
+    pub async fn following(
+        &self,
+        from: Option<Place>,
+        query: EventQuery,
+    ) -> Result<Option<Following>, StoreError> {
+        self.read(|reply| Read::Following { from, query, reply }).await
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

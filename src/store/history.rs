@@ -18,6 +18,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::watch;
+
 use crate::{
     delivery::Entry,
     id::{DeliveryKey, Place, WebhookNo},
@@ -85,13 +87,18 @@ pub(super) struct Extent {
     pub(super) entries: Range<u64>,
     /// One for each of `entries`.
     summaries: VecDeque<Summary>,
+    /// Tells those who watch that `entries` has grown. Nobody is fed: without a watcher it costs a
+    /// store to memory for each block of about a hundred entries.
+    recorded: watch::Sender<u64>,
 }
 
 impl Extent {
     /// Nothing is known of the entry blocks yet.
     pub(super) fn new(events: Range<u64>, entries: Range<u64>) -> Self {
         let count = (entries.end - entries.start) as usize;
-        Self { events, entries, summaries: VecDeque::from(vec![Summary::UNKNOWN; count]) }
+        let summaries = VecDeque::from(vec![Summary::UNKNOWN; count]);
+        let recorded = watch::Sender::new(entries.end);
+        Self { events, entries, summaries, recorded }
     }
 
     /// An entry block was committed.
@@ -99,6 +106,18 @@ impl Extent {
         debug_assert_eq!(number, self.entries.end, "entry blocks are numbered without gaps");
         self.summaries.push_back(summary);
         self.entries.end = number + 1;
+        self.recorded.send_replace(number + 1);
+    }
+
+    pub(super) fn recorded(&self) -> watch::Receiver<u64> {
+        self.recorded.subscribe()
+    }
+
+    /// Whether a block could hold an entry of this webhook.
+    pub(super) fn may_be_of(&self, number: u64, webhook: WebhookNo) -> bool {
+        let at = number.checked_sub(self.entries.start).and_then(|at| usize::try_from(at).ok());
+        let known = at.and_then(|at| self.summaries.get(at));
+        known.is_none_or(|summary| summary.webhooks & bit(webhook) != 0)
     }
 
     /// What a block is about became known.
@@ -156,6 +175,9 @@ pub(super) trait Logs {
         webhook: Option<WebhookNo>,
     ) -> Vec<u64>;
     fn entry_block(&mut self, number: u64) -> Result<Option<Arc<Vec<Entry>>>, StoreError>;
+    /// Durable entry blocks, from the oldest kept.
+    fn entries(&self) -> Range<u64>;
+    fn may_be_of(&self, number: u64, webhook: WebhookNo) -> bool;
 }
 
 /// All entries about one event, or about one delivery of it.

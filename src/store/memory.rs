@@ -20,10 +20,10 @@ use crate::{
     delivery::Entry,
     id::{DeliveryKey, EventId, NodeNo, Place, WebhookNo},
     store::{
-        AppendError, Appended, DeliveryPage, DeliveryQuery, DeliveryRow, EndedPage, EndedQuery,
-        EventBlock, EventInBlock, EventPage, EventQuery, EventRow, Feed, Following, Health,
-        NewEvent, OpenError, Opened, Places, Read, Recovered, RecoveredState, Row, Settings, Store,
-        Write,
+        AppendError, Appended, AttemptQuery, AttemptRow, Attempts, DeliveryPage, DeliveryQuery,
+        DeliveryRow, EndedPage, EndedQuery, EntryPlace, EventBlock, EventInBlock, EventPage,
+        EventQuery, EventRow, Feed, Following, Gap, Health, NewEvent, OpenError, Opened, Places,
+        Read, Recovered, RecoveredState, Row, Settings, Store, Write,
         fold::Story,
         history::{matches, wants},
     },
@@ -47,7 +47,9 @@ struct State {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
     blocks: BTreeMap<u64, Arc<EventBlock>>,
     next_block: u64,
+    /// The place of an entry is its number here, as a block of its own.
     entries: Vec<Entry>,
+    recorded: watch::Sender<u64>,
     keys: HashMap<[u8; 16], Key>,
 }
 
@@ -65,6 +67,7 @@ impl Memory {
         let rows = state.rows.iter();
         let rows = rows.map(|(key, value)| Row { key: key.clone(), value: Some(value.clone()) });
         let rows = rows.collect();
+        let recorded = state.recorded.subscribe();
         drop(state);
         let (write_sender, writes) = mpsc::channel(settings.queue.max(1));
         let (read_sender, reads) = mpsc::channel(settings.queue.max(1));
@@ -79,7 +82,7 @@ impl Memory {
             }),
             thread::spawn(move || reader.read(reads, closed)),
         ];
-        let store = Store { writes: write_sender, reads: read_sender, health, node };
+        let store = Store { writes: write_sender, reads: read_sender, health, recorded, node };
         Ok(Opened { store, rows, feeds, threads })
     }
 
@@ -153,7 +156,7 @@ impl Memory {
                 false
             }
             Write::Entries { entries, reply } => {
-                self.state().entries.extend(entries);
+                self.state().record(entries);
                 reply.map(|reply| reply.send(Ok(())));
                 false
             }
@@ -211,6 +214,9 @@ impl Memory {
                 Read::Events { query, reply } => drop(reply.send(Ok(state.events(&query)))),
                 Read::Following { from, query, reply } => {
                     drop(reply.send(Ok(state.following(from, &query))));
+                }
+                Read::Attempts { from, query, reply } => {
+                    drop(reply.send(Ok(state.attempts(from, &query))));
                 }
             }
         }
@@ -451,6 +457,39 @@ impl State {
         events.truncate(query.limit);
         let next = beyond.unwrap_or(from.max(Place::new(self.next_block, 0)));
         Some(Following { events, next, more: beyond.is_some(), incomplete: false })
+    }
+
+    fn record(&mut self, entries: Vec<Entry>) {
+        self.entries.extend(entries);
+        self.recorded.send_replace(self.entries.len() as u64);
+    }
+
+    fn attempts(&self, from: Option<EntryPlace>, query: &AttemptQuery) -> Attempts {
+        let end = EntryPlace::start_of(self.entries.len() as u64);
+        let Some(from) = from else { return Attempts::at(end) };
+        if from > end {
+            return Attempts { gap: Some(Gap::Lost), ..Attempts::at(end) };
+        }
+        let mut found = Attempts::at(end);
+        for (number, entry) in self.entries.iter().enumerate().skip(from.block() as usize) {
+            let place = EntryPlace::start_of(number as u64);
+            if place < from || !query.wants_entry(entry) {
+                continue;
+            }
+            let block = self.blocks.get(&entry.key.place.block());
+            let Some(row) = block.and_then(|block| AttemptRow::of(place, block, entry)) else {
+                found.gap = Some(Gap::Retired);
+                continue;
+            };
+            if !query.wants_event(row.tenant, row.event_type) {
+                continue;
+            }
+            if found.rows.len() >= query.limit {
+                return Attempts { next: place, more: true, ..found };
+            }
+            found.rows.push(row);
+        }
+        found
     }
 
     /// In order of acceptance.

@@ -9,9 +9,9 @@
 //! committed. Nobody outside knows which backend runs.
 //!
 //! In here: [`codec`] says what a block looks like on disk, [`sled`] is the store for one machine,
-//! [`memory`] the reference; `fold`, `tally`, `ledger` and `history` are what they need to know of
-//! entries, open deliveries, idempotency keys and pages. One suite of contract tests runs against
-//! both stores.
+//! [`memory`] the reference; `fold`, `tally`, `ledger`, `history` and `attempts` are what they
+//! need to know of entries, open deliveries, idempotency keys, pages and those who watch. One suite
+//! of contract tests runs against both stores.
 //!
 //! # Contract
 //!
@@ -29,6 +29,7 @@
 //! 6. Opening tells, in place order, every delivery that is not settled ([`Recovered`]).
 //! 7. `Full` is an answer, not an error: nothing was written, entries still are.
 
+mod attempts;
 pub mod codec;
 #[cfg(test)]
 mod contract_tests;
@@ -46,8 +47,11 @@ use std::{path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use self::ended::{EndedPage, EndedQuery, EndedRow};
-pub use self::events::{EventPage, EventQuery, EventRow, Following};
+pub use self::{
+    attempts::{AttemptQuery, AttemptRow, Attempts, EntryPlace, Gap},
+    ended::{EndedPage, EndedQuery, EndedRow},
+    events::{EventPage, EventQuery, EventRow, Following},
+};
 use crate::{
     clock::Millis,
     delivery::{Entry, ErrorCode, State},
@@ -181,6 +185,13 @@ pub enum Read {
         from: Option<Place>,
         query: EventQuery,
         reply: oneshot::Sender<Result<Option<Following>, StoreError>>,
+    },
+    /// Attempts from a place of the attempt log on; where none is given, none, and where the log
+    /// ends now.
+    Attempts {
+        from: Option<EntryPlace>,
+        query: AttemptQuery,
+        reply: oneshot::Sender<Result<Attempts, StoreError>>,
     },
 }
 
@@ -329,6 +340,8 @@ pub struct Store {
     pub writes: mpsc::Sender<Write>,
     pub reads: mpsc::Sender<Read>,
     pub health: watch::Receiver<Health>,
+    /// The number of the attempt log's next block: it changes when entries became readable.
+    pub recorded: watch::Receiver<u64>,
     pub node: NodeNo,
 }
 
@@ -473,15 +486,6 @@ impl Store {
 
     pub async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
         self.read(|reply| Read::Events { query, reply }).await
-    }
-
-    /// `before` of the query is not heeded.
-    pub async fn following(
-        &self,
-        from: Option<Place>,
-        query: EventQuery,
-    ) -> Result<Option<Following>, StoreError> {
-        self.read(|reply| Read::Following { from, query, reply }).await
     }
 
     async fn read<T>(

@@ -40,6 +40,7 @@ const MATRIX: &[(&str, &str, char)] = &[
     ("POST", "/v1/replays/{id}/pause", 'T'),
     ("POST", "/v1/replays/{id}/resume", 'T'),
     ("POST", "/v1/replays/{id}/cancel", 'T'),
+    ("GET", "/v1/stream", 'B'),
 ];
 
 #[tokio::test]

@@ -15,5 +15,6 @@ mod openapi;
 mod replays;
 mod sdk_types;
 mod shard;
+mod stream;
 mod support;
 mod webhooks;

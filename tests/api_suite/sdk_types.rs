@@ -81,6 +81,8 @@ fn answers_have_the_same_members_here_and_there() {
         (API, "LastAttempt"),
         (API, "Attempt"),
         (API, "Replay"),
+        (API, "StreamedAttempt"),
+        (API, "StreamLagged"),
         (ERRORS, "Problem"),
         (ERRORS, "FieldError"),
     ] {

@@ -8,6 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::BodyExt as _;
 use senderz_gateway::{
     api::{self, Answers, ApiState, Settings},
     command::Shards,
@@ -65,8 +66,31 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
+pub(crate) fn stream_limits() -> config::Stream {
+    config::Stream {
+        max_streams: 5,
+        max_per_tenant: 3,
+        max_lag: Duration::from_secs(60),
+        keep_alive: Duration::from_secs(15),
+    }
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        limits: limits(),
+        stream: stream_limits(),
+        policy: Arc::new(Policy::default()),
+        max_timeout: Duration::from_secs(60),
+        max_in_flight: 100,
+        max_replay_rate: 1000,
+        longest_idempotency_key: 40,
+        document: openapi::served(),
+    }
+}
+
 pub(crate) struct World {
-    router: Router,
+    pub(crate) router: Router,
+    pub(crate) state: ApiState,
     pub(crate) directory: Directory,
     pub(crate) store: Store,
     pub(crate) shard: Shard,
@@ -143,21 +167,22 @@ impl World {
         };
         let (tell, changes) = mpsc::channel(1000);
         directory.subscribe(tell).await;
-        let (router, shard, stop_jobs) = router(&directory, store.clone(), &[], Vec::new());
-        Self { router, directory, store, shard, stop_jobs, changes, operator }
+        let (router, state, shard, stop_jobs) = router(&directory, store.clone(), &[], Vec::new());
+        Self { router, state, directory, store, shard, stop_jobs, changes, operator }
     }
 
     /// From now on the API's writes wait in the answer instead of going to the store.
     pub(crate) fn hold_writes(&mut self) -> mpsc::Receiver<Write> {
         let (writes, held) = mpsc::channel(10);
         let store = Store { writes, ..self.store.clone() };
-        (self.router, self.shard, self.stop_jobs) = router(&self.directory, store, &[], Vec::new());
+        (self.router, self.state, self.shard, self.stop_jobs) =
+            router(&self.directory, store, &[], Vec::new());
         held
     }
 
     /// As after a restart that found these rows of kept answers.
     pub(crate) fn restarted_with(&mut self, answers: &[Row]) {
-        (self.router, self.shard, self.stop_jobs) =
+        (self.router, self.state, self.shard, self.stop_jobs) =
             router(&self.directory, self.store.clone(), answers, Vec::new());
     }
 
@@ -183,7 +208,10 @@ impl World {
         let answering = self.shard.beside(self.router.clone().oneshot(request));
         let response = answering.await.expect("the router is infallible");
         let (head, body) = response.into_parts();
-        let body = to_bytes(body, 1 << 24).await.expect("a body in memory");
+        let body = match head.headers.get(header::CONTENT_TYPE) {
+            Some(kind) if kind == "text/event-stream" => first_piece(body).await,
+            _ => to_bytes(body, 1 << 24).await.expect("a body in memory"),
+        };
         let answer = Answer { status: head.status, headers: head.headers, body };
         openapi::hold(&method, &path, &answer);
         answer
@@ -276,23 +304,20 @@ impl World {
     }
 }
 
+/// Of an answer that does not end.
+async fn first_piece(mut body: Body) -> Bytes {
+    let frame = body.frame().await.expect("it begins").expect("no error");
+    frame.into_data().expect("data")
+}
+
 /// The trigger stops the replays of many.
 fn router(
     directory: &Directory,
     store: Store,
     answers: &[Row],
     rows: Vec<Row>,
-) -> (Router, Shard, Trigger) {
+) -> (Router, ApiState, Shard, Trigger) {
     let (send, commands) = mpsc::channel(100);
-    let settings = Settings {
-        limits: limits(),
-        policy: Arc::new(Policy::default()),
-        max_timeout: Duration::from_secs(60),
-        max_in_flight: 100,
-        max_replay_rate: 1000,
-        longest_idempotency_key: 40,
-        document: openapi::served(),
-    };
     let bounds = api::Bounds {
         window: Duration::from_secs(60),
         all: limits().kept_answers,
@@ -305,8 +330,8 @@ fn router(
     let (directory, jobs) = (directory.clone(), commands_in.clone());
     let replays = Replays::start(store.clone(), directory.clone(), jobs, limits, rows, stopped);
     let replays = replays.expect("its rows are whole");
-    let state = ApiState::new(directory, store, commands_in, replays, answers, settings);
-    (api::router(state), Shard::new(commands), stop)
+    let state = ApiState::new(directory, store, commands_in, replays, answers, settings());
+    (api::router(state.clone()), state, Shard::new(commands), stop)
 }
 
 /// A delivered attempt, to change.

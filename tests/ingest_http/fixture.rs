@@ -129,6 +129,7 @@ pub(crate) fn scripted_store(queue: usize) -> (Store, Arc<Script>) {
         writes,
         reads: mpsc::channel(1).0,
         health: watch::channel(Health::default()).1,
+        recorded: watch::channel(0).1,
         node: NodeNo(7),
     };
     (store, script)

@@ -172,6 +172,45 @@ export interface DeliverySummary {
   last_attempt: LastAttempt | null;
 }
 
+export interface StreamParams {
+  webhook?: string;
+  /** Where the delivery stands after the attempt. */
+  status?: DeliveryStatus | readonly DeliveryStatus[];
+  event_type?: EventType | readonly EventType[];
+  /** A response status (`"503"`) or a class (`"5xx"`). */
+  code?: string;
+  error?: AttemptErrorCode;
+}
+
+/** What comes over a stream. `id` is where to resume. */
+export type StreamEvent =
+  | { type: "attempt"; id: string; data: StreamedAttempt }
+  | { type: "lagged"; id: string; data: StreamLagged };
+
+/** An attempt, and where its delivery stands after it. */
+export interface StreamedAttempt {
+  /** Null where the tenant was deleted. */
+  tenant_id: string | null;
+  /** Null where the webhook was deleted long ago. */
+  webhook_id: string | null;
+  event_id: string;
+  event_type: EventType;
+  delivery_id: string;
+  status: DeliveryStatus;
+  /** Why it failed or was canceled. */
+  reason: string | null;
+  attempt: Attempt;
+}
+
+/** Attempts that the stream does not have. */
+export interface StreamLagged {
+  /** How many of this stream's attempts; null where nobody can know. */
+  missed: number | null;
+  reason: "slow_reader" | "retention" | "damage" | "lost_history";
+  /** With this as `lastEventId` another stream begins with them; null where they are gone. */
+  resume_from: string | null;
+}
+
 /** A delivery with its payload and its attempts, the oldest first; at most the last hundred. */
 export interface DeliveryDetails extends DeliverySummary {
   payload: WebhookEvent | null;

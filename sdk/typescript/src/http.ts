@@ -63,7 +63,7 @@ export class Http {
   /** The same, with the answer's `ETag`. */
   async askTagged<T>(method: string, path: string, call: Call = {}): Promise<{ value: T; tag: string | null }> {
     const url = this.#url(path, call.query);
-    const retries = this.#options.maxRetries ?? 3;
+    const retries = this.maxRetries;
     for (let made = 0; ; made++) {
       const answer = await this.#fetch(method, url, call);
       const json = parsed(answer.text);
@@ -78,8 +78,21 @@ export class Http {
     }
   }
 
-  async #fetch(method: string, url: URL, call: Call): Promise<Answer> {
-    const { apiKey, tenant, fetch: given, timeout = 30 } = this.#options;
+  /** An answer that goes on: its body is the caller's to read, and the call's signal ends it. Asked once. */
+  async open(path: string, call: Call): Promise<Response> {
+    const response = await this.#send("GET", this.#url(path, call.query), call, call.signal);
+    if (response.ok) return response;
+    const answer = { status: response.status, headers: response.headers, text: await response.text() };
+    throw refusal(answer, parsed(answer.text));
+  }
+
+  /** How often a refusal that asks for it is answered by asking again. */
+  get maxRetries(): number {
+    return this.#options.maxRetries ?? 3;
+  }
+
+  async #send(method: string, url: URL, call: Call, signal: AbortSignal | undefined): Promise<Response> {
+    const { apiKey, tenant, fetch: given } = this.#options;
     if (!apiKey) throw new TypeError("there is no apiKey to ask with: new SenderZ({ apiKey: 'szk_…' })");
     const headers: Record<string, string> = { authorization: `Bearer ${apiKey}`, accept: "application/json" };
     if (tenant !== undefined) headers["senderz-tenant"] = tenant;
@@ -87,6 +100,12 @@ export class Http {
     if (method === "POST" && call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
     Object.assign(headers, call.headers);
     const body = call.body === undefined ? null : JSON.stringify(call.body);
+    // Redirects would carry the key elsewhere.
+    return (given ?? fetch)(url, { method, headers, body, redirect: "manual", signal: signal ?? null });
+  }
+
+  async #fetch(method: string, url: URL, call: Call): Promise<Answer> {
+    const { timeout = 30 } = this.#options;
     const deadline = new AbortController();
     const give = () => deadline.abort(call.signal?.reason);
     const timer = setTimeout(
@@ -96,14 +115,7 @@ export class Http {
     call.signal?.addEventListener("abort", give);
     try {
       call.signal?.throwIfAborted();
-      // Redirects would carry the key elsewhere.
-      const response = await (given ?? fetch)(url, {
-        method,
-        headers,
-        body,
-        redirect: "manual",
-        signal: deadline.signal,
-      });
+      const response = await this.#send(method, url, call, deadline.signal);
       // The deadline covers the body too.
       return { status: response.status, headers: response.headers, text: await response.text() };
     } finally {
@@ -165,7 +177,7 @@ function retryAfter(headers: Headers): number | undefined {
   return Number.isNaN(until) ? undefined : Math.max(0, (until - Date.now()) / 1000);
 }
 
-function pause(seconds: number, signal: AbortSignal | undefined): Promise<void> {
+export function pause(seconds: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const give = () => {
       clearTimeout(timer);

@@ -37,4 +37,5 @@ export {
   type SenderZOptions,
   type Webhooks,
 } from "./senderz.js";
+export type { StreamOptions } from "./stream.js";
 export type { UnwrapOptions } from "./verifier.js";

@@ -2,6 +2,7 @@ import type * as api from "./api.js";
 import { ApiError } from "./errors.js";
 import type { EventType, WebhookEvent } from "./event.js";
 import { all, Http, segment, type CallOptions, type ClientOptions } from "./http.js";
+import { stream, type StreamOptions } from "./stream.js";
 import { Verifier } from "./verifier.js";
 
 export interface SenderZOptions extends ClientOptions {
@@ -15,6 +16,7 @@ export class SenderZ {
   readonly events: Events;
   readonly deliveries: Deliveries;
   readonly replays: Replays;
+  readonly #http: Http;
 
   constructor(options: SenderZOptions = {}) {
     const http = new Http(options);
@@ -22,6 +24,15 @@ export class SenderZ {
     this.events = new Events(http);
     this.deliveries = new Deliveries(http);
     this.replays = new Replays(http);
+    this.#http = http;
+  }
+
+  /**
+   * Attempts as they are made. A connection that breaks is made again, and goes on behind what was seen;
+   * it ends when you leave the loop, when the signal does, or with an `ApiError` where it is refused.
+   */
+  stream(params?: api.StreamParams, options?: StreamOptions): AsyncGenerator<api.StreamEvent, void, undefined> {
+    return stream(this.#http, params, options);
   }
 }
 

@@ -39,7 +39,7 @@ fn error() -> Value {
     })
 }
 
-fn attempt() -> Value {
+pub(super) fn attempt() -> Value {
     json!({
         "id": Example::new().attempt,
         "number": 1,

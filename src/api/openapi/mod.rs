@@ -10,6 +10,7 @@ pub(super) mod keys;
 mod params;
 pub(super) mod replays;
 pub(super) mod signing_secret;
+pub(super) mod stream;
 pub(super) mod tenants;
 pub(super) mod webhooks;
 
@@ -41,8 +42,9 @@ word!(ReplayState, one_of(State::ALL.map(State::as_str), "Where a replay stands.
 word!(ReplayReason, one_of(Reason::ALL.map(Reason::as_str), "Why a replay rests or failed."));
 word!(ReplayStatus, one_of(STATUSES, "How deliveries ended that are replayed."));
 word!(SkipReason, one_of(super::skipped::REASONS, "Why a webhook got no delivery."));
+word!(LagReason, one_of(super::stream::REASONS, "Why attempts were left out."));
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("Tenants", "Customers of senderZ, for the operator."),
     ("Keys", "API keys: made, listed without their text, revoked."),
     ("Signing secret", "What deliveries are signed with."),
@@ -50,6 +52,7 @@ const TAGS: [(&str, &str); 7] = [
     ("Events", "What producers send, and what was accepted."),
     ("Deliveries", "One event for one webhook each, with all its attempts."),
     ("Replays", "Many deliveries sent again, slowly, as a job."),
+    ("Stream", "Attempts as they are made."),
 ];
 
 pub(super) const GATEWAY: &str = "Gateway";
@@ -81,6 +84,8 @@ pub fn schemas(settings: &Settings) -> Schemas {
     collect::<super::events::FullEventView>(&mut schemas);
     collect::<super::delivery::FullDeliveryView<'_>>(&mut schemas);
     collect::<super::replays::ReplayView>(&mut schemas);
+    collect::<super::stream::StreamedAttemptView<'_>>(&mut schemas);
+    collect::<super::stream::LaggedView>(&mut schemas);
     collect::<words::EventPayload>(&mut schemas);
     collect::<words::TenantId>(&mut schemas);
     for name in ["Tenant", "ApiKey", "Webhook", "EventSummary", "DeliverySummary", "Replay"] {

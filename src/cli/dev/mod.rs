@@ -11,13 +11,12 @@ use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::{
     Exit, Global,
     client::{BaseUrl, Client, ClientError, read_key},
-    logging, output,
+    interrupted, logging, output,
     sink::{self, SinkHandle, SinkOptions, share},
 };
 use crate::{
@@ -282,14 +281,5 @@ impl Stage {
                 None => return Ok(()),
             }
         }
-    }
-}
-
-async fn interrupted() {
-    let mut terminate = signal(SignalKind::terminate()).expect("the runtime has signals");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("the runtime has signals");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }

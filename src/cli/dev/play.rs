@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::IsTerminal as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,7 +13,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::{ClientError, Stage};
-use crate::{cli::output::tell, clock, metrics};
+use crate::{
+    cli::{output::tell, progress::Progress},
+    clock, metrics,
+};
 
 /// Lines in one batch.
 const BATCH_LINES: usize = 500;
@@ -116,11 +120,14 @@ pub(super) async fn count_when_ended(stage: &Stage, offered: &Offered) -> anyhow
     let events = offered.values().sum();
     let started = clock::instant();
     let mut last: (u64, Instant) = (0, started);
+    let bar = Progress::of_count(events, std::io::stderr().is_terminal());
     loop {
         let metrics = read_metrics();
-        if metrics.delivered + metrics.failed + metrics.other >= events {
+        let ended = metrics.delivered + metrics.failed + metrics.other;
+        if ended >= events {
             break;
         }
+        bar.at(ended, &format!("deliveries ended, {} attempts", metrics.attempts));
         let progress = metrics.attempts;
         if progress != last.0 {
             last = (progress, clock::instant());
@@ -129,6 +136,7 @@ pub(super) async fn count_when_ended(stage: &Stage, offered: &Offered) -> anyhow
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    bar.end();
     tell(format_args!("every delivery has ended after {:.2} s", started.elapsed().as_secs_f64()));
     let mut log = Tally::default();
     for tenant in offered.keys() {

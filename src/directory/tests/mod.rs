@@ -32,7 +32,8 @@ fn held_store() -> (Store, mpsc::Receiver<Write>) {
     let (writes, asked) = mpsc::channel(16);
     let (reads, _) = mpsc::channel(1);
     let (_, health) = watch::channel(Health::default());
-    (Store { writes, reads, health, node: NodeNo(1) }, asked)
+    let (_, recorded) = watch::channel(0);
+    (Store { writes, reads, health, recorded, node: NodeNo(1) }, asked)
 }
 
 async fn next_rows(asked: &mut mpsc::Receiver<Write>) -> Reply {

@@ -2,6 +2,7 @@
 //! outside. Each test is a function over a [`Backend`]; `suite!` runs it against all of them.
 
 mod appends;
+mod attempts;
 mod ended;
 mod following;
 mod model;

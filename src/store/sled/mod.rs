@@ -121,6 +121,7 @@ pub(crate) fn open_with(settings: Settings, os: Os) -> Result<Opened, OpenError>
     let view = disk.view().clone();
     let shared: Shared =
         Arc::new(RwLock::new(Extent::new(start.events.clone(), start.entries.clone())));
+    let recorded = shared.read().expect("nobody else has it yet").recorded();
     let metrics = StoreMetrics::new();
 
     let (write_sender, writes) = mpsc::channel(settings.queue.max(1));
@@ -137,7 +138,7 @@ pub(crate) fn open_with(settings: Settings, os: Os) -> Result<Opened, OpenError>
     let writer = thread::Builder::new().name("store-write".to_owned()).spawn(run);
     threads.push(writer.map_err(|error| broken(&error))?);
 
-    let store = Store { writes: write_sender, reads: read_sender, health, node };
+    let store = Store { writes: write_sender, reads: read_sender, health, recorded, node };
     Ok(Opened { store, rows, feeds: feeds_sender, threads })
 }
 

@@ -31,7 +31,7 @@ use crate::{
     delivery::Entry,
     id::{Place, WebhookNo},
     store::{
-        EventBlock, Health, Places, Read, Settings, StoreError,
+        EventBlock, Health, Places, Read, Settings, StoreError, attempts,
         codec::{Damage, Log, decode_entries, decode_event_block},
         ended,
         history::{self, Logs, Summary},
@@ -169,6 +169,10 @@ impl Reader {
             }
             Read::Following { from, query, reply } => {
                 let _ = reply.send(history::following(self, from, &query, max_scan));
+            }
+            Read::Attempts { from, query, reply } => {
+                let max_scan = max_scan.min(attempts::MAX_SCAN);
+                let _ = reply.send(attempts::read(self, from, &query, max_scan));
             }
             Read::Block { .. } | Read::Places { .. } => refuse(request),
         }
@@ -309,6 +313,14 @@ impl Logs for Reader {
             }
         }
     }
+
+    fn entries(&self) -> Range<u64> {
+        self.shared.read().expect("no holder of this lock panics").entries.clone()
+    }
+
+    fn may_be_of(&self, number: u64, webhook: WebhookNo) -> bool {
+        self.shared.read().expect("no holder of this lock panics").may_be_of(number, webhook)
+    }
 }
 
 /// Too many pages wait already, or the store has closed.
@@ -322,6 +334,7 @@ fn refuse(read: Read) {
         Read::Ended { reply, .. } => drop(reply.send(Err(busy()))),
         Read::Events { reply, .. } => drop(reply.send(Err(busy()))),
         Read::Following { reply, .. } => drop(reply.send(Err(busy()))),
+        Read::Attempts { reply, .. } => drop(reply.send(Err(busy()))),
     }
 }
 
