@@ -44,6 +44,8 @@ enum Object {
     Ended,
     /// A delivery that waits for a retry.
     Waiting,
+    /// A replay of many that takes ten seconds.
+    Replay,
 }
 
 struct Line {
@@ -71,7 +73,7 @@ const fn line(
     Line { method, path, who, object, success, body }
 }
 
-const ROUTES: [Line; 24] = [
+const ROUTES: [Line; 31] = [
     line("GET", "/openapi.json", Who::Anyone, Object::None, 200, nothing),
     line(
         "POST",
@@ -143,6 +145,13 @@ const ROUTES: [Line; 24] = [
     line("GET", "/v1/deliveries/{id}", Who::Tenant, Object::Ended, 200, nothing),
     line("POST", "/v1/deliveries/{id}/replay", Who::Tenant, Object::Ended, 202, nothing),
     line("POST", "/v1/deliveries/{id}/cancel", Who::Tenant, Object::Waiting, 202, nothing),
+    line("POST", "/v1/replays", Who::Tenant, Object::None, 202, |_| json!({"dry_run": true})),
+    line("GET", "/v1/replays", Who::Tenant, Object::None, 200, nothing),
+    line("GET", "/v1/replays/{id}", Who::Tenant, Object::Replay, 200, nothing),
+    line("POST", "/v1/replays/{id}/pause", Who::Tenant, Object::Replay, 200, nothing),
+    line("POST", "/v1/replays/{id}/resume", Who::Tenant, Object::Replay, 200, nothing),
+    line("POST", "/v1/replays/{id}/cancel", Who::Tenant, Object::Replay, 200, nothing),
+    line("GET", "/v1/stream", Who::TenantOrOperator, Object::None, 200, nothing),
 ];
 
 /// Who asks, and for whose object.
@@ -226,6 +235,23 @@ impl Stage {
             Object::Event => self.gateway.event(&owner.id, &payload("message.failed", "m")),
             Object::Ended => delivery(&self.good, "delivered"),
             Object::Waiting => delivery(&self.bad, "retrying"),
+            Object::Replay => {
+                let webhook = webhook(&self.good);
+                let path = format!("/v1/webhooks/{webhook}");
+                let enable = |enabled: bool| {
+                    let body = json!({"enabled": enabled}).to_string();
+                    let answer = self.gateway.ask("PATCH", &path, Some(&owner.id), body.as_bytes());
+                    assert_eq!(answer.status, 200);
+                };
+                enable(false);
+                for _ in 0..10 {
+                    self.gateway.event(&owner.id, &payload("message.sent", "m"));
+                }
+                enable(true);
+                let body = json!({"webhook": webhook, "status": ["missed"], "rate": 1});
+                let made = self.gateway.post("/v1/replays", Some(&owner.id), &body);
+                made["id"].as_str().expect("an id").to_owned()
+            }
         }
     }
 
@@ -245,9 +271,8 @@ impl Stage {
             body => body.to_string(),
         };
         Connection::open(self.gateway.api)
-            .and_then(|mut c| c.request(line.method, &path, &headers, body.as_bytes()))
+            .and_then(|mut c| c.status(line.method, &path, &headers, body.as_bytes()))
             .expect("the gateway answers")
-            .status
     }
 }
 

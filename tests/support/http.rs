@@ -44,6 +44,17 @@ impl Connection {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Response> {
+        self.send(method, path, headers, body)?;
+        self.response()
+    }
+
+    fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: gateway\r\n");
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
@@ -54,20 +65,34 @@ impl Connection {
         head += "\r\n";
         let stream = self.stream.get_mut();
         stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        self.response()
+        stream.write_all(body)
+    }
+
+    fn status_line(&mut self, line: &mut String) -> io::Result<u16> {
+        if self.stream.read_line(line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        line.split(' ')
+            .nth(1)
+            .and_then(|s| s.parse().ok())
+            .ok_or_else(|| io::Error::other(format!("no status in {line:?}")))
+    }
+
+    /// Only the status of the answer, which may have no end; the connection is of no more use.
+    pub fn status(
+        mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<u16> {
+        self.send(method, path, headers, body)?;
+        self.status_line(&mut String::new())
     }
 
     fn response(&mut self) -> io::Result<Response> {
         let mut line = String::new();
-        if self.stream.read_line(&mut line)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let status = line
-            .split(' ')
-            .nth(1)
-            .and_then(|s| s.parse().ok())
-            .ok_or_else(|| io::Error::other(format!("no status in {line:?}")))?;
+        let status = self.status_line(&mut line)?;
         let mut headers = Vec::new();
         loop {
             line.clear();
