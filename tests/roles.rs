@@ -271,7 +271,7 @@ impl Stage {
             body => body.to_string(),
         };
         Connection::open(self.gateway.api)
-            .and_then(|mut c| c.status(line.method, &path, &headers, body.as_bytes()))
+            .and_then(|c| c.status(line.method, &path, &headers, body.as_bytes()))
             .expect("the gateway answers")
     }
 }
