@@ -74,6 +74,9 @@ def possible(path, body):
         return within_bytes(body)
     if path.startswith("/v1/webhooks") and isinstance(body, dict):
         return {**body, **dict(within_webhook(body))}
+    if path == "/v1/replays" and isinstance(body, dict):
+        said = {name: value for name, value in body.items() if value is not None}
+        return {**body, **dict(answerable(said))}
     if path == "/v1/signing-secret/rotate" and isinstance(body, dict) and body.get("overlap"):
         return {"overlap": "1m"}
     if path == "/v1/keys" and isinstance(body, dict) and isinstance(body.get("tenant"), str):
