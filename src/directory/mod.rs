@@ -10,7 +10,7 @@
 //! The numbers of tenants and webhooks are given once and never again, because the logs name them
 //! by number. What a stored row looks like is in `layout` and `wire`.
 //!
-//! Secrets are sealed on disk ([`keyring`]); rows that the key in use has not sealed are written
+//! Secrets are sealed on disk (`keyring`); rows that the key in use has not sealed are written
 //! anew at the start, a few at a time, so that a start that is killed goes on where it was.
 //!
 //! The directory knows nothing of HTTP, and it does not judge a webhook's URL: it takes one that
