@@ -15,7 +15,7 @@ thread_local! {
 
 pub(crate) fn check(data: &[u8]) {
     WORLD.with(|world| {
-        let world = world.get_or_init(|| Box::leak(Box::new(World::start())));
+        let world = world.get_or_init(|| Box::leak(Box::new(World::start(Vec::new()))));
         let key = world.tenant_key.as_str();
         if let Ok(text) = std::str::from_utf8(data) {
             assert_eq!(world.directory.authenticate(text).is_some(), text == key);

@@ -13,7 +13,7 @@ use senderz_gateway::{
     guard::Policy,
     replays::Replays,
     shutdown::{self, Trigger},
-    store::{self, Store},
+    store::{self, NewEvent},
 };
 use tokio::{runtime::Runtime, sync::mpsc};
 use tower_service::Service as _;
@@ -22,7 +22,6 @@ pub(crate) struct World {
     runtime: Runtime,
     state: ApiState,
     pub(crate) directory: Directory,
-    pub(crate) store: Store,
     pub(crate) tenant_key: String,
     _stop: Trigger,
     /// Nobody takes commands, but they have to have somewhere to go.
@@ -30,7 +29,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn start() -> Self {
+    /// With these events of the one tenant.
+    pub(crate) fn start(events: Vec<NewEvent>) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let opened = store::memory::open(settings()).expect("an empty memory store opens");
@@ -70,7 +70,8 @@ impl World {
         let replays = replays.expect("there are none");
         let state =
             ApiState::new(directory.clone(), store.clone(), shards, replays, answers, settings);
-        Self { runtime, state, directory, store, tenant_key, _stop: stop, _commands: commands }
+        runtime.block_on(store.append(events)).expect("there is room");
+        Self { runtime, state, directory, tenant_key, _stop: stop, _commands: commands }
     }
 
     pub(crate) fn ask(&self, request: Request<Full<Bytes>>) -> Response<Bytes> {
@@ -80,10 +81,6 @@ impl World {
             let body = body.collect().await.expect("a body in memory").to_bytes();
             Response::from_parts(head, body)
         })
-    }
-
-    pub(crate) fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(work)
     }
 }
 
