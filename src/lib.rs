@@ -29,6 +29,7 @@ pub mod idempotency;
 pub mod media_type;
 pub mod openapi;
 pub mod problem;
+pub mod seal;
 pub mod tenant;
 pub mod webhook;
 pub mod wheel;

@@ -85,7 +85,7 @@ impl Wall {
 
 /// Where the package is installed, or where `scripts/test` has unpacked it.
 fn library() -> PathBuf {
-    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/usr/lib");
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/libfaketime/usr/lib");
     let folders = ["/usr/lib".into(), unpacked].map(|folder: PathBuf| std::fs::read_dir(folder));
     let machines = folders.into_iter().flatten().flatten().flatten();
     let files = machines.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));

@@ -58,7 +58,7 @@ use tokio::sync::Semaphore;
 
 pub use self::{
     body::MAX_BODY,
-    idempotency::{Answers, BadAnswer, Bounds, is_answer},
+    idempotency::{Answers, BadAnswer, Bounds},
     problem::{Code, FieldError, Problem},
     stream::Ended,
 };

@@ -165,7 +165,7 @@ impl Gateway {
         let Opened { store, mut rows, feeds, mut threads } = opened;
         let replay_rows = Replays::take_rows(&mut rows);
         threads.push(ops.thread);
-        let (answers, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(api::is_answer);
+        let answers = Answers::take_rows(&mut rows);
         let answers = Answers::load(store.clone(), &answers, settings::answers(&config))?;
         let (directory, encryption_key) = keys::directory(&config, given, &store, rows).await?;
         let operator_key = directory.ensure_operator_key(given.operator(), &config.data_dir)?;

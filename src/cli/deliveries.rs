@@ -30,17 +30,16 @@ pub enum Command {
     },
 }
 
+/// What narrows down deliveries, and attempts as they are made.
 #[derive(Debug, clap::Args)]
-pub struct List {
-    #[arg(long, help = FOR_TENANT)]
-    tenant: Option<TenantId>,
+pub(super) struct Filter {
     /// Those to this webhook, wh_…
     #[arg(long)]
     webhook: Option<String>,
     /// Those that are pending, retrying, delivered, failed or canceled; comma-separated
     #[arg(long)]
     status: Option<String>,
-    /// Those of events of this type, such as message.sent
+    /// Those of events of these types, such as message.sent; comma-separated
     #[arg(long)]
     event_type: Option<String>,
     /// Status code of the last response: 500, or 5xx
@@ -49,6 +48,26 @@ pub struct List {
     /// Error of the last attempt: timeout, connect, …
     #[arg(long)]
     error: Option<String>,
+}
+
+impl Filter {
+    pub(super) fn parameters(self) -> [(&'static str, Option<String>); 5] {
+        [
+            ("webhook", self.webhook),
+            ("status", self.status),
+            ("event_type", self.event_type),
+            ("code", self.code),
+            ("error", self.error),
+        ]
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub struct List {
+    #[arg(long, help = FOR_TENANT)]
+    tenant: Option<TenantId>,
+    #[command(flatten)]
+    filter: Filter,
     /// Those created at this RFC 3339 time or later
     #[arg(long)]
     since: Option<String>,
@@ -63,20 +82,10 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
     let path = |id: &str| format!("/v1/deliveries/{}", segment(id));
     match command {
         Command::List(list) => {
-            let List { tenant, webhook, status, event_type, code, error, since, until, page } =
-                list;
-            let [limit, cursor] = page.parameters();
-            let parameters = [
-                ("webhook", webhook),
-                ("status", status),
-                ("event_type", event_type),
-                ("code", code),
-                ("error", error),
-                ("since", since),
-                ("until", until),
-                limit,
-                cursor,
-            ];
+            let List { tenant, filter, since, until, page } = list;
+            let mut parameters = filter.parameters().to_vec();
+            parameters.extend([("since", since), ("until", until)]);
+            parameters.extend(page.parameters());
             let path = with_query("/v1/deliveries", &parameters);
             let answer = Client::new(global, tenant)?.get(&path).await?;
             let fields =

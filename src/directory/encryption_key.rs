@@ -20,9 +20,9 @@ use zeroize::Zeroizing;
 
 use super::{
     key_file::{self, Access},
-    keyring::{EncryptionKeyId, KEY_LEN, KeyRing, MAX_KEYS},
+    keyring::{EncryptionKeyId, KeyRing, MAX_KEYS},
 };
-use crate::config::environment;
+use crate::{config::environment, seal::KEY_LEN};
 
 /// The files' names in the data directory.
 const FILE: &str = "encryption.key";

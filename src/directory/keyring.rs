@@ -1,31 +1,24 @@
 //! What seals the secrets in the directory's rows: a ring of keys, of which the first encrypts and
 //! all decrypt.
 //!
-//! A sealed value is `key's id (8 bytes) · nonce (24) · ciphertext · tag (16)`, by
-//! XChaCha20-Poly1305: its nonces are long enough to be drawn at random for ever. The id says which
-//! key it needs, so that a missing key is told from damage. What the value is bound to (its row and
-//! all of that row that is not sealed) is authenticated with it and not stored: a value that was
-//! moved to another row does not open there.
+//! A sealed value is `key's id (8 bytes) ·` what [`seal`](crate::seal) makes. The id says which key
+//! it needs, so that a missing key is told from damage. A value is bound to its row and to all of
+//! that row that is not sealed: moved to another row, it does not open there.
 
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use chacha20poly1305::{
-    KeyInit as _, XChaCha20Poly1305, XNonce,
-    aead::{Aead as _, Payload},
-};
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-/// Bytes of a key.
-pub(super) const KEY_LEN: usize = 32;
+use crate::seal::{self, KEY_LEN};
+
 /// A ring holds the key in use and those before it until everything is sealed anew; more are a
 /// mistake.
 pub(super) const MAX_KEYS: usize = 16;
 
 const ID_LEN: usize = 8;
-const NONCE_LEN: usize = 24;
 
 /// A random key has about thirty different bytes; one with fewer than this was typed by hand.
 const MIN_DIFFERENT_BYTES: usize = 16;
@@ -76,8 +69,8 @@ impl Key {
         Self { id: EncryptionKeyId::of(&bytes), bytes }
     }
 
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new_from_slice(&self.bytes).expect("a key has 32 bytes")
+    fn bytes(&self) -> &[u8; KEY_LEN] {
+        self.bytes.as_slice().try_into().expect("a key has 32 bytes")
     }
 }
 
@@ -151,14 +144,8 @@ impl KeyRing {
     /// Encrypts, and binds the result to `bound_to`.
     pub(super) fn seal(&self, bound_to: &[u8], plain: &[u8]) -> Vec<u8> {
         let key = &self.0[0];
-        let mut nonce = [0; NONCE_LEN];
-        getrandom::fill(&mut nonce).expect("the kernel's random source does not fail after boot");
-        let payload = Payload { msg: plain, aad: &with_id(key.id, bound_to) };
-        let ciphertext = key
-            .cipher()
-            .encrypt(&XNonce::from(nonce), payload)
-            .expect("a row is far below the cipher's 256 GiB");
-        [key.id.0.as_slice(), &nonce, &ciphertext].concat()
+        let sealed = seal::seal(key.bytes(), &with_id(key.id, bound_to), plain);
+        [key.id.0.as_slice(), &sealed].concat()
     }
 
     /// Decrypts what was bound to `bound_to`; and whether the key that encrypts did it.
@@ -168,14 +155,13 @@ impl KeyRing {
         sealed: &[u8],
     ) -> Result<(Zeroizing<Vec<u8>>, bool), Unopened> {
         let (id, rest) = sealed.split_first_chunk::<ID_LEN>().ok_or(Unopened::Truncated)?;
-        let (nonce, msg) = rest.split_first_chunk::<NONCE_LEN>().ok_or(Unopened::Truncated)?;
+        if rest.len() < seal::NONCE_LEN {
+            return Err(Unopened::Truncated);
+        }
         let id = EncryptionKeyId(*id);
         let key = self.0.iter().find(|key| key.id == id).ok_or(Unopened::MissingKey(id))?;
-        let payload = Payload { msg, aad: &with_id(id, bound_to) };
-        let plain = key
-            .cipher()
-            .decrypt(&XNonce::from(*nonce), payload)
-            .map_err(|_| Unopened::NotAuthentic)?;
+        let plain = seal::open(key.bytes(), &with_id(id, bound_to), rest);
+        let plain = plain.ok_or(Unopened::NotAuthentic)?;
         Ok((Zeroizing::new(plain), id == self.current()))
     }
 }
@@ -240,7 +226,7 @@ mod tests {
     fn what_was_cut_changed_or_moved_does_not_open() {
         let ring = ring(NEW);
         let sealed = ring.seal(b"row", b"secret");
-        assert_eq!(sealed.len(), ID_LEN + NONCE_LEN + b"secret".len() + 16);
+        assert_eq!(sealed.len(), ID_LEN + seal::NONCE_LEN + b"secret".len() + 16);
         for len in 0..sealed.len() {
             assert!(ring.open(b"row", &sealed[..len]).is_err(), "the first {len} bytes");
         }

@@ -93,9 +93,7 @@ impl Fairness {
     /// A new step: everybody may begin attempts again.
     pub(super) fn begin_step(&mut self) {
         self.step += 1;
-        for tenant in std::mem::take(&mut self.postponed) {
-            self.ring.push_back(tenant);
-        }
+        self.ring.extend(self.postponed.drain(..));
     }
 
     /// Whose turn it is. The lane has left the ring; the caller lets it go at most once, and enters

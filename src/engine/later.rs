@@ -19,8 +19,9 @@ use crate::{
 impl Lane {
     /// Whether one of them may go, where nothing else of the lane can.
     pub(super) fn later_may_go(&self, crowded: bool) -> bool {
-        let half = (self.breaker.cap() / 2).max(1);
-        !self.later.is_empty() && self.later_in_flight < half && self.has_room(crowded)
+        !self.later.is_empty()
+            && self.later_in_flight < (self.breaker.cap() / 2).max(1)
+            && self.has_room(crowded)
     }
 
     /// Deliveries with a past that wait for nothing but a slot.

@@ -143,9 +143,7 @@ impl Replays {
 
     /// Takes the rows that are jobs out of all rows.
     pub fn take_rows(rows: &mut Vec<Row>) -> Vec<Row> {
-        let (of_jobs, others) = rows.drain(..).partition(|row| wire::is_job(&row.key));
-        *rows = others;
-        of_jobs
+        rows.extract_if(.., |row| wire::is_job(&row.key)).collect()
     }
 
     /// Claims a delivery for reopening until the claim is dropped; none while another has it. Two

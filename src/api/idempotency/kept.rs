@@ -90,6 +90,11 @@ struct State {
 }
 
 impl Answers {
+    /// Takes the rows that are kept answers out of all rows.
+    pub fn take_rows(rows: &mut Vec<Row>) -> Vec<Row> {
+        rows.extract_if(.., |row| row::is_answer(row)).collect()
+    }
+
     /// With what the store's rows tell.
     pub fn load(store: Store, rows: &[Row], bounds: Bounds) -> Result<Self, BadAnswer> {
         let mut state = State::default();

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     kept::{Answers, Bounds},
-    row::{BadAnswer, is_answer},
+    row::BadAnswer,
 };
 use self::{
     kept::{Begun, Under},

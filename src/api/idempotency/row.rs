@@ -26,7 +26,7 @@ pub enum BadAnswer {
 }
 
 /// Whether a directory row is one of these.
-pub fn is_answer(row: &Row) -> bool {
+pub(super) fn is_answer(row: &Row) -> bool {
     row.key.first() == Some(&TAG)
 }
 

@@ -1,19 +1,15 @@
 //! What stands for a key and for a request, and answers that only the asker's API key opens.
 
-use chacha20poly1305::{
-    KeyInit as _, XChaCha20Poly1305, XNonce,
-    aead::{Aead as _, Payload},
-};
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, Method, Uri};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::seal;
+
 /// Keep these hashes apart from each other and from any other use of the same texts.
 const NAME_DOMAIN: &[u8] = b"senderz api idempotency key v1\0";
 const SEAL_DOMAIN: &[u8] = b"senderz api answer seal v1\0";
-
-const NONCE: usize = 24;
 
 /// An idempotency key together with the API key that it came with.
 #[derive(Clone)]
@@ -69,24 +65,12 @@ fn half(whole: [u8; 32]) -> [u8; 16] {
 
 /// The answer of the request that began `at`, readable with the same API key and key only.
 pub(super) fn seal(name: &KeyName, at: u64, answer: &[u8]) -> Vec<u8> {
-    let mut nonce = [0; NONCE];
-    getrandom::fill(&mut nonce).expect("the system gives random bytes");
-    let payload = Payload { msg: answer, aad: &bound_to(name, at) };
-    let mut sealed = nonce.to_vec();
-    let text = cipher(name).encrypt(&XNonce::from(nonce), payload);
-    sealed.extend(text.expect("an answer is shorter than the cipher's limit of 256 GiB"));
-    sealed
+    seal::seal(&name.seal, &bound_to(name, at), answer)
 }
 
 /// None where it is not what [`seal`] made for this name and time.
 pub(super) fn open(name: &KeyName, at: u64, sealed: &[u8]) -> Option<Vec<u8>> {
-    let (nonce, msg) = sealed.split_first_chunk::<NONCE>()?;
-    let payload = Payload { msg, aad: &bound_to(name, at) };
-    cipher(name).decrypt(&XNonce::from(*nonce), payload).ok()
-}
-
-fn cipher(name: &KeyName) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new((&*name.seal).into())
+    seal::open(&name.seal, &bound_to(name, at), sealed)
 }
 
 fn bound_to(name: &KeyName, at: u64) -> [u8; 24] {

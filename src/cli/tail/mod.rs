@@ -22,6 +22,7 @@ use super::{
     Exit, Global, Output,
     client::{Client, ClientError, with_query},
     colour::Palette,
+    deliveries::Filter,
     interrupted, output,
 };
 use crate::tenant::TenantId;
@@ -37,21 +38,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub struct Args {
     #[arg(long, help = FOR_TENANT_OR_ALL)]
     tenant: Option<TenantId>,
-    /// Those to this webhook, wh_…
-    #[arg(long)]
-    webhook: Option<String>,
-    /// Those after which the delivery is retrying, delivered, failed or canceled; comma-separated
-    #[arg(long)]
-    status: Option<String>,
-    /// Those of events of this type, such as message.sent; comma-separated
-    #[arg(long)]
-    event_type: Option<String>,
-    /// Status code of the response: 500, or 5xx
-    #[arg(long)]
-    code: Option<String>,
-    /// Error of the attempt: timeout, connect, …
-    #[arg(long)]
-    error: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
     /// Begin behind this place instead of now: the id, pos_…, of a line of --output json
     #[arg(long, value_name = "ID")]
     after: Option<String>,
@@ -63,16 +51,7 @@ const FOR_TENANT_OR_ALL: &str =
 /// Reads until the user has enough or the gateway refuses.
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let client = Client::new(global, args.tenant)?;
-    let path = with_query(
-        "/v1/stream",
-        &[
-            ("webhook", args.webhook),
-            ("status", args.status),
-            ("event_type", args.event_type),
-            ("code", args.code),
-            ("error", args.error),
-        ],
-    );
+    let path = with_query("/v1/stream", &args.filter.parameters());
     let line = Line { output: global.output, palette: Palette::of(&io::stdout()) };
     let mut tail = Tail { client, path, seen: args.after, line, has_begun: false };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
