@@ -61,6 +61,11 @@ impl World {
         Ok(Self { gateway, requests: requests(cell).into(), _dir: dir })
     }
 
+    /// Ends the gateway in order: only so does an instrumented build write its profile.
+    pub(crate) fn stop(self) -> anyhow::Result<()> {
+        self.gateway.stop()
+    }
+
     /// Offers events for `count` deliveries from several producers, together at most [`AHEAD`]
     /// before the receiver, and waits for all of them. Gives how many there were; without
     /// webhooks, how many events.

@@ -98,6 +98,10 @@ fn run(cell: &Cell, certificates: &Path) -> anyhow::Result<Value> {
         }
         rounds.push(round(&mut world, cell, &mut receiver, cell.deliveries)?);
     }
+    world.stop()?;
+    if let Some((other, _)) = other {
+        other.stop()?;
+    }
     Ok(figures(cell, &rounds, &bases, &minimals))
 }
 

@@ -3,6 +3,7 @@
 mod batch;
 mod damage;
 mod loss;
+mod sweep;
 
 use std::{
     fs, io,
