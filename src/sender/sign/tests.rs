@@ -88,6 +88,8 @@ fn standard_headers_are_judged_strictly() {
     check(TIMESTAMP, &format!("v1a,c29tZXRoaW5n {STANDARD_NEW}"), Ok(()));
     check(TIMESTAMP, STANDARD_OLD, Err(BadSignature::Mismatch));
     check(TIMESTAMP, "v2,c29tZXRoaW5n", Err(BadSignature::Mismatch));
+    check(TIMESTAMP, &format!(",c29tZXRoaW5n {STANDARD_NEW}"), Err(BadSignature::Malformed));
+    check(TIMESTAMP, &format!("v2, {STANDARD_NEW}"), Err(BadSignature::Malformed));
     check(TIMESTAMP, "", Err(BadSignature::Empty));
     check(TIMESTAMP, &STANDARD_NEW[3..], Err(BadSignature::Malformed));
     check(TIMESTAMP, &format!("{STANDARD_NEW}  {STANDARD_NEW}"), Err(BadSignature::Malformed));
