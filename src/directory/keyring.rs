@@ -61,16 +61,15 @@ impl fmt::Debug for EncryptionKeyId {
 struct Key {
     id: EncryptionKeyId,
     /// On the heap, so that moving a ring leaves no copies behind.
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Box<Zeroizing<[u8; KEY_LEN]>>,
 }
 
 impl Key {
-    fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
-        Self { id: EncryptionKeyId::of(&bytes), bytes }
-    }
-
-    fn bytes(&self) -> &[u8; KEY_LEN] {
-        self.bytes.as_slice().try_into().expect("a key has 32 bytes")
+    /// With what `fill` writes into it.
+    fn new(fill: impl FnOnce(&mut [u8; KEY_LEN])) -> Self {
+        let mut bytes = Box::new(Zeroizing::new([0; KEY_LEN]));
+        fill(&mut bytes);
+        Self { id: EncryptionKeyId::of(bytes.as_slice()), bytes }
     }
 }
 
@@ -102,9 +101,10 @@ pub(super) enum Unopened {
 impl KeyRing {
     /// A ring of one new key.
     pub fn generate() -> Self {
-        let mut bytes = Zeroizing::new(vec![0; KEY_LEN]);
-        getrandom::fill(&mut bytes).expect("the kernel's random source does not fail after boot");
-        Self(vec![Key::new(bytes)])
+        let random = |bytes: &mut [u8; KEY_LEN]| {
+            getrandom::fill(bytes).expect("the kernel's random source does not fail after boot");
+        };
+        Self(vec![Key::new(random)])
     }
 
     /// Reads keys in base64, the one that encrypts first, separated by commas, spaces or line ends.
@@ -113,7 +113,7 @@ impl KeyRing {
         let keys = parts.filter(|part| !part.is_empty()).map(|part| {
             let bytes = Zeroizing::new(STANDARD.decode(part).map_err(|_| BadKeyRing)?);
             if bytes.len() == KEY_LEN && is_strong(&bytes) {
-                Ok(Key::new(bytes))
+                Ok(Key::new(|key| key.copy_from_slice(&bytes)))
             } else {
                 Err(BadKeyRing)
             }
@@ -126,7 +126,7 @@ impl KeyRing {
     pub(super) fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(self.0.len() * 2 * KEY_LEN));
         for key in &self.0 {
-            text.push_str(&Zeroizing::new(STANDARD.encode(&*key.bytes)));
+            text.push_str(&Zeroizing::new(STANDARD.encode(key.bytes.as_slice())));
             text.push('\n');
         }
         text
@@ -144,7 +144,7 @@ impl KeyRing {
     /// Encrypts, and binds the result to `bound_to`.
     pub(super) fn seal(&self, bound_to: &[u8], plain: &[u8]) -> Vec<u8> {
         let key = &self.0[0];
-        let sealed = seal::seal(key.bytes(), &with_id(key.id, bound_to), plain);
+        let sealed = seal::seal(&key.bytes, &with_id(key.id, bound_to), plain);
         [key.id.0.as_slice(), &sealed].concat()
     }
 
@@ -160,7 +160,7 @@ impl KeyRing {
         }
         let id = EncryptionKeyId(*id);
         let key = self.0.iter().find(|key| key.id == id).ok_or(Unopened::MissingKey(id))?;
-        let plain = seal::open(key.bytes(), &with_id(id, bound_to), rest);
+        let plain = seal::open(&key.bytes, &with_id(id, bound_to), rest);
         let plain = plain.ok_or(Unopened::NotAuthentic)?;
         Ok((Zeroizing::new(plain), id == self.current()))
     }
@@ -218,6 +218,11 @@ mod tests {
         assert_eq!(open(&ring(OLD)), Ok((b"secret".to_vec(), true)));
         assert_eq!(open(&ring(&format!("{NEW},{OLD}"))), Ok((b"secret".to_vec(), false)));
         assert_eq!(open(&ring(NEW)), Err(Unopened::MissingKey(ring(OLD).current())));
+        // With the key itself, and not with something that all rings share.
+        let key = STANDARD.decode(OLD).unwrap().try_into().unwrap();
+        let bound_to = with_id(ring(OLD).current(), b"row");
+        let plain = seal::open(&key, &bound_to, &sealed[ID_LEN..]);
+        assert_eq!(plain.as_deref(), Some(b"secret".as_slice()));
         let again = ring(OLD).seal(b"row", b"secret");
         assert_ne!(again, sealed, "no nonce comes twice");
     }
@@ -228,7 +233,9 @@ mod tests {
         let sealed = ring.seal(b"row", b"secret");
         assert_eq!(sealed.len(), ID_LEN + seal::NONCE_LEN + b"secret".len() + 16);
         for len in 0..sealed.len() {
-            assert!(ring.open(b"row", &sealed[..len]).is_err(), "the first {len} bytes");
+            let short = len < ID_LEN + seal::NONCE_LEN;
+            let why = if short { Unopened::Truncated } else { Unopened::NotAuthentic };
+            assert_eq!(ring.open(b"row", &sealed[..len]), Err(why), "the first {len} bytes");
         }
         for bit in 0..sealed.len() * 8 {
             let mut changed = sealed.clone();
@@ -238,6 +245,15 @@ mod tests {
         for elsewhere in [b"".as_slice(), b"rox", b"row ", b"ro"] {
             assert_eq!(ring.open(elsewhere, &sealed), Err(Unopened::NotAuthentic));
         }
+    }
+
+    #[test]
+    fn a_ring_is_read_as_it_was_written_and_debug_shows_ids_only() {
+        let both = ring(&format!("{NEW},{OLD}"));
+        assert_eq!(*both.to_text(), format!("{NEW}\n{OLD}\n"));
+        let shown = both.ids().map(|id| format!("Key({id})")).collect::<Vec<_>>().join(", ");
+        assert_eq!(format!("{both:?}"), format!("KeyRing([{shown}])"));
+        assert_eq!(format!("{:?}", both.current()), both.current().to_string());
     }
 
     /// Rows of earlier versions must open for ever.
