@@ -78,6 +78,9 @@ fn metadata_is_reached_only_where_listed_exactly() {
         }
     }
     check(&allowing(&["169.254.169.254/32"]), "::ffff:169.254.169.254", None);
+    // The translated address, listed as such, or the one inside beside a network that has it.
+    check(&allowing(&["64:ff9b::a9fe:a9fe/128"]), "64:ff9b::a9fe:a9fe", None);
+    check(&allowing(&["169.254.169.254/32", "64:ff9b::/96"]), "64:ff9b::a9fe:a9fe", None);
 }
 
 #[test]
@@ -171,6 +174,15 @@ fn a_target_is_judged_by_port_and_address() {
     assert_eq!(class("127.0.0.1:8443"), None);
     assert_eq!(class("10.0.0.1:443"), Some(Class::Private));
     assert_eq!(class("[::ffff:10.0.0.1]:443"), Some(Class::Private));
+}
+
+#[test]
+fn a_lookup_is_judged_by_port_and_name() {
+    let policy = Policy { deny_ports: vec![22], ..Policy::default() };
+    let class = |name, port| policy.judge_lookup(name, port).err().map(|denied| denied.class);
+    assert_eq!(class("example.com", 443), None);
+    assert_eq!(class("example.com", 22), Some(Class::Port));
+    assert!(class("metadata.google.internal", 443).is_some());
 }
 
 #[test]
