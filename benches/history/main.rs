@@ -13,6 +13,7 @@
 //! cargo bench --bench history -- --quick             # few attempts: does it still run?
 //! ```
 
+mod cost;
 mod fill;
 mod options;
 mod pages;
@@ -35,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     let mut filling = Filling::new(&world);
     for size in options.sizes() {
         runtime.block_on(filling.fill(&world, size))?;
+        cost::print(dir.path(), filling.attempts)?;
         runtime.block_on(pages::measure(&world, &filling, &options))?;
     }
     runtime.block_on(world.close())

@@ -6,6 +6,7 @@ use senderz_gateway::clock::rfc3339;
 use serde_json::{Value, json};
 
 use crate::{
+    cost::answering_nanos,
     fill::{Filling, HOT, RARE, USUAL},
     options::Options,
     world::World,
@@ -86,12 +87,14 @@ pub(crate) async fn measure(
     for Asked { name, tenant, path } in asked(world, filling) {
         let mut times = Vec::with_capacity(requests);
         let mut answer = world.get(tenant, &path).await?;
+        let nanos = answering_nanos()?;
         for _ in 0..requests {
             let began = now();
             answer = world.get(tenant, &path).await?;
             times.push(began.elapsed().as_secs_f64() * 1000.0);
         }
-        print(filling, name, &answer, times);
+        let each = (answering_nanos()? - nanos) / requests as u64;
+        print(filling, name, &answer, times, each);
     }
     measure_deep(world, filling, if options.quick { 20 } else { DEEP }).await
 }
@@ -102,6 +105,7 @@ async fn measure_deep(world: &World, filling: &Filling, pages: usize) -> anyhow:
     let mut path = start.to_owned();
     let mut times = Vec::new();
     let mut answer = Value::Null;
+    let nanos = answering_nanos()?;
     for _ in 0..pages {
         let began = now();
         answer = world.get(HOT, &path).await?;
@@ -109,12 +113,13 @@ async fn measure_deep(world: &World, filling: &Filling, pages: usize) -> anyhow:
         let Some(cursor) = answer["next_cursor"].as_str() else { break };
         path = format!("{start}&cursor={cursor}");
     }
+    let each = (answering_nanos()? - nanos) / times.len() as u64;
     let deep = times.split_off(times.len().saturating_sub(REQUESTS));
-    print(filling, "the last of 10,000 pages, hot tenant", &answer, deep);
+    print(filling, "the last of 10,000 pages, hot tenant", &answer, deep, each);
     Ok(())
 }
 
-fn print(filling: &Filling, page: &str, answer: &Value, mut times: Vec<f64>) {
+fn print(filling: &Filling, page: &str, answer: &Value, mut times: Vec<f64>, nanos: u64) {
     times.sort_by(f64::total_cmp);
     let at = |share: f64| {
         let index = (times.len() as f64 * share).ceil() as usize;
@@ -130,6 +135,7 @@ fn print(filling: &Filling, page: &str, answer: &Value, mut times: Vec<f64>) {
         "p50_ms": at(0.5),
         "p99_ms": p99,
         "max_ms": at(1.0),
+        "cpu_us": nanos / 1000,
         "must_p99_ms": MUST,
         "reached": p99 <= MUST,
     });

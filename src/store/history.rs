@@ -1,4 +1,5 @@
-//! The pages of the API, read from the two logs without an index.
+//! The pages of the API, read from the two logs alone: what the index of the sled store is held to,
+//! and what answers where that cannot.
 //!
 //! No write on the hot path serves these reads. What helps them is a [`Summary`] for each block of
 //! the attempt log, kept in memory: which stretch of the event log its entries are about, and a

@@ -43,6 +43,7 @@ use std::{
     ops::Range,
     path::PathBuf,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 pub(super) use self::thread::keep;
@@ -53,6 +54,7 @@ use self::{
     tail::Tail,
 };
 use crate::{
+    clock::instant,
     delivery::Entry,
     id::{DeliveryKey, NodeNo, TenantNo, WebhookNo},
     store::{EntryPlace, EventBlock, StoreError, history::Logs},
@@ -71,13 +73,16 @@ const TENANTS: usize = 64 << 10;
 const DAMAGED: usize = 1024;
 
 /// Chunks that a page reads before it asks to be continued: a few milliseconds.
-const CHUNKS: usize = if cfg!(test) { 6 } else { 1024 };
+const CHUNKS: usize = if cfg!(test) { 1 << 20 } else { 256 };
 
 /// Blocks that a page takes in before it is read from the logs instead: some twenty milliseconds.
 const CATCH_UP: usize = 1024;
 
-/// How often the index is made anew after an error before the process goes on without.
+/// How often the index is made anew after damage before the process goes on without.
 const TRIES: u32 = 3;
+
+/// When it is tried again where the disk is full or no descriptor is left.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Index {
     dir: PathBuf,
@@ -97,6 +102,8 @@ pub(super) struct Index {
     /// The event block that comes next, where it has to wait for entries.
     next: Option<Arc<EventBlock>>,
     errors: u32,
+    /// Until then nothing is taken in.
+    stalled_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -112,6 +119,8 @@ pub(super) enum Step {
     More,
     /// Everything is.
     Done,
+    /// A file could not be written, or the logs not be read: later perhaps.
+    Stalled,
     /// There is no index any more.
     Off,
 }
@@ -124,6 +133,18 @@ enum Trouble {
     Files(#[from] io::Error),
     #[error("too many damaged blocks")]
     Damaged,
+}
+
+impl Trouble {
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Logs(_) => false,
+            Self::Files(error) => {
+                matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+            }
+            Self::Damaged => true,
+        }
+    }
 }
 
 /// What was found, and where a page that reached its bound of chunks goes on.
@@ -155,6 +176,7 @@ impl Index {
             tenants: HashMap::new(),
             next: None,
             errors: 0,
+            stalled_until: None,
         };
         if max_rows == 0 {
             index.errors = TRIES;
@@ -204,6 +226,10 @@ impl Index {
         if self.is_off() {
             return Step::Off;
         }
+        if self.stalled_until.is_some_and(|until| instant() < until) {
+            return Step::Stalled;
+        }
+        self.stalled_until = None;
         // In this order: every event that one of these entries is about is among these events.
         let entries = logs.entries();
         let events = logs.events();
@@ -218,7 +244,7 @@ impl Index {
         events: &Range<u64>,
         entries: &Range<u64>,
     ) -> Result<Step, Trouble> {
-        self.retire(events, entries)?;
+        self.retire(events, entries);
         for _ in 0..blocks {
             match self.take_next(logs, events, entries)? {
                 Taken::Nothing => return Ok(Step::Done),
@@ -330,11 +356,12 @@ impl Index {
             return Ok(Taken::Block);
         }
         // The newest are the ones whose attempts are still to come.
-        let (times, mut rows) = self.tail.take_first(ROWS);
+        let (times, mut rows) = self.tail.first(ROWS);
         let segment = Segment::write(&self.dir, times, &mut rows)?;
+        self.tail.forget_before(segment.times.blocks().end);
         self.segments.push_back(Piece { segment, late: Late::default() });
         while self.rows() > self.max_rows {
-            self.drop_oldest()?;
+            self.drop_oldest();
         }
         Ok(Taken::BlockAndFile)
     }
@@ -358,32 +385,39 @@ impl Index {
     }
 
     /// Removes whole segments of which retention has left nothing.
-    fn retire(&mut self, events: &Range<u64>, entries: &Range<u64>) -> Result<(), Trouble> {
+    fn retire(&mut self, events: &Range<u64>, entries: &Range<u64>) {
         while let Some(piece) = self.segments.front()
             && piece.segment.times.blocks().end <= events.start
         {
-            self.drop_oldest()?;
+            self.drop_oldest();
         }
         self.damaged.retain(|block| *block >= events.start);
         if self.tail.end() < events.start {
             self.tail = Tail::starting_at(events.start);
         }
         self.entries = self.entries.max(entries.start);
-        Ok(())
     }
 
-    fn drop_oldest(&mut self) -> io::Result<()> {
-        let Some(Piece { segment, late }) = self.segments.pop_front() else { return Ok(()) };
+    fn drop_oldest(&mut self) {
+        let Some(Piece { segment, late }) = self.segments.pop_front() else { return };
         self.late -= late.len();
-        segment.remove()
+        if let Err(error) = segment.remove() {
+            tracing::warn!(%error, "a file of the index of history could not be removed");
+        }
     }
 
     fn is_off(&self) -> bool {
         self.errors >= TRIES
     }
 
-    /// It can be made anew from the logs, but not for ever.
+    /// What a file lacked may be there later. What is damaged is made anew from the logs, but not for
+    /// ever.
     fn fail(&mut self, trouble: &Trouble, events: &Range<u64>, entries: &Range<u64>) -> Step {
+        if !trouble.is_damage() {
+            tracing::warn!(error = %trouble, "the index of history waits");
+            self.stalled_until = Some(instant() + PATIENCE);
+            return Step::Stalled;
+        }
         self.errors += 1;
         tracing::error!(error = %trouble, tries = self.errors, "the index of history failed");
         self.start_anew(events, entries);
@@ -414,11 +448,11 @@ impl Index {
         let mut read = 0;
         let mut stopped = None;
         let mut look = |piece: &Piece, hits: &mut Hits<'_>| {
-            let blocks = piece.segment.times.blocks();
-            if hits.is_full() || stopped.is_some() {
+            if stopped.is_some() || piece.segment.wanted(kept, hits).is_empty() {
                 return Ok(());
             }
-            if read >= max && hits.may_take(&blocks) {
+            if read >= max {
+                let blocks = piece.segment.times.blocks();
                 stopped = Some(if search.newest_first { blocks.end } else { blocks.start });
                 return Ok(());
             }

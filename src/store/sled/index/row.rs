@@ -8,7 +8,7 @@
 //! An event without any route has a row too, with no webhook, so that lists of events find it.
 
 use crate::{
-    delivery::{CancelReason, Entry, ErrorCode, FailReason, State, Verdict},
+    delivery::{CancelReason, Entry, FailReason, State, Verdict},
     event::EventType,
     id::{DeliveryKey, Place, TenantNo, WebhookNo},
     store::EntryPlace,
@@ -160,10 +160,6 @@ impl Row {
         self.key.webhook != NO_WEBHOOK && !self.enabled
     }
 
-    pub(super) fn state_name(&self) -> &'static str {
-        self.state(None).as_str()
-    }
-
     /// A retry's due time is told by the entry that asked for it.
     pub(super) fn state(&self, last: Option<&Entry>) -> State {
         let reason = self.told.state >> 4;
@@ -189,10 +185,6 @@ impl Row {
 
     pub(super) fn status(&self) -> Option<u16> {
         (self.told.status != 0).then_some(self.told.status)
-    }
-
-    pub(super) fn error(&self) -> Option<ErrorCode> {
-        ErrorCode::from_u8(self.told.error)
     }
 
     pub(super) fn last(&self) -> Option<EntryPlace> {
@@ -238,6 +230,15 @@ pub(super) struct Order {
     pub(super) tenant: TenantNo,
     pub(super) webhook: WebhookNo,
     pub(super) place: Place,
+}
+
+impl Order {
+    /// A number of the same order, which sorts faster.
+    pub(super) fn as_u128(self) -> u128 {
+        u128::from(self.tenant.0) << 96
+            | u128::from(self.webhook.0) << 64
+            | u128::from(self.place.as_u64())
+    }
 }
 
 /// What some rows are, together: a bit for each state, type, error and class of status, and 34 for

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, ops::Range};
 use super::row::{Mask, Order, Row};
 use crate::{
     clock::Millis,
-    delivery::ErrorCode,
     event::EventTypes,
     id::{DeliveryKey, Place, TenantNo, WebhookNo},
     store::{DeliveryQuery, EventQuery},
@@ -16,8 +15,6 @@ use crate::{
 pub(super) struct Search {
     tenant: TenantNo,
     webhook: Option<WebhookNo>,
-    /// None of them means any.
-    event_types: EventTypes,
     pub(super) since: Option<Millis>,
     pub(super) until: Option<Millis>,
     subject: Subject,
@@ -30,10 +27,10 @@ pub(super) struct Search {
 }
 
 /// What rows are looked at as.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Subject {
-    Deliveries { states: Vec<&'static str>, status: Option<(u16, u16)>, error: Option<ErrorCode> },
-    Events { found_disabled: bool },
+    Deliveries { status: Option<(u16, u16)> },
+    Events,
 }
 
 /// Before every delivery of the place.
@@ -46,79 +43,42 @@ const END: DeliveryKey = DeliveryKey { place: Place::MAX, webhook: WebhookNo(u32
 
 impl Search {
     pub(super) fn deliveries(query: &DeliveryQuery) -> Self {
-        let DeliveryQuery { tenant, webhook, event_types, since, until, before, limit, .. } =
-            *query;
-        let states = query.states.clone();
-        let subject = Subject::Deliveries { states, status: query.status, error: query.error };
-        let keys = start_of(Place::MIN)..before.unwrap_or(END);
-        let newest_first = true;
-        let masks = Vec::new();
-        Self {
-            tenant,
-            webhook,
-            event_types,
-            since,
-            until,
-            subject,
-            keys,
-            newest_first,
-            limit,
-            masks,
+        let DeliveryQuery { tenant, webhook, since, until, before, limit, status, .. } = *query;
+        let mut masks = of_types(query.event_types);
+        if !query.states.is_empty() {
+            masks.push(any(query.states.iter().map(|name| Mask::state_named(name))));
         }
-        .with_masks()
+        masks.extend(query.error.map(|error| Mask::error(error as u8)));
+        if let Some((low, high)) = status {
+            masks.push(any((low..=high).map(Mask::class)));
+            if low == high {
+                masks.push(Mask::status(low));
+            }
+        }
+        let subject = Subject::Deliveries { status };
+        let keys = start_of(Place::MIN)..before.unwrap_or(END);
+        Self { tenant, webhook, since, until, subject, keys, newest_first: true, limit, masks }
     }
 
     /// Newest first where no place is given, or else oldest first from there on.
     pub(super) fn events(query: &EventQuery, from: Option<Place>) -> Self {
-        let EventQuery { tenant, webhook, event_types, since, until, limit, .. } = *query;
-        let subject = Subject::Events { found_disabled: query.found_disabled };
+        let EventQuery { tenant, webhook, since, until, limit, .. } = *query;
+        let mut masks = of_types(query.event_types);
+        masks.extend(query.found_disabled.then(Mask::found_disabled));
         let keys = match from {
             Some(from) => start_of(from)..END,
             None => start_of(Place::MIN)..query.before.map_or(END, start_of),
         };
-        let newest_first = from.is_none();
-        let masks = Vec::new();
-        Self {
-            tenant,
-            webhook,
-            event_types,
-            since,
-            until,
-            subject,
-            keys,
-            newest_first,
-            limit,
-            masks,
-        }
-        .with_masks()
+        let (subject, newest_first) = (Subject::Events, from.is_none());
+        Self { tenant, webhook, since, until, subject, keys, newest_first, limit, masks }
     }
 
-    fn with_masks(mut self) -> Self {
-        if !self.event_types.is_empty() {
-            self.masks.push(any(self.event_types.iter().map(Mask::event_type)));
-        }
-        match &self.subject {
-            Subject::Events { found_disabled } => {
-                if *found_disabled {
-                    self.masks.push(Mask::found_disabled());
-                }
-            }
-            Subject::Deliveries { states, status, error } => {
-                if !states.is_empty() {
-                    self.masks.push(any(states.iter().map(|name| Mask::state_named(name))));
-                }
-                if let Some(error) = error {
-                    self.masks.push(Mask::error(*error as u8));
-                }
-                if let Some((low, high)) = *status {
-                    self.masks.push(any((low..=high).map(Mask::class)));
-                    if low == high {
-                        self.masks.push(Mask::status(low));
-                    }
-                }
-            }
-        }
-        self
+    /// In which what is looked for can stand. A page that ended where a block begins goes on before
+    /// it.
+    pub(super) fn blocks(&self) -> Range<u64> {
+        let (start, end) = (self.keys.start.place.block(), self.keys.end.place);
+        let is_whole = self.keys.end == start_of(Place::new(end.block(), 0));
+        start..end.block() + u64::from(!is_whole)
     }
 
     /// Whether rows with this mask can be wanted.
@@ -136,25 +96,25 @@ impl Search {
         (bound(low, self.keys.start.place), bound(high, self.keys.end.place))
     }
 
-    /// Whether the row is wanted, the time of its event apart.
-    pub(super) fn wants(&self, row: &Row) -> bool {
+    /// Whether the row is about what is looked for, whatever became of it and whenever it came.
+    pub(super) fn is_about(&self, row: &Row) -> bool {
         row.tenant == self.tenant
             && self.webhook.is_none_or(|webhook| webhook == row.key.webhook)
-            && (self.event_types.is_empty() || self.event_types.contains(row.event_type))
             && self.keys.contains(&self.name(row))
-            && self.wants_subject(row)
     }
 
-    fn wants_subject(&self, row: &Row) -> bool {
-        match &self.subject {
-            Subject::Events { found_disabled } => !found_disabled || row.found_disabled(),
-            Subject::Deliveries { states, status, error } => {
+    /// Whether a row that it is about is wanted. A row's own mask says everything but its status,
+    /// which shares a bit with others.
+    pub(super) fn wants(&self, row: &Row) -> bool {
+        if !self.may_want(row.mask()) {
+            return false;
+        }
+        match self.subject {
+            Subject::Events => true,
+            Subject::Deliveries { status } => {
                 let in_range =
                     |(low, high)| row.status().is_some_and(|status| (low..=high).contains(&status));
-                row.is_delivery()
-                    && (states.is_empty() || states.contains(&row.state_name()))
-                    && status.is_none_or(in_range)
-                    && error.is_none_or(|wanted| row.error() == Some(wanted))
+                row.is_delivery() && status.is_none_or(in_range)
             }
         }
     }
@@ -163,9 +123,14 @@ impl Search {
     fn name(&self, row: &Row) -> DeliveryKey {
         match self.subject {
             Subject::Deliveries { .. } => row.key,
-            Subject::Events { .. } => start_of(row.key.place),
+            Subject::Events => start_of(row.key.place),
         }
     }
+}
+
+/// None of them means any.
+fn of_types(types: EventTypes) -> Vec<Mask> {
+    if types.is_empty() { Vec::new() } else { vec![any(types.iter().map(Mask::event_type))] }
 }
 
 fn any(masks: impl Iterator<Item = Mask>) -> Mask {
@@ -198,8 +163,8 @@ impl<'s> Hits<'s> {
 
     /// Whether a row of these blocks could still come in.
     pub(super) fn may_take(&self, blocks: &Range<u64>) -> bool {
-        let (start, end) = (&self.search.keys.start, &self.search.keys.end);
-        if blocks.end <= start.place.block() || blocks.start > end.place.block() {
+        let asked = self.search.blocks();
+        if blocks.end <= asked.start || blocks.start >= asked.end {
             return false;
         }
         if !self.is_full() {

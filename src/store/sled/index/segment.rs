@@ -65,7 +65,7 @@ struct Chunk {
 impl Segment {
     /// Writes rows in any order; they are about the blocks of `times`.
     pub(super) fn write(dir: &Path, times: Times, rows: &mut [Row]) -> io::Result<Self> {
-        rows.sort_unstable_by_key(Row::order);
+        rows.sort_unstable_by_key(|row| row.order().as_u128());
         let mut content = Vec::with_capacity(rows.len() * (ROW + 1) + times.at.len() * 8 + 1024);
         let mut chunks = Vec::with_capacity(rows.len().div_ceil(CHUNK));
         for rows in rows.chunks(CHUNK) {
@@ -126,6 +126,14 @@ impl Segment {
         self.chunks.len()
     }
 
+    /// Of the blocks that are kept those that may have something to offer; none where it is later or
+    /// earlier than what is looked for.
+    pub(super) fn wanted(&self, kept: &Range<u64>, hits: &Hits<'_>) -> Range<u64> {
+        let within = self.times.within(hits.search.since, hits.search.until);
+        let blocks = within.start.max(kept.start)..within.end.min(kept.end);
+        if hits.may_take(&blocks) { blocks } else { 0..0 }
+    }
+
     /// Offers what is wanted of the blocks that are kept; gives how many chunks it read.
     pub(super) fn search(
         &self,
@@ -133,9 +141,8 @@ impl Segment {
         kept: &Range<u64>,
         hits: &mut Hits<'_>,
     ) -> io::Result<usize> {
-        let within = self.times.within(hits.search.since, hits.search.until);
-        let blocks = within.start.max(kept.start)..within.end.min(kept.end);
-        if blocks.is_empty() || !hits.may_take(&blocks) {
+        let blocks = self.wanted(kept, hits);
+        if blocks.is_empty() {
             return Ok(0);
         }
         let (first, last) = hits.search.bounds();
@@ -155,11 +162,14 @@ impl Segment {
             let is_amended = late.mask(at) != Mask::default();
             for bytes in self.read_chunk(at, &mut buffer)?.as_chunks::<ROW>().0 {
                 let mut row = Row::read(bytes).ok_or_else(damaged)?;
+                let block = row.key.place.block();
+                if !blocks.contains(&block) || !hits.search.is_about(&row) {
+                    continue;
+                }
                 if is_amended {
                     late.amend(&mut row);
                 }
-                let block = row.key.place.block();
-                if blocks.contains(&block) && hits.search.wants(&row) {
+                if hits.search.wants(&row) {
                     hits.offer(&row, self.times.of(block).unwrap_or(0));
                 }
             }

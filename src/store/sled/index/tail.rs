@@ -62,15 +62,19 @@ impl Tail {
         self.starts.push(self.rows.len() as u32);
     }
 
-    /// Gives away the first blocks, with so many rows or a block more, and goes on behind them.
-    pub(super) fn take_first(&mut self, rows: usize) -> (Times, Vec<Row>) {
+    /// The first blocks, with so many rows or a block more.
+    pub(super) fn first(&self, rows: usize) -> (Times, Vec<Row>) {
         let blocks = self.starts.partition_point(|start| (*start as usize) < rows);
-        let rest = self.starts.get(blocks).map_or(self.rows.len(), |start| *start as usize);
-        let behind =
-            Times { first: self.times.first + blocks as u64, at: self.times.at.split_off(blocks) };
-        let rows_behind = self.rows.split_off(rest);
-        let taken = std::mem::replace(self, Self::of(behind, rows_behind));
-        (taken.times, taken.rows)
+        let end = self.starts.get(blocks).map_or(self.rows.len(), |start| *start as usize);
+        let times = Times { first: self.times.first, at: self.times.at[..blocks].to_vec() };
+        (times, self.rows[..end].to_vec())
+    }
+
+    /// Goes on with this block.
+    pub(super) fn forget_before(&mut self, block: u64) {
+        let rows = self.rows.split_off(self.rows_of(block..block).start);
+        let at = self.times.at.split_off((block - self.times.first) as usize);
+        *self = Self::of(Times { first: block, at }, rows);
     }
 
     /// The entry's delivery is here, if it is anywhere.
@@ -89,10 +93,9 @@ impl Tail {
     pub(super) fn search(&self, kept: &Range<u64>, hits: &mut Hits<'_>) {
         let (since, until) = (hits.search.since, hits.search.until);
         let within = self.times.within(since, until);
-        let keys = &hits.search.keys;
-        let last = keys.end.place.block().saturating_add(1);
-        let start = within.start.max(kept.start).max(keys.start.place.block());
-        let end = within.end.min(kept.end).min(last);
+        let asked = hits.search.blocks();
+        let start = within.start.max(kept.start).max(asked.start);
+        let end = within.end.min(kept.end).min(asked.end);
         let mut blocks = start..end.max(start);
         let newest_first = hits.search.newest_first;
         while let Some(block) = if newest_first { blocks.next_back() } else { blocks.next() } {
@@ -101,7 +104,7 @@ impl Tail {
             }
             let accepted_at = self.times.of(block).unwrap_or(0);
             for row in &self.rows[self.rows_of(block..block + 1)] {
-                if hits.search.wants(row) {
+                if hits.search.is_about(row) && hits.search.wants(row) {
                     hits.offer(row, accepted_at);
                 }
             }

@@ -28,6 +28,8 @@ struct Logs {
     entries_range: Range<u64>,
     /// Event and entry blocks read.
     reads: (usize, usize),
+    /// What one page may read, where it is more than two chunks.
+    max_scan: usize,
 }
 
 impl history::Logs for Logs {
@@ -192,8 +194,9 @@ fn all_deliveries(
 ) -> (Vec<DeliveryRow>, usize) {
     let mut query = query.clone();
     let (mut rows, mut by_index) = (Vec::new(), 0);
+    let max_scan = logs.max_scan.max(2);
     for _ in 0..10_000 {
-        let found = index.as_mut().and_then(|index| index.find_deliveries(logs, &query, 1000));
+        let found = index.as_mut().and_then(|index| index.find_deliveries(logs, &query, max_scan));
         by_index += usize::from(found.is_some());
         let page = match found {
             Some(found) => found.read(logs, &query).unwrap(),
@@ -215,8 +218,9 @@ fn all_events(
 ) -> (Vec<EventRow>, usize) {
     let mut query = query.clone();
     let (mut rows, mut by_index) = (Vec::new(), 0);
+    let max_scan = logs.max_scan.max(2);
     for _ in 0..10_000 {
-        let found = index.as_mut().and_then(|index| index.find_events(logs, &query, 1000));
+        let found = index.as_mut().and_then(|index| index.find_events(logs, &query, max_scan));
         by_index += usize::from(found.is_some());
         let page = match found {
             Some(found) => found.read(logs, &query).unwrap(),
@@ -238,8 +242,10 @@ fn all_following(
     query: &EventQuery,
 ) -> (Vec<EventRow>, Place) {
     let (mut rows, mut from) = (Vec::new(), from);
+    let max_scan = logs.max_scan.max(2);
     for _ in 0..10_000 {
-        let found = index.as_mut().and_then(|index| index.find_following(logs, from, query, 1000));
+        let found =
+            index.as_mut().and_then(|index| index.find_following(logs, from, query, max_scan));
         let told = found.and_then(|found| found.read(logs, query).unwrap());
         let Following { events, next, more, .. } = match told {
             Some(told) => told,
