@@ -79,6 +79,7 @@ const OTHER_VALUES: [(&str, &str); 96] = [
     ("store.retention_bytes", "7GiB"),
     ("store.disk_headroom", "7MiB"),
     ("store.max_scan_blocks", "7"),
+    ("store.max_indexed", "7"),
     ("store.queue", "7"),
     ("limits.tenants", "7"),
     ("limits.webhooks_per_tenant", "7"),

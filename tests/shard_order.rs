@@ -374,6 +374,7 @@ fn store_settings() -> store::Settings {
         idempotency_window: hour,
         idempotency_max_keys: 10,
         max_scan_blocks: 1000,
+        max_indexed: 1000,
         queue: 16,
     }
 }

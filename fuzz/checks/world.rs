@@ -116,6 +116,7 @@ fn settings() -> store::Settings {
         idempotency_window: Duration::from_secs(60),
         idempotency_max_keys: 1000,
         max_scan_blocks: 1000,
+        max_indexed: 1000,
         queue: 64,
     }
 }

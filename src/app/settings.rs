@@ -22,6 +22,7 @@ pub(super) fn store(config: &Config) -> store::Settings {
         idempotency_window: ingest.idempotency_window,
         idempotency_max_keys: ingest.idempotency_max_keys,
         max_scan_blocks: store.max_scan_blocks,
+        max_indexed: store.max_indexed,
         queue: store.queue,
     }
 }

@@ -195,6 +195,7 @@ pub struct Store {
     pub retention_bytes: u64,
     pub disk_headroom: u64,
     pub max_scan_blocks: usize,
+    pub max_indexed: usize,
     pub queue: usize,
 }
 

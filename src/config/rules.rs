@@ -277,6 +277,7 @@ fn store(r: &mut Reader<'_>) -> Store {
         retention_bytes: r.size("store.retention_bytes", MIB..=1024 * TIB),
         disk_headroom: r.size("store.disk_headroom", 0..=1024 * TIB),
         max_scan_blocks: r.count("store.max_scan_blocks", 1..=10_000_000),
+        max_indexed: r.count("store.max_indexed", 0..=10_000_000_000),
         queue: r.count("store.queue", 1..=1_000_000),
     }
 }

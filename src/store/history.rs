@@ -1,4 +1,5 @@
-//! The pages of the API, read from the two logs without an index.
+//! The pages of the API, read from the two logs alone: what the index of the sled store is held to,
+//! and what answers where that cannot.
 //!
 //! No write on the hot path serves these reads. What helps them is a [`Summary`] for each block of
 //! the attempt log, kept in memory: which stretch of the event log its entries are about, and a
@@ -35,27 +36,37 @@ const FIRST_STRETCH: usize = 8;
 /// … up to this.
 const LONGEST_STRETCH: usize = 512;
 
-/// What one block of the attempt log is about. 24 bytes for about a hundred entries.
+/// What one block of the attempt log is about. 88 bytes for about a hundred entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Summary {
     first: u64,
     last: u64,
     /// One bit out of 64 for each webhook.
     webhooks: u64,
+    /// Two bits out of 512 for each event block: entries of retries are about many that lie far
+    /// apart, and say nothing of those between.
+    blocks: [u64; 8],
 }
+
+/// Of so many event blocks or fewer it is asked one by one whether a block could be about them.
+const FEW: u64 = 16;
 
 impl Summary {
     /// Not read yet: it could be about anything.
-    pub(super) const UNKNOWN: Self = Self { first: 0, last: u64::MAX, webhooks: u64::MAX };
+    pub(super) const UNKNOWN: Self =
+        Self { first: 0, last: u64::MAX, webhooks: u64::MAX, blocks: [u64::MAX; 8] };
 
     /// About nothing: a block that is damaged or gone.
-    pub(super) const NOTHING: Self = Self { first: u64::MAX, last: 0, webhooks: 0 };
+    pub(super) const NOTHING: Self = Self { first: u64::MAX, last: 0, webhooks: 0, blocks: [0; 8] };
 
     pub(super) fn add(&mut self, entry: &Entry) {
         let block = entry.key.place.block();
         self.first = self.first.min(block);
         self.last = self.last.max(block);
         self.webhooks |= bit(entry.key.webhook);
+        for (word, bit) in bits(block) {
+            self.blocks[word] |= bit;
+        }
     }
 
     pub(super) fn of(entries: &[Entry]) -> Self {
@@ -70,7 +81,19 @@ impl Summary {
         self.first < blocks.end
             && self.last >= blocks.start
             && webhook.is_none_or(|webhook| self.webhooks & bit(webhook) != 0)
+            && (blocks.end - blocks.start > FEW
+                || blocks.clone().any(|block| self.may_be_about(block)))
     }
+
+    fn may_be_about(&self, block: u64) -> bool {
+        bits(block).into_iter().all(|(word, bit)| self.blocks[word] & bit != 0)
+    }
+}
+
+/// The bits of an event block, and in which words they stand.
+fn bits(block: u64) -> [(usize, u64); 2] {
+    let hash = block.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    [hash >> 55, hash >> 46 & 0x1ff].map(|bit| ((bit >> 6) as usize, 1 << (bit & 63)))
 }
 
 fn bit(webhook: WebhookNo) -> u64 {
@@ -85,6 +108,8 @@ pub(super) struct Extent {
     pub(super) events: Range<u64>,
     /// The same of entry blocks.
     pub(super) entries: Range<u64>,
+    /// Whether the start has found every delivery that is not settled.
+    pub(super) is_recovered: bool,
     /// One for each of `entries`.
     summaries: VecDeque<Summary>,
     /// Tells those who watch that `entries` has grown. Nobody is fed: without a watcher it costs a
@@ -98,7 +123,7 @@ impl Extent {
         let count = (entries.end - entries.start) as usize;
         let summaries = VecDeque::from(vec![Summary::UNKNOWN; count]);
         let recorded = watch::Sender::new(entries.end);
-        Self { events, entries, summaries, recorded }
+        Self { events, entries, is_recovered: false, summaries, recorded }
     }
 
     /// An entry block was committed.
@@ -464,6 +489,6 @@ fn newest_wanted(range: &Range<u64>, before: Option<DeliveryKey>) -> u64 {
 }
 
 /// The cursor before which every delivery of earlier places lies, and none of this one.
-fn before_all(place: Place) -> DeliveryKey {
+pub(super) fn before_all(place: Place) -> DeliveryKey {
     DeliveryKey { place, webhook: WebhookNo(0) }
 }

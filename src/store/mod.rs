@@ -10,8 +10,7 @@
 //!
 //! In here: [`codec`] says what a block looks like on disk, [`sled`] is the store for one machine,
 //! [`memory`] the reference; `fold`, `tally`, `ledger`, `history` and `attempts` are what they
-//! need to know of entries, open deliveries, idempotency keys, pages and those who watch. One suite
-//! of contract tests runs against both stores.
+//! need to know of entries, open deliveries, keys, pages and watchers. One suite tests both stores.
 //!
 //! # Contract
 //!
@@ -417,6 +416,8 @@ pub struct Settings {
     pub idempotency_max_keys: usize,
     /// One page request reads at most this many blocks.
     pub max_scan_blocks: usize,
+    /// Deliveries in the index that pages are found in; 0 turns it off.
+    pub max_indexed: usize,
     /// The capacity of the write channel, in messages.
     pub queue: usize,
 }

@@ -43,6 +43,7 @@ fn open_store(retention_age: Duration) -> Opened {
         idempotency_window: Duration::from_secs(60),
         idempotency_max_keys: 1000,
         max_scan_blocks: 1000,
+        max_indexed: 1000,
         queue: 64,
     };
     store::memory::open(settings).expect("an empty memory store opens")

@@ -116,6 +116,7 @@ pub(super) fn settings() -> Settings {
         idempotency_window: Duration::from_hours(24),
         idempotency_max_keys: 1000,
         max_scan_blocks: 20_000,
+        max_indexed: 1_000_000,
         queue: 1024,
     }
 }

@@ -19,6 +19,8 @@ use crate::{clock, store::OpenError};
 
 /// sled's directory in ours.
 pub(super) const STORE: &str = "store";
+/// The index's.
+pub(super) const INDEX: &str = "index";
 const LOCK: &str = "lock";
 const FORMAT_FILE: &str = "format";
 

@@ -8,6 +8,7 @@
 //!   loss          what a start found missing; no other one opens the store
 //!   accept-loss   made by the operator: go on with what is left
 //!   store/        sled: db, conf, snap.*, blobs/ (stays empty)
+//!   index/        where pages find what they show; can be removed while no store is open
 //!   set-aside/    snapshots that a crash left half written
 //! ```
 //!
@@ -24,7 +25,8 @@
 //! A block whose record is empty has not been written yet.
 //!
 //! Threads: `store-write` owns everything that changes (`writer`); `store-read` answers what the
-//! shards wait for and `store-page` what people look at (`reader`). `disk` alone knows sled's
+//! shards wait for and `store-page` what people look at (`reader`), which `store-index` makes easy
+//! to find (`index`). `disk` alone knows sled's
 //! ways, and why records are small, why we sync ourselves and why removals go one by one.
 
 mod data_dir;
@@ -32,6 +34,7 @@ mod disk;
 mod draft;
 mod flusher;
 mod group;
+mod index;
 mod mark;
 mod meta;
 mod metrics;
@@ -62,6 +65,7 @@ pub(crate) use self::disk::Os;
 use self::{
     disk::{Disk, View, in_words},
     flusher::Flusher,
+    index::Index,
     mark::MarkFile,
     metrics::StoreMetrics,
     recovery::RecoveryError,
@@ -130,7 +134,9 @@ pub(crate) fn open_with(settings: Settings, os: Os) -> Result<Opened, OpenError>
     let (feeds_sender, feeds) = oneshot::channel();
     let (closing, closed) = watch::channel(());
 
-    let reader = reader::Reader::new(view, Arc::clone(&shared), &settings, metrics.clone());
+    let index = settings.data_dir.join(data_dir::INDEX);
+    let index = Index::open(index, node, settings.max_indexed, &start.events, &start.entries);
+    let reader = reader::Reader::new(view, Arc::clone(&shared), index, &settings, metrics.clone());
     let mut threads =
         reader.spawn(reads, closed, &health_sender).map_err(|error| broken(&error))?;
     let writer = Writer::new(disk, mark, settings.clone(), start, shared, health_sender, metrics);

@@ -3,7 +3,8 @@
 //! `store-read` answers what the shards wait for: blocks and places. What people look at (pages,
 //! the entries of an event) can take long and goes to `store-page`, so that a page never holds up
 //! a delivery. Neither waits for the writer. When it has nothing to do, `store-page` makes the
-//! summaries of entry blocks that were written before the start.
+//! summaries of entry blocks that were written before the start. Lists are found in the index,
+//! which `store-index` keeps up to the present, and where that cannot tell by reading the logs.
 //!
 //! A damaged block is counted and told each time it is met. Who asked for the block itself learns
 //! it; a page goes on with the next one.
@@ -13,7 +14,7 @@ use std::{
     io,
     ops::Range,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard,
         mpsc::{Receiver, RecvError, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Shared,
     disk::{Found, View},
+    index::{self, Index},
     metrics::StoreMetrics,
     quiet::PanicGuard,
 };
@@ -31,7 +33,8 @@ use crate::{
     delivery::Entry,
     id::{Place, WebhookNo},
     store::{
-        EventBlock, Health, Places, Read, Settings, StoreError, attempts,
+        DeliveryPage, DeliveryQuery, EventBlock, EventPage, EventQuery, Following, Health, Places,
+        Read, Settings, StoreError, attempts,
         codec::{Damage, Log, decode_entries, decode_event_block},
         ended,
         history::{self, Logs, Summary},
@@ -51,6 +54,7 @@ const PLACES_SCAN: u64 = 4096;
 pub(super) struct Reader {
     view: View,
     shared: Shared,
+    index: Arc<Mutex<Index>>,
     max_scan: usize,
     queue: usize,
     metrics: StoreMetrics,
@@ -62,12 +66,14 @@ impl Reader {
     pub(super) fn new(
         view: View,
         shared: Shared,
+        index: Index,
         settings: &Settings,
         metrics: StoreMetrics,
     ) -> Self {
         Self {
             view,
             shared,
+            index: Arc::new(Mutex::new(index)),
             max_scan: settings.max_scan_blocks.max(1),
             queue: settings.queue.max(1),
             metrics,
@@ -83,7 +89,8 @@ impl Reader {
         closed: watch::Receiver<()>,
         health: &watch::Sender<Health>,
     ) -> io::Result<Vec<JoinHandle<()>>> {
-        let (page_guard, read_guard) = (PanicGuard(health.clone()), PanicGuard(health.clone()));
+        let guard = || PanicGuard(health.clone());
+        let (page_guard, read_guard, index_guard) = (guard(), guard(), guard());
         let (pages, page_requests) = sync_channel(self.queue);
         let pager = self.clone();
         let page = thread::Builder::new().name("store-page".to_owned());
@@ -91,12 +98,18 @@ impl Reader {
             let _guard = page_guard;
             pager.serve_pages(&page_requests);
         })?;
+        let (indexer, index_closed) = (self.clone(), closed.clone());
+        let index = thread::Builder::new().name("store-index".to_owned());
+        let index = index.spawn(move || {
+            let _guard = index_guard;
+            indexer.keep_index(index_closed);
+        })?;
         let read = thread::Builder::new().name("store-read".to_owned());
         let read = read.spawn(move || {
             let _guard = read_guard;
             self.serve(reads, closed, &pages);
         })?;
-        Ok(vec![read, page])
+        Ok(vec![read, page, index])
     }
 
     fn serve(
@@ -134,6 +147,15 @@ impl Reader {
         }
     }
 
+    fn keep_index(mut self, closed: watch::Receiver<()>) {
+        // It reads every block once.
+        self.recent_events = Recent::new(1);
+        self.recent_entries = Recent::new(1);
+        let (index, shared) = (Arc::clone(&self.index), Arc::clone(&self.shared));
+        let is_recovered = || shared.read().expect("no holder of this lock panics").is_recovered;
+        index::keep(&index, &mut self, is_recovered, closed);
+    }
+
     fn serve_pages(mut self, requests: &Receiver<Read>) {
         let mut unread_below = u64::MAX;
         loop {
@@ -159,16 +181,16 @@ impl Reader {
                 let _ = reply.send(history::entries(self, place, webhook));
             }
             Read::Deliveries { query, reply } => {
-                let _ = reply.send(history::deliveries(self, &query, max_scan));
+                let _ = reply.send(self.deliveries(&query));
             }
             Read::Ended { query, reply } => {
                 let _ = reply.send(ended::page(self, &query, max_scan.min(ended::MAX_SCAN)));
             }
             Read::Events { query, reply } => {
-                let _ = reply.send(history::events(self, &query, max_scan));
+                let _ = reply.send(self.events_page(&query));
             }
             Read::Following { from, query, reply } => {
-                let _ = reply.send(history::following(self, from, &query, max_scan));
+                let _ = reply.send(self.following(from, &query));
             }
             Read::Attempts { from, query, reply } => {
                 let max_scan = max_scan.min(attempts::MAX_SCAN);
@@ -176,6 +198,44 @@ impl Reader {
             }
             Read::Block { .. } | Read::Places { .. } => refuse(request),
         }
+    }
+
+    fn deliveries(&mut self, query: &DeliveryQuery) -> Result<DeliveryPage, StoreError> {
+        let (index, max_scan) = (Arc::clone(&self.index), self.max_scan);
+        let found = lock(&index).find_deliveries(self, query, max_scan);
+        match found {
+            Some(found) => found.read(self, query),
+            None => history::deliveries(self, query, max_scan),
+        }
+    }
+
+    fn events_page(&mut self, query: &EventQuery) -> Result<EventPage, StoreError> {
+        let (index, max_scan) = (Arc::clone(&self.index), self.max_scan);
+        let found = lock(&index).find_events(self, query, max_scan);
+        match found {
+            Some(found) => found.read(self, query),
+            None => history::events(self, query, max_scan),
+        }
+    }
+
+    fn following(
+        &mut self,
+        asked: Option<Place>,
+        query: &EventQuery,
+    ) -> Result<Option<Following>, StoreError> {
+        let (index, max_scan) = (Arc::clone(&self.index), self.max_scan);
+        let oldest = self.events().start;
+        let from = asked.unwrap_or(Place::new(oldest, 0));
+        if from.block() < oldest {
+            return Ok(None);
+        }
+        let found = lock(&index).find_following(self, from, query, max_scan);
+        if let Some(found) = found
+            && let Some(following) = found.read(self, query)?
+        {
+            return Ok(Some(following));
+        }
+        history::following(self, asked, query, max_scan)
     }
 
     /// Makes the summary of one more block from before the start, the newest first; false where
@@ -321,6 +381,10 @@ impl Logs for Reader {
     fn may_be_of(&self, number: u64, webhook: WebhookNo) -> bool {
         self.shared.read().expect("no holder of this lock panics").may_be_of(number, webhook)
     }
+}
+
+fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index.lock().expect("no holder of this lock panics")
 }
 
 /// Too many pages wait already, or the store has closed.

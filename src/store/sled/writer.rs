@@ -171,6 +171,7 @@ impl Writer {
             Ok(tallies) => {
                 self.tallies = tallies;
                 self.is_recovered = true;
+                self.shared.write().expect("no holder of this lock panics").is_recovered = true;
             }
             Err(RecoveryError::Lost(loss)) => {
                 self.mark.tell(&loss);
