@@ -50,6 +50,8 @@ pub mod store;
 // What the drivers share.
 pub mod command;
 pub mod directory;
+pub mod backups;
+pub mod erasures;
 pub mod replays;
 
 // Drivers: they never touch each other.

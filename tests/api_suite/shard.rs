@@ -91,7 +91,7 @@ impl Shard {
             }
             Command::ReplayLater { key, attempts } => Told::Later { key, attempts },
             Command::Replay { key, attempts } => Told::Replay { key, attempts },
-            Command::Cancel { key } => Told::Cancel { key },
+            Command::Cancel { key, .. } => Told::Cancel { key },
         };
         self.told.borrow_mut().push_back(told);
     }
