@@ -91,12 +91,7 @@ impl Backups {
     }
 
     /// Begins one of this name, which [`is_name`]; at most at so many bytes a second.
-    pub fn begin(
-        &self,
-        name: &str,
-        rate: Option<u64>,
-        with_keys: bool,
-    ) -> Result<Backup, Refusal> {
+    pub fn begin(&self, name: &str, rate: Option<u64>, with_keys: bool) -> Result<Backup, Refusal> {
         let path = self.inner.settings.dir.join(name);
         let mut made = self.made();
         if made.last().is_some_and(|last| last.outcome.is_none()) {
@@ -153,8 +148,7 @@ impl Backups {
     pub fn list(&self, before: Option<Millis>, limit: usize) -> Vec<Backup> {
         let made = self.made();
         let earlier = made.iter().rev();
-        let earlier =
-            earlier.filter(|backup| before.is_none_or(|before| backup.began_at < before));
+        let earlier = earlier.filter(|backup| before.is_none_or(|before| backup.began_at < before));
         earlier.take(limit).cloned().collect()
     }
 

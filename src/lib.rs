@@ -48,9 +48,9 @@ pub mod shutdown;
 pub mod store;
 
 // What the drivers share.
+pub mod backups;
 pub mod command;
 pub mod directory;
-pub mod backups;
 pub mod erasures;
 pub mod replays;
 

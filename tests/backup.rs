@@ -64,8 +64,10 @@ fn a_second_gateway_on_a_copy_of_one_under_load_has_what_was_accepted_and_goes_o
     });
     let in_backups = backups.display().to_string();
     let schedule = ["2s"; 40].join(",");
-    let env =
-        [("SENDERZ_RETRY__SCHEDULE", schedule.as_str()), ("SENDERZ_BACKUP__DIR", in_backups.as_str())];
+    let env = [
+        ("SENDERZ_RETRY__SCHEDULE", schedule.as_str()),
+        ("SENDERZ_BACKUP__DIR", in_backups.as_str()),
+    ];
     let gateway = Gateway::start(&data, &env);
     gateway.tenant("acme");
     gateway.webhook("acme", &receiver.url());

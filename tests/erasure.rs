@@ -133,7 +133,10 @@ fn what_was_said_to_one_person_is_gone_from_every_file_after_a_kill_half_way() {
         let shown = format!("/v1/deliveries/{}", delivery["id"].as_str().expect("an id"));
         if !is_forgotten {
             assert_eq!(event["payload"], payload(OTHER, n), "others are as they were");
-            assert_eq!((&event["erased_at"], &delivery["status"]), (&Value::Null, &json!("retrying")));
+            assert_eq!(
+                (&event["erased_at"], &delivery["status"]),
+                (&Value::Null, &json!("retrying"))
+            );
             continue;
         }
         assert_eq!((&event["payload"], &event["erased_at"]), (&Value::Null, &job["created_at"]));
@@ -143,7 +146,10 @@ fn what_was_said_to_one_person_is_gone_from_every_file_after_a_kill_half_way() {
             assert_eq!(delivery["reason"], "event_erased", "{delivery}");
         }
         let delivery = gateway.get(&shown, "acme");
-        assert_eq!((&delivery["payload"], &delivery["erased_at"]), (&Value::Null, &job["created_at"]));
+        assert_eq!(
+            (&delivery["payload"], &delivery["erased_at"]),
+            (&Value::Null, &job["created_at"])
+        );
         let attempt = &delivery["attempts"][0];
         assert_eq!((&attempt["status"], &attempt["response"]["body"]), (&json!(500), &json!("")));
         if delivery["status"] == "canceled" {

@@ -269,7 +269,10 @@ async fn a_shard_has_no_room_for_a_replay_while_too_many_of_its_webhooks_deliver
     assert_eq!(rig.commands.has_room(failing.no).await, Ok(false));
     assert_eq!(rig.commands.has_room(other).await, Ok(true));
     let key = DeliveryKey { place: event.place, webhook: failing.no };
-    rig.commands.send(Command::Cancel { key, reason: CancelReason::Requested }).await.expect("the shard lives");
+    rig.commands
+        .send(Command::Cancel { key, reason: CancelReason::Requested })
+        .await
+        .expect("the shard lives");
     let over = async { while rig.commands.has_room(failing.no).await != Ok(true) {} };
     tokio::time::timeout(LIMIT, over).await.expect("what is canceled is not retried");
     rig.stop().await;

@@ -7,12 +7,12 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use senderz_gateway::{
     api::{self, Answers, ApiState, Bounds, Settings},
+    backups::Backups,
     command::{Command, Shards},
     config::{self, Limits},
     directory::{Directory, KeyRing},
-    guard::Policy,
-    backups::Backups,
     erasures::Erasures,
+    guard::Policy,
     replays::Replays,
     shutdown::{self, Trigger},
     store::{self, NewEvent},

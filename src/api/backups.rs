@@ -96,10 +96,7 @@ fn named_by(at: u64) -> String {
     rfc3339(at).replace([':', '.'], "-")
 }
 
-pub(super) async fn list(
-    State(api): State<ApiState>,
-    params: Params,
-) -> Result<Response, Problem> {
+pub(super) async fn list(State(api): State<ApiState>, params: Params) -> Result<Response, Problem> {
     let list = List { name: "backups", tenant: None, params: &params };
     let mut query = params.read();
     let limit = query.limit(api.settings().limits.page);

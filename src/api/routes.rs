@@ -4,8 +4,8 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::Method;
 
 use super::{
-    ApiState, Settings, backups, deliveries, erasures, events, example, keys, openapi, replays, signing_secret,
-    stream, tenants, webhooks,
+    ApiState, Settings, backups, deliveries, erasures, events, example, keys, openapi, replays,
+    signing_secret, stream, tenants, webhooks,
 };
 use crate::openapi::{Operation, PATH};
 
@@ -109,9 +109,7 @@ pub fn all() -> Vec<Route> {
         route(Method::POST, "/v1/webhooks/{id}/test", Tenant, NONE, doc::webhooks::test, || {
             post(example::test)
         }),
-        route(Method::GET, EVENTS, Tenant, events::PARAMS, doc::events::list, || {
-            get(events::list)
-        }),
+        route(Method::GET, EVENTS, Tenant, events::PARAMS, doc::events::list, || get(events::list)),
         route(Method::DELETE, EVENTS, Tenant, erasures::PARAMS, doc::erasures::create, || {
             delete(erasures::create)
         }),

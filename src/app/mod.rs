@@ -20,25 +20,25 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::serve::banner;
 pub use self::{
-    check::check,
+    check::{check, verify_backup},
     keys::GivenKeys,
     runtime::runtime,
     serve::{Exit, serve},
 };
 use crate::{
     api::{self, Answers, ApiState, BadAnswer},
+    backups::Backups,
     clock::{self, Clock},
     command::Shards,
     config::{Config, Listen},
     directory::{
         Directory, EncryptionKeyError, LoadError, OperatorKey, OperatorKeyError, encryption_key,
     },
+    erasures::{self, Erasures},
     guard::Policy,
     ingest::Ingest,
     metrics,
     ops::{self, Readiness, reason},
-    backups::Backups,
-    erasures::{self, Erasures},
     replays::{self, Replays},
     server::{self, Front, Listener, TlsError},
     shard::{self, Report, ShardError},

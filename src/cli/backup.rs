@@ -11,7 +11,7 @@ use super::{
     output::{self, note, tell},
     progress::Progress,
 };
-use crate::{clock::rfc3339, config::units::parse_size, store::sled};
+use crate::{app, clock::rfc3339, config::units::parse_size};
 
 const POLL_EVERY: Duration = Duration::from_millis(200);
 /// Parts of the bar.
@@ -35,9 +35,9 @@ pub struct Args {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).filter(|size| (1..=u64::from(u32::MAX)).contains(size)).ok_or_else(|| {
-        "a size from 1B to 4095MiB, such as 20MiB".to_owned()
-    })
+    parse_size(text)
+        .filter(|size| (1..=u64::from(u32::MAX)).contains(size))
+        .ok_or_else(|| "a size from 1B to 4095MiB, such as 20MiB".to_owned())
 }
 
 pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
@@ -83,7 +83,7 @@ async fn until_ended(client: &Client, begun: &Answer) -> anyhow::Result<Answer> 
 /// Without a gateway: the files say it all.
 async fn verify(dir: PathBuf, output: Output) -> anyhow::Result<Exit> {
     let shown = dir.display().to_string();
-    let verified = tokio::task::spawn_blocking(move || sled::verify_backup(&dir)).await?;
+    let verified = tokio::task::spawn_blocking(move || app::verify_backup(&dir)).await?;
     match (verified, output) {
         (Ok(verified), Output::Text) => tell(format_args!(
             "ok: {shown} is the backup of {}, {} files, {} bytes",

@@ -12,8 +12,8 @@ use std::{
 use ipnet::{IpNet, Ipv6Net};
 
 use super::{
-    Backend, Breaker, Config, Delivery, Dns, Ingest, Limits, Listen, Log, LogFormat, Ops, Pool,
-    Backup, Replays, Retry, Runtime, Security, Server, Store, Stream, Tls,
+    Backend, Backup, Breaker, Config, Delivery, Dns, Ingest, Limits, Listen, Log, LogFormat, Ops,
+    Pool, Replays, Retry, Runtime, Security, Server, Store, Stream, Tls,
     read::{self, Reader},
     units::{format_duration, format_size},
     value::Value,

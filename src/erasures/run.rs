@@ -148,7 +148,9 @@ impl Erasures {
         }
         let store = &self.inner.store;
         let places: Vec<Place> = rows.iter().map(|row| row.id.place).collect();
-        store.erase(Erasure { places: places.clone(), entries: Vec::new(), at, text: None }).await?;
+        store
+            .erase(Erasure { places: places.clone(), entries: Vec::new(), at, text: None })
+            .await?;
         let mut canceled = 0;
         for row in rows {
             let entries = store.entries(row.id.place, None).await?;

@@ -53,9 +53,10 @@ pub(super) fn removed(id: ErasureId) -> Row {
 
 pub(super) fn encode(job: &Job, directory: &Directory) -> Row {
     let key = key(job.id);
-    let recipient = job.recipient.as_ref().map(|recipient| {
-        STANDARD.encode(directory.seal(&bound_to(&key), recipient.as_bytes()))
-    });
+    let recipient = job
+        .recipient
+        .as_ref()
+        .map(|recipient| STANDARD.encode(directory.seal(&bound_to(&key), recipient.as_bytes())));
     let row = JobRow {
         tenant: job.tenant.0,
         recipient,

@@ -13,8 +13,8 @@ use crate::{
     event::{MAX_CHANNEL, MAX_ID, MAX_RECIPIENT, MAX_STATUS_REASON},
     id::{
         AttemptId as Attempt, DeliveryId as Delivery, DeliveryKey, ErasureId as Erasure,
-        EventId as Event, KeyId as Key,
-        NodeNo, Place, ReplayId as Replay, StreamId as Stream, WebhookId as Webhook, WebhookNo,
+        EventId as Event, KeyId as Key, NodeNo, Place, ReplayId as Replay, StreamId as Stream,
+        WebhookId as Webhook, WebhookNo,
     },
     tenant::{SigningSecret as Secret, TenantId as Tenant},
     webhook::{ALL_EVENTS, SuccessRule as Success},

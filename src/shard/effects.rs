@@ -13,8 +13,8 @@ use crate::{
     clock::{self, Millis},
     command::{Check, Checked},
     delivery::{
-        Attempt, AttemptError, CancelReason, Entry, ErrorCode, FailReason, KeptResponse, Phases, Protocol,
-        Verdict,
+        Attempt, AttemptError, CancelReason, Entry, ErrorCode, FailReason, KeptResponse, Phases,
+        Protocol, Verdict,
     },
     directory::WebhookPatch,
     engine::{BreakerState, Effect, Gauges, Input, Ticket},

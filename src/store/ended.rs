@@ -212,7 +212,8 @@ fn candidates(
             let wanted = wanted.map(|route| Found { id, route: *route, erased });
             found.deliveries.extend(wanted);
         }
-        found.deliveries[first..].sort_unstable_by_key(|found| (found.id.place, found.route.webhook));
+        found.deliveries[first..]
+            .sort_unstable_by_key(|found| (found.id.place, found.route.webhook));
         if found.deliveries.len() > first {
             found.entries_from = found.entries_from.min(block.entries_from);
         }

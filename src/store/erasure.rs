@@ -38,10 +38,7 @@ impl Store {
     /// Durable when it answers. What is erased already stays as it is.
     pub async fn erase(&self, erasure: Erasure) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.writes
-            .send(Write::Erase { erasure, reply })
-            .await
-            .map_err(|_| StoreError::Closed)?;
+        self.writes.send(Write::Erase { erasure, reply }).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -59,10 +56,7 @@ impl Store {
 }
 
 /// See [`Store::responses`].
-pub(super) fn responses(
-    logs: &mut impl Logs,
-    places: &[Place],
-) -> Result<Vec<u64>, StoreError> {
+pub(super) fn responses(logs: &mut impl Logs, places: &[Place]) -> Result<Vec<u64>, StoreError> {
     let wanted: HashSet<Place> = places.iter().copied().collect();
     let blocks: BTreeSet<u64> = places.iter().map(|place| place.block()).collect();
     let mut candidates = BTreeSet::new();
@@ -113,7 +107,8 @@ mod tests {
 
     fn entry(detail: &str, body: &'static str) -> Entry {
         let error = AttemptError { code: ErrorCode::Status, detail: detail.to_owned() };
-        let response = KeptResponse { body: Bytes::from_static(body.as_bytes()), ..Default::default() };
+        let response =
+            KeptResponse { body: Bytes::from_static(body.as_bytes()), ..Default::default() };
         let attempt = Attempt {
             number: 3,
             at: 7,

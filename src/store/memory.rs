@@ -23,9 +23,9 @@ use crate::{
     delivery::Entry,
     id::{DeliveryKey, EventId, NodeNo, Place, WebhookNo},
     store::{
-        AppendError, Appended, BackupError, EventBlock, EventInBlock, Feed, Health, NewEvent, OpenError, Opened,
-        Places, Read, Recovered, RecoveredState, Row, Settings, Store, Write, erasure::redact,
-        fold::Story,
+        AppendError, Appended, BackupError, EventBlock, EventInBlock, Feed, Health, NewEvent,
+        OpenError, Opened, Places, Read, Recovered, RecoveredState, Row, Settings, Store, Write,
+        erasure::redact, fold::Story,
     },
 };
 

@@ -11,15 +11,15 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use senderz_gateway::{
     api::{self, Answers, ApiState, Settings},
+    backups::Backups,
     command::Shards,
     config::{self, Limits},
     delivery::{Attempt, Entry, KeptResponse, Phases, Protocol, Verdict},
     directory::{Change, Directory, KeyRing, OperatorKey},
+    erasures::Erasures,
     event::EventType,
     guard::Policy,
     id::{DeliveryId, DeliveryKey, EventId, WebhookNo},
-    backups::Backups,
-    erasures::Erasures,
     replays::Replays,
     shutdown::{self, Trigger},
     store::{self, NewEvent, Opened, Row, Store, Write},

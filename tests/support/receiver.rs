@@ -153,7 +153,8 @@ fn serve(
             continue;
         }
         let answer = script(&request);
-        let body = if matches!(answer, Answer::Echo(_)) { request.body.clone() } else { Vec::new() };
+        let body =
+            if matches!(answer, Answer::Echo(_)) { request.body.clone() } else { Vec::new() };
         if let Some(seen) = seen {
             seen.lock().expect("no panic holds it").push(request);
         }

@@ -4,12 +4,12 @@
 //! what follows from it (the refusals of the gate, of the body's reader and of the pages) is added
 //! here; a route's own words, bodies and answers are in the file of its objects.
 
+pub(super) mod backups;
 pub(super) mod deliveries;
+pub(super) mod erasures;
 pub(super) mod events;
 pub(super) mod keys;
 mod params;
-pub(super) mod backups;
-pub(super) mod erasures;
 pub(super) mod replays;
 pub(super) mod signing_secret;
 pub(super) mod stream;

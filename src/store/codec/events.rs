@@ -164,7 +164,13 @@ fn read_event(reader: &mut Reader<'_>, routes: &mut Vec<Route>) -> Result<EventI
     }
     let payload = range(reader.position(), payload_len);
     reader.take(payload_len)?;
-    Ok(EventInBlock { tenant, event_type, erased, payload, routes: range(first, routes.len() - first) })
+    Ok(EventInBlock {
+        tenant,
+        event_type,
+        erased,
+        payload,
+        routes: range(first, routes.len() - first),
+    })
 }
 
 /// Writes event block `number` again without the payloads of the events at `indices`: its records go

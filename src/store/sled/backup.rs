@@ -12,7 +12,7 @@
 //! backup's name is one.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -27,7 +27,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    data_dir,
+    LOCK_STEP, data_dir,
     disk::{Disk, Fault, META_KEY, View},
     manifest,
     mark::MarkFile,
@@ -48,6 +48,8 @@ use crate::{
 const CHUNK: usize = 1 << 20;
 /// The copy's page cache: it is only written to.
 const CACHE: u64 = 4 << 20;
+/// How long sled may take to let go of the copy.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest that a copy which keeps to its rate sleeps before it looks up.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
@@ -140,6 +142,7 @@ impl Copy {
         let partial = partial(&target)?;
         clear(&partial)?;
         let made = self.fill(&partial).and_then(|()| {
+            wait_until_closed(&partial.join(data_dir::STORE).join("db")).map_err(file(&partial))?;
             self.copy_files(&partial)?;
             let bytes = manifest::write(&partial, wall_ms()).map_err(file(&partial))?;
             self.hold.check()?;
@@ -156,11 +159,8 @@ impl Copy {
     }
 
     fn fill(&mut self, partial: &Path) -> Result<(), BackupError> {
-        let settings = Settings {
-            data_dir: partial.to_owned(),
-            cache: CACHE,
-            ..self.cut.settings.clone()
-        };
+        let settings =
+            Settings { data_dir: partial.to_owned(), cache: CACHE, ..self.cut.settings.clone() };
         let (mut disk, mut mark): (Disk, MarkFile) = open_disk(&settings, Os::default())?;
         let meta = self.cut.meta;
         let mut next = Numbers { event: meta.kept.event, entry: meta.kept.entry, ..meta.next };
@@ -283,6 +283,24 @@ fn partial(target: &Path) -> Result<PathBuf, BackupError> {
     let parent = parent(target);
     DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(file(parent))?;
     Ok(parent.join(format!(".{name}.partial")))
+}
+
+/// sled cuts its file in threads that outlive the database for a moment, and lets go of the file's
+/// lock only then. What is listed before would not be what is there.
+fn wait_until_closed(db: &Path) -> io::Result<()> {
+    let db = File::open(db)?;
+    let mut left = CLOSING_PATIENCE;
+    loop {
+        match db.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if left.is_zero() => {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_STEP),
+        }
+        left = left.saturating_sub(LOCK_STEP);
+    }
 }
 
 /// What an earlier process left of a copy of this name.

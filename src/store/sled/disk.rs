@@ -362,7 +362,8 @@ impl View {
         let mut blocks: BTreeMap<Vec<u8>, (Vec<IVec>, Vec<u8>)> = BTreeMap::new();
         for record in self.tagged(QUARANTINE_TAG) {
             let (key, record) = record.map_err(read_failed)?;
-            let (keys, bytes) = blocks.entry(key[..key.len().saturating_sub(2)].to_vec()).or_default();
+            let (keys, bytes) =
+                blocks.entry(key[..key.len().saturating_sub(2)].to_vec()).or_default();
             bytes.extend_from_slice(record.get(codec::RECORD_HEAD..).unwrap_or_default());
             keys.push(key);
         }
@@ -377,11 +378,7 @@ impl View {
     }
 
     /// The records of a block, as they are.
-    pub(super) fn records(
-        &self,
-        log: Log,
-        number: u64,
-    ) -> Result<Vec<(IVec, IVec)>, StoreError> {
+    pub(super) fn records(&self, log: Log, number: u64) -> Result<Vec<(IVec, IVec)>, StoreError> {
         let key = log.key(number, 0);
         touch(&self.db, &key)?;
         let records = self.db.range(key..=log.key(number, u16::MAX));

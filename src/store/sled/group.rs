@@ -14,7 +14,9 @@ use super::{backup::BackupReply, pace::Load};
 use crate::{
     clock::instant,
     delivery::Entry,
-    store::{AppendError, Appended, BackupOrder, Erasure, NewEvent, Row, Settings, StoreError, Write},
+    store::{
+        AppendError, Appended, BackupOrder, Erasure, NewEvent, Row, Settings, StoreError, Write,
+    },
 };
 
 /// What waits for one commit.

@@ -62,11 +62,11 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use self::disk::Os;
 pub use self::{
     data_dir::check,
     manifest::{NotVerified, Verified, verify_backup},
 };
-pub(crate) use self::disk::Os;
 use self::{
     disk::{Disk, View, in_words},
     flusher::Flusher,

@@ -7,7 +7,8 @@ use crate::{
     clock::instant,
     id::Place,
     store::{
-        BackedUp, BackupError, BackupOrder, Row, contract_tests::event_query,
+        BackedUp, BackupError, BackupOrder, Row,
+        contract_tests::event_query,
         sled::{NotVerified, verify_backup},
     },
 };
@@ -26,6 +27,13 @@ fn places(running: &Running) -> HashSet<(Place, Vec<u8>)> {
     let query = crate::store::EventQuery { limit: usize::MAX, ..event_query() };
     let events = running.runtime.block_on(running.store.events(query)).unwrap().events;
     events.into_iter().map(|row| (row.id.place, row.payload.to_vec())).collect()
+}
+
+/// Waits until the cut was made.
+fn begun(target: &Path) {
+    let name = target.file_name().unwrap().to_str().unwrap();
+    let partial = target.with_file_name(format!(".{name}.partial"));
+    eventually("the copy is begun", || partial.exists());
 }
 
 /// A store on the copy.
@@ -77,7 +85,8 @@ fn a_copy_of_a_store_under_load_holds_all_that_was_accepted_before_and_opens() {
     let copy = restored(&target);
     let held = places(&copy);
     assert!(before.is_subset(&held), "{} of {} are there", held.len(), before.len());
-    let open = copy.recovered.iter().filter(|told| before.iter().any(|(p, _)| *p == told.key.place));
+    let open =
+        copy.recovered.iter().filter(|told| before.iter().any(|(p, _)| *p == told.key.place));
     assert_eq!(copy.rows.len(), 1);
     let value = copy.rows[0].value.as_ref().unwrap();
     assert!(*value == long || std::str::from_utf8(value).is_ok(), "a row is of one moment");
@@ -135,6 +144,7 @@ fn retention_waits_for_a_copy_and_a_full_disk_does_not() {
     let target = slow.target.clone();
     let write = Write::Backup { order: slow, reply };
     running.runtime.block_on(running.store.writes.send(write)).unwrap();
+    begun(&target);
     running.record(open.iter().copied().map(delivered).collect());
     running.runtime.block_on(answer).unwrap().unwrap();
     let copy = restored(&target);
@@ -148,6 +158,7 @@ fn retention_waits_for_a_copy_and_a_full_disk_does_not() {
     let target = slow.target.clone();
     let write = Write::Backup { order: slow, reply };
     running.runtime.block_on(running.store.writes.send(write)).unwrap();
+    begun(&target);
     running.record(open.iter().copied().map(delivered).collect());
     free.store(0, Ordering::SeqCst);
     let began = instant();

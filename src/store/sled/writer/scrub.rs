@@ -76,9 +76,18 @@ struct Round {
 #[derive(Debug)]
 enum Phase {
     /// Until a segment behind this one is begun.
-    Turn { behind: u64, last: bool },
-    Move { after: Vec<u8> },
-    Fill { old: usize, since: Instant, size: u64 },
+    Turn {
+        behind: u64,
+        last: bool,
+    },
+    Move {
+        after: Vec<u8>,
+    },
+    Fill {
+        old: usize,
+        since: Instant,
+        size: u64,
+    },
     Clear,
     Done,
 }

@@ -84,5 +84,4 @@ impl Writer {
     pub(super) fn look_at_disk(&mut self, extra: u64) {
         self.room.look(&mut self.disk, extra, &self.metrics, &self.health);
     }
-
 }
