@@ -291,6 +291,7 @@ async fn a_shard_that_panics_raises_the_alarm_and_one_that_was_stopped_does_not(
     let event = EventInBlock {
         tenant: rig.tenant.no,
         event_type: EventType::Sent,
+        erased: false,
         payload: (0, 0),
         routes: (0, 9),
     };

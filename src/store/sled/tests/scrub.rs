@@ -88,6 +88,25 @@ fn nothing_of_what_was_erased_is_left_in_the_files() {
     running.close();
 }
 
+/// The file is full of it, so that whatever was not written over shows.
+#[test]
+fn a_segment_that_was_used_again_holds_nothing_behind_its_end() {
+    let dir = Dir::new();
+    let running = dir.start();
+    let full = NewEvent { payload: SECRET.repeat(1400).into(), ..event("", &[1]) };
+    let mut places = Vec::new();
+    for _ in 0..16 {
+        let appended = running.append(vec![full.clone(); 60]).unwrap();
+        places.extend(appended.iter().map(|done| done.id.place));
+    }
+    for places in places.chunks(100) {
+        erase(&running, places.to_vec());
+    }
+    scrub(&running);
+    assert_eq!(found(&dir.data()), 0);
+    running.close();
+}
+
 #[test]
 fn a_scrub_that_was_killed_leaves_a_store_that_opens_and_the_next_one_ends_it() {
     let dir = Dir::new();
