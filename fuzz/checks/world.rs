@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use senderz_gateway::{
-    api::{self, Answers, ApiState, Bounds, Settings},
+    api::{self, Answers, ApiState, Bounds, Jobs, Settings},
     backups::Backups,
     command::{Command, Shards},
     config::{self, Limits},
@@ -82,9 +82,7 @@ impl World {
             directory.clone(),
             store.clone(),
             shards,
-            replays,
-            erasures,
-            backups,
+            Jobs { replays, erasures, backups },
             answers,
             settings,
         );

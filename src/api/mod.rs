@@ -94,6 +94,14 @@ pub struct Settings {
     pub document: Bytes,
 }
 
+/// What goes on beside requests.
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    pub replays: Replays,
+    pub erasures: Erasures,
+    pub backups: Backups,
+}
+
 /// What every handler reaches. Copies share everything.
 #[derive(Clone, Debug)]
 pub struct ApiState {
@@ -116,9 +124,7 @@ impl ApiState {
         directory: Directory,
         store: Store,
         commands: Shards,
-        replays: Replays,
-        erasures: Erasures,
-        backups: Backups,
+        jobs: Jobs,
         answers: Answers,
         settings: Settings,
     ) -> Self {
@@ -126,6 +132,7 @@ impl ApiState {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let tests = Arc::new(example::Tests::new());
         let streams = Arc::new(stream::Streams::new());
+        let Jobs { replays, erasures, backups } = jobs;
         Self {
             directory,
             store,

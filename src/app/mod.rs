@@ -26,7 +26,7 @@ pub use self::{
     serve::{Exit, serve},
 };
 use crate::{
-    api::{self, Answers, ApiState, BadAnswer},
+    api::{self, Answers, ApiState, BadAnswer, Jobs},
     backups::Backups,
     clock::{self, Clock},
     command::Shards,
@@ -213,13 +213,12 @@ impl Gateway {
             erasure_rows,
             jobs_signal,
         )?;
+        let backups = Backups::new(store.clone(), config.backup.clone());
         let state = ApiState::new(
             directory.clone(),
             store.clone(),
             commands,
-            replays,
-            erasures,
-            Backups::new(store.clone(), config.backup.clone()),
+            Jobs { replays, erasures, backups },
             answers,
             api_settings(&config, &policy, openapi::bytes(&config)),
         );

@@ -117,7 +117,8 @@ Examples:
   $ senderz-gateway backup                               # named by the time, in backup.dir
   $ senderz-gateway backup nightly --rate 20MiB
   $ senderz-gateway backup --verify senderz-backups/nightly
-  $ senderz-gateway serve --data-dir senderz-backups/nightly    # restores it
+
+A gateway that is started with the directory as its --data-dir goes on with what is in it.
 
 Exit codes: 0 it is complete (or as it was written), 1 it is not."),
     ("deliveries", "\

@@ -163,7 +163,9 @@ impl Erasures {
 
     /// A new job, durable; it goes as soon as those before it have gone.
     pub async fn create(&self, tenant: TenantNo, recipient: String) -> Result<Job, Refusal> {
-        let (job, forgotten) = self.add(tenant, recipient)?;
+        let newest = self.inner.store.events(run::all_of(tenant, 1)).await?.events;
+        let newest = newest.first().map_or(0, |row| row.id.accepted_at);
+        let (job, forgotten) = self.add(tenant, recipient, newest)?;
         let mut rows = vec![wire::encode(&job, &self.inner.directory)];
         rows.extend(forgotten.iter().map(|id| wire::removed(*id)));
         // In a task of its own: a caller who goes away must not part memory from the row.
@@ -179,8 +181,14 @@ impl Erasures {
         Ok(job)
     }
 
-    /// Takes a place among the jobs, and says which ended ones make room for it.
-    fn add(&self, tenant: TenantNo, recipient: String) -> Result<(Job, Vec<ErasureId>), Refusal> {
+    /// Takes a place among the jobs, and says which ended ones make room for it. It is about events
+    /// up to the newest of now, also where the clock was set back since that was accepted.
+    fn add(
+        &self,
+        tenant: TenantNo,
+        recipient: String,
+        newest: Millis,
+    ) -> Result<(Job, Vec<ErasureId>), Refusal> {
         let mut jobs = self.jobs();
         let own = jobs.entry(tenant).or_default();
         let (ended, open): (Vec<&Job>, Vec<&Job>) =
@@ -196,7 +204,7 @@ impl Erasures {
             id: ErasureId(random_u128()),
             tenant,
             recipient: Some(Zeroizing::new(recipient)),
-            created_at: wall_ms().max(last + 1),
+            created_at: wall_ms().max(newest).max(last + 1),
             completed_at: None,
             state: State::Erasing,
             events: 0,

@@ -11,7 +11,7 @@ use crate::{
     command::Command,
     delivery::{CancelReason, Entry, State as DeliveryState},
     event::EventTypes,
-    id::{DeliveryKey, Place},
+    id::{DeliveryKey, Place, TenantNo},
     store::{Erasure, EventQuery, EventRow, Route, StoreError},
 };
 
@@ -26,6 +26,15 @@ impl Erasures {
     /// Until the signal.
     pub(super) async fn work(&self) {
         let mut stop = self.inner.stop.clone();
+        for job in self.all(State::Done) {
+            if self.inner.directory.tenant_by_no(job.tenant).is_none() {
+                // Nobody can ask for it any more.
+                if let Some(own) = self.jobs().get_mut(&job.tenant) {
+                    own.retain(|kept| kept.id != job.id);
+                }
+                let _ = self.inner.store.put_rows(vec![wire::removed(job.id)]).await;
+            }
+        }
         for job in self.all(State::Erasing) {
             // With the key that encrypts now: an older one may be taken away after this start.
             let _ = self.save(job).await;
@@ -98,16 +107,7 @@ impl Erasures {
 
     /// Looks at the next few events: what the job is when they are erased.
     async fn stretch(&self, mut job: Job) -> Result<Job, StoreError> {
-        let query = EventQuery {
-            tenant: job.tenant,
-            event_types: EventTypes::NONE,
-            webhook: None,
-            found_disabled: false,
-            since: None,
-            until: None,
-            before: None,
-            limit: STRETCH,
-        };
+        let query = all_of(job.tenant, STRETCH);
         let Some(found) = self.inner.store.following(job.next, query).await? else {
             // Retention has passed the place: what stood there is gone.
             job.next = None;
@@ -168,6 +168,20 @@ impl Erasures {
             store.erase(Erasure { places, entries, at, text: None }).await?;
         }
         Ok(canceled)
+    }
+}
+
+/// Any of a tenant's events.
+pub(super) fn all_of(tenant: TenantNo, limit: usize) -> EventQuery {
+    EventQuery {
+        tenant,
+        event_types: EventTypes::NONE,
+        webhook: None,
+        found_disabled: false,
+        since: None,
+        until: None,
+        before: None,
+        limit,
     }
 }
 

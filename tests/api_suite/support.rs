@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use senderz_gateway::{
-    api::{self, Answers, ApiState, Settings},
+    api::{self, Answers, ApiState, Jobs, Settings},
     backups::Backups,
     command::Shards,
     config::{self, Limits},
@@ -352,9 +352,7 @@ fn router(
         directory,
         store,
         commands_in,
-        replays,
-        erasures,
-        backups,
+        Jobs { replays, erasures, backups },
         answers,
         settings(),
     );
