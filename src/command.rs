@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    delivery::{Attempt, Outcome},
+    delivery::{Attempt, CancelReason, Outcome},
     event::EventType,
     id::{DeliveryKey, WebhookNo},
     tenant::Tenant,
@@ -29,8 +29,8 @@ pub enum Command {
     /// An ended delivery is due again; the attempt log already says `Reopened`, durably.
     /// `attempts` were made before: numbers go on from there.
     Replay { key: DeliveryKey, attempts: u16 },
-    /// End a waiting or retrying delivery. The shard records it.
-    Cancel { key: DeliveryKey },
+    /// End a waiting or retrying delivery. The shard records it, with the reason.
+    Cancel { key: DeliveryKey, reason: CancelReason },
     /// Make one attempt that belongs to no delivery and is recorded nowhere.
     Check { check: Box<Check>, reply: oneshot::Sender<Checked> },
 }
@@ -57,7 +57,7 @@ impl Command {
             Command::AskRoom { webhook, .. } | Command::AskLaterRoom { webhook, .. } => *webhook,
             Command::Replay { key, .. }
             | Command::ReplayLater { key, .. }
-            | Command::Cancel { key } => key.webhook,
+            | Command::Cancel { key, .. } => key.webhook,
             Command::Check { check, .. } => check.webhook.no,
         }
     }

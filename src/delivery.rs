@@ -173,6 +173,8 @@ pub enum CancelReason {
     WebhookDeleted = 2,
     /// The webhook was disabled when the event came.
     WebhookDisabled = 3,
+    /// Its event was erased: there is nothing left to send.
+    EventErased = 4,
 }
 
 /// An entry of the attempt log. The record of the attempt is the acknowledgement.
@@ -258,8 +260,8 @@ impl FailReason {
 }
 
 impl CancelReason {
-    pub const ALL: [CancelReason; 3] =
-        [Self::Requested, Self::WebhookDeleted, Self::WebhookDisabled];
+    pub const ALL: [CancelReason; 4] =
+        [Self::Requested, Self::WebhookDeleted, Self::WebhookDisabled, Self::EventErased];
 
     pub fn from_u8(raw: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| *reason as u8 == raw)
@@ -270,6 +272,7 @@ impl CancelReason {
             Self::Requested => "requested",
             Self::WebhookDeleted => "webhook_deleted",
             Self::WebhookDisabled => "webhook_disabled",
+            Self::EventErased => "event_erased",
         }
     }
 }

@@ -71,13 +71,14 @@ pub struct DeliveryKey {
 
 /// What the prefix of a text says that it is the id of; for those who mixed up two ids.
 pub fn kind(text: &str) -> Option<&'static str> {
-    const KINDS: [(&str, &str); 8] = [
+    const KINDS: [(&str, &str); 9] = [
         (EventId::PREFIX, "an event"),
         (DeliveryId::PREFIX, "a delivery"),
         (AttemptId::PREFIX, "an attempt"),
         (WebhookId::PREFIX, "a webhook"),
         (KeyId::PREFIX, "a key"),
         (ReplayId::PREFIX, "a replay"),
+        (ErasureId::PREFIX, "an erasure"),
         (StreamId::PREFIX, "a place in the stream"),
         ("msg_", "a message"),
     ];
@@ -231,6 +232,14 @@ impl ReplayId {
     pub const PREFIX: &'static str = "rpl_";
 }
 
+/// `ers_…`: 128 random bits; names an erasure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ErasureId(pub u128);
+
+impl ErasureId {
+    pub const PREFIX: &'static str = "ers_";
+}
+
 /// Hashes the numbers that we give out ourselves (webhooks, blocks). Nobody outside chooses them,
 /// so there is no flood to defend against, and one multiplication spreads them well enough.
 #[derive(Clone, Copy, Debug, Default)]
@@ -306,6 +315,7 @@ textual_id!(StreamId, id => id.to_u128(), raw => Self::from_u128(raw));
 textual_id!(WebhookId, id => id.0, raw => Ok(Self(raw)));
 textual_id!(KeyId, id => id.0, raw => Ok(Self(raw)));
 textual_id!(ReplayId, id => id.0, raw => Ok(Self(raw)));
+textual_id!(ErasureId, id => id.0, raw => Ok(Self(raw)));
 
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -48,8 +48,10 @@ pub mod shutdown;
 pub mod store;
 
 // What the drivers share.
+pub mod backups;
 pub mod command;
 pub mod directory;
+pub mod erasures;
 pub mod replays;
 
 // Drivers: they never touch each other.

@@ -46,6 +46,8 @@ enum Object {
     Waiting,
     /// A replay of many that takes ten seconds.
     Replay,
+    Erasure,
+    Backup,
 }
 
 struct Line {
@@ -73,7 +75,7 @@ const fn line(
     Line { method, path, who, object, success, body }
 }
 
-const ROUTES: [Line; 31] = [
+const ROUTES: [Line; 37] = [
     line("GET", "/openapi.json", Who::Anyone, Object::None, 200, nothing),
     line(
         "POST",
@@ -138,6 +140,12 @@ const ROUTES: [Line; 31] = [
         json!({"tenant": owner.id, "payload": payload})
     }),
     line("GET", "/v1/events/{id}", Who::Tenant, Object::Event, 200, nothing),
+    line("DELETE", "/v1/events", Who::Tenant, Object::None, 202, nothing),
+    line("GET", "/v1/erasures", Who::Tenant, Object::None, 200, nothing),
+    line("GET", "/v1/erasures/{id}", Who::Tenant, Object::Erasure, 200, nothing),
+    line("POST", "/v1/backups", Who::Operator, Object::None, 202, |_| json!({})),
+    line("GET", "/v1/backups", Who::Operator, Object::None, 200, nothing),
+    line("GET", "/v1/backups/{id}", Who::Operator, Object::Backup, 200, nothing),
     line("POST", "/v1/tenants/{tenant}/events", Who::SenderTo, Object::Tenant, 202, |_| {
         serde_json::from_str(&payload("message.blocked", "m")).expect("JSON")
     }),
@@ -235,6 +243,16 @@ impl Stage {
             Object::Event => self.gateway.event(&owner.id, &payload("message.failed", "m")),
             Object::Ended => delivery(&self.good, "delivered"),
             Object::Waiting => delivery(&self.bad, "retrying"),
+            Object::Erasure => {
+                let tenant = Some(owner.id.as_str());
+                let made = self.gateway.ask("DELETE", "/v1/events?recipient=x", tenant, b"");
+                made.json()["id"].as_str().expect("an id").to_owned()
+            }
+            Object::Backup => {
+                self.wait_for_backup();
+                let made = self.gateway.post("/v1/backups", None, &json!({}));
+                made["name"].as_str().expect("a name").to_owned()
+            }
             Object::Replay => {
                 let webhook = webhook(&self.good);
                 let path = format!("/v1/webhooks/{webhook}");
@@ -255,9 +273,23 @@ impl Stage {
         }
     }
 
+    /// One is made at a time.
+    fn wait_for_backup(&self) {
+        eventually("no backup is being made", Duration::from_secs(60), || {
+            let list = self.gateway.ask("GET", "/v1/backups", None, b"").json();
+            let last = &list["data"][0]["state"];
+            (*last != "running").then_some(())
+        });
+    }
+
     fn ask(&self, line: &Line, owner: &Owner, key: Option<&str>, named: Option<&str>) -> u16 {
         let object = self.make(line.object, owner);
-        let path = line.path.replace("{id}", &object).replace("{tenant}", &object);
+        let mut path = line.path.replace("{id}", &object).replace("{tenant}", &object);
+        match (line.method, line.path) {
+            ("DELETE", "/v1/events") => path.push_str("?recipient=nobody"),
+            ("POST", "/v1/backups") => self.wait_for_backup(),
+            _ => {}
+        }
         let authorization = key.map(|key| format!("Bearer {key}"));
         let kind = match line.who {
             Who::Sender => "application/x-ndjson",
@@ -281,7 +313,9 @@ fn every_route_answers_everybody_as_published() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let good = Receiver::start(|_| Answer::Status(200));
     let bad = Receiver::start(|_| Answer::Status(500));
-    let gateway = Gateway::start(dir.path(), &[("SENDERZ_RETRY__SCHEDULE", "1h")]);
+    let backups = dir.path().join("backups").display().to_string();
+    let env = [("SENDERZ_RETRY__SCHEDULE", "1h"), ("SENDERZ_BACKUP__DIR", &backups)];
+    let gateway = Gateway::start(&dir.path().join("data"), &env);
     let body = json!({"kind": "producer"});
     let producer = gateway.post("/v1/keys", None, &body)["api_key"].as_str().expect("text").into();
     let stage = Stage { gateway, good, bad, producer };

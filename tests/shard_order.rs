@@ -220,6 +220,7 @@ async fn an_attempt_that_panics_is_recorded_and_made_again_until_the_last_and_fr
     let event = EventInBlock {
         tenant: rig.tenant.no,
         event_type: EventType::Sent,
+        erased: false,
         payload: (0, 100),
         routes: (0, 1),
     };
@@ -268,7 +269,10 @@ async fn a_shard_has_no_room_for_a_replay_while_too_many_of_its_webhooks_deliver
     assert_eq!(rig.commands.has_room(failing.no).await, Ok(false));
     assert_eq!(rig.commands.has_room(other).await, Ok(true));
     let key = DeliveryKey { place: event.place, webhook: failing.no };
-    rig.commands.send(Command::Cancel { key }).await.expect("the shard lives");
+    rig.commands
+        .send(Command::Cancel { key, reason: CancelReason::Requested })
+        .await
+        .expect("the shard lives");
     let over = async { while rig.commands.has_room(failing.no).await != Ok(true) {} };
     tokio::time::timeout(LIMIT, over).await.expect("what is canceled is not retried");
     rig.stop().await;
@@ -287,6 +291,7 @@ async fn a_shard_that_panics_raises_the_alarm_and_one_that_was_stopped_does_not(
     let event = EventInBlock {
         tenant: rig.tenant.no,
         event_type: EventType::Sent,
+        erased: false,
         payload: (0, 0),
         routes: (0, 9),
     };

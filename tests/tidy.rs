@@ -30,7 +30,7 @@ const LAYERS: [&[&str]; 10] = [
     &["metrics", "quota", "shutdown"],
     &["sender", "store"],
     &["command", "directory"],
-    &["replays"],
+    &["backups", "erasures", "replays"],
     &["api", "ingest", "ops", "shard"],
     // The accept loop: it hands requests to ingest and to the API.
     &["server"],

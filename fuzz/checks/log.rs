@@ -96,7 +96,7 @@ fn feed(runtime: &Runtime, opened: Opened) -> Fed {
         match told {
             Feed::Recovered(some) => recovered.extend_from_slice(&some),
             Feed::RecoveryDone => break,
-            Feed::Block(_) => {}
+            Feed::Block(_) | Feed::Erased(_) => {}
         }
     }
     (store, recovered, threads)

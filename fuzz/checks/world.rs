@@ -6,10 +6,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use senderz_gateway::{
-    api::{self, Answers, ApiState, Bounds, Settings},
+    api::{self, Answers, ApiState, Bounds, Jobs, Settings},
+    backups::Backups,
     command::{Command, Shards},
     config::{self, Limits},
     directory::{Directory, KeyRing},
+    erasures::Erasures,
     guard::Policy,
     replays::Replays,
     shutdown::{self, Trigger},
@@ -62,14 +64,28 @@ impl World {
         let shards = Shards::new(vec![send]);
         let (stop, stopped) = shutdown::channel();
         let jobs = config::Replays { rate: 50, max_rate: 1000, per_tenant: 2, jobs: 3, kept: 2 };
-        let (rows, commands_in) = (Vec::new(), shards.clone());
-        let replays = {
+        let none = Vec::new;
+        let (all, to) = ((store.clone(), directory.clone()), shards.clone());
+        let (replays, erasures) = {
             let _inside = runtime.enter();
-            Replays::start(store.clone(), directory.clone(), commands_in, jobs, rows, stopped)
+            let (store, directory) = all;
+            let stop = stopped.clone();
+            let replays =
+                Replays::start(store.clone(), directory.clone(), to.clone(), jobs, none(), stop);
+            (replays, Erasures::start(store, directory, to, none(), stopped))
         };
         let replays = replays.expect("there are none");
-        let state =
-            ApiState::new(directory.clone(), store.clone(), shards, replays, answers, settings);
+        let erasures = erasures.expect("there are none");
+        let backups =
+            Backups::new(store.clone(), config::Backup { dir: "nowhere".into(), rate: 1 });
+        let state = ApiState::new(
+            directory.clone(),
+            store.clone(),
+            shards,
+            Jobs { replays, erasures, backups },
+            answers,
+            settings,
+        );
         runtime.block_on(store.append(events)).expect("there is room");
         Self { runtime, state, directory, tenant_key, _stop: stop, _commands: commands }
     }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock::wall_ms,
     command::Command,
-    delivery::{Entry, Verdict},
+    delivery::{CancelReason, Entry, Verdict},
     id::{DeliveryKey, Place, WebhookNo},
     replays::MAX_ATTEMPTS,
     store::DeliveryQuery,
@@ -117,6 +117,10 @@ pub(super) async fn replay(
     if !standing.state.is_ended() {
         return Err(not_ended());
     }
+    if located.erased_at().is_some() {
+        let detail = "what the event said was erased: there is nothing left to send";
+        return Err(Problem::new(Code::EventErased, detail));
+    }
     if api.directory.webhook_by_no(key.webhook).is_none() {
         return Err(Problem::new(Code::WebhookDeleted, "there is nowhere to send it to"));
     }
@@ -162,6 +166,7 @@ pub(super) async fn cancel(
             "only a pending or retrying delivery can be canceled",
         ));
     }
-    api.commands.send(Command::Cancel { key: located.id.key }).await?;
+    let (key, reason) = (located.id.key, CancelReason::Requested);
+    api.commands.send(Command::Cancel { key, reason }).await?;
     Ok(json(StatusCode::ACCEPTED, &located.view(&api, &entries)))
 }

@@ -14,7 +14,7 @@ use super::{
     problem::Object,
 };
 use crate::{
-    clock::rfc3339,
+    clock::{Millis, rfc3339},
     delivery::{CancelReason, Entry, State},
     event::EventType,
     id::{DeliveryId, EventId, Place},
@@ -79,6 +79,10 @@ impl Located {
     pub(super) fn view(&self, api: &ApiState, entries: &[Entry]) -> DeliveryView {
         let standing = self.standing(entries);
         DeliveryView::new(api, self.id, self.event, self.event_type, standing, last(entries))
+    }
+
+    pub(super) fn erased_at(&self) -> Option<Millis> {
+        self.block.erased_at(self.id.key.place.index())
     }
 
     /// The payload, written into the answer as it is. JSON has no room for white space around a
@@ -196,8 +200,12 @@ impl DeliveryView {
 pub(super) struct FullDeliveryView<'a> {
     #[serde(flatten)]
     delivery: DeliveryView,
+    /// Null where it was erased.
     #[schema(value_type = Option<words::EventPayload>, required)]
     payload: Option<Box<RawValue>>,
+    /// When the event was erased, and with it the responses of these attempts.
+    #[schema(value_type = Option<words::Time>, required)]
+    erased_at: Option<String>,
     /// Oldest first; at most the last hundred.
     attempts: Vec<AttemptView<'a>>,
 }
@@ -213,7 +221,12 @@ impl<'a> FullDeliveryView<'a> {
         let mut attempts: Vec<_> =
             attempts.filter_map(|entry| AttemptView::of(located.id, entry, to_operator)).collect();
         attempts.drain(..attempts.len().saturating_sub(MAX_ATTEMPTS_SHOWN));
-        Self { delivery: located.view(api, entries), payload: located.payload(), attempts }
+        Self {
+            delivery: located.view(api, entries),
+            payload: located.payload(),
+            erased_at: located.erased_at().map(rfc3339),
+            attempts,
+        }
     }
 }
 

@@ -46,8 +46,11 @@ pub(super) struct EventView {
     r#type: &'static str,
     #[schema(value_type = words::Time)]
     accepted_at: String,
-    /// Bytes.
+    /// Bytes; 0 where it was erased.
     payload_size: usize,
+    /// When the payload was erased.
+    #[schema(value_type = Option<words::Time>, required)]
+    erased_at: Option<String>,
     /// How many webhooks it was for, disabled ones not counted.
     deliveries: usize,
     /// How many webhooks it would have been for, had they not been disabled when it came.
@@ -62,6 +65,7 @@ impl EventView {
             r#type: row.event_type.as_str(),
             accepted_at: rfc3339(row.id.accepted_at),
             payload_size: row.payload.len(),
+            erased_at: row.erased_at.map(rfc3339),
             deliveries,
             found_disabled: row.routes.len() - deliveries,
         }
@@ -78,8 +82,12 @@ pub(super) struct FullEventView {
     r#type: &'static str,
     #[schema(value_type = words::Time)]
     accepted_at: String,
+    /// Null where it was erased.
     #[schema(value_type = Option<words::EventPayload>, required)]
     payload: Option<Box<RawValue>>,
+    /// When the payload was erased.
+    #[schema(value_type = Option<words::Time>, required)]
+    erased_at: Option<String>,
     deliveries: Vec<DeliveryView>,
     /// The webhooks that got no delivery: those disabled then, and those of today.
     skipped: Vec<SkippedView>,
@@ -171,6 +179,7 @@ pub(super) async fn show(
         r#type: event.event_type.as_str(),
         accepted_at: rfc3339(id.accepted_at),
         payload: raw(&payload),
+        erased_at: block.erased_at(index).map(rfc3339),
         deliveries: delivered.iter().map(delivery).collect(),
         skipped,
     };

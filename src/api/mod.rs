@@ -19,12 +19,14 @@
 
 mod access;
 mod attempt;
+mod backups;
 mod body;
 mod catch_up;
 mod check;
 mod cursor;
 mod deliveries;
 mod delivery;
+mod erasures;
 mod etag;
 mod events;
 mod example;
@@ -53,7 +55,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 use tokio::sync::Semaphore;
 
 pub use self::{
@@ -63,9 +65,11 @@ pub use self::{
     stream::Ended,
 };
 use crate::{
+    backups::Backups,
     command::Shards,
     config::{self, Limits},
     directory::Directory,
+    erasures::Erasures,
     guard::Policy,
     metrics,
     replays::Replays,
@@ -90,6 +94,14 @@ pub struct Settings {
     pub document: Bytes,
 }
 
+/// What goes on beside requests.
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    pub replays: Replays,
+    pub erasures: Erasures,
+    pub backups: Backups,
+}
+
 /// What every handler reaches. Copies share everything.
 #[derive(Clone, Debug)]
 pub struct ApiState {
@@ -97,6 +109,8 @@ pub struct ApiState {
     pub store: Store,
     pub commands: Shards,
     pub replays: Replays,
+    pub erasures: Erasures,
+    pub backups: Backups,
     settings: Arc<ArcSwap<Settings>>,
     tests: Arc<example::Tests>,
     answers: Answers,
@@ -110,7 +124,7 @@ impl ApiState {
         directory: Directory,
         store: Store,
         commands: Shards,
-        replays: Replays,
+        jobs: Jobs,
         answers: Answers,
         settings: Settings,
     ) -> Self {
@@ -118,7 +132,20 @@ impl ApiState {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let tests = Arc::new(example::Tests::new());
         let streams = Arc::new(stream::Streams::new());
-        Self { directory, store, commands, replays, settings, tests, answers, checks, streams }
+        let Jobs { replays, erasures, backups } = jobs;
+        Self {
+            directory,
+            store,
+            commands,
+            replays,
+            erasures,
+            backups,
+            settings,
+            tests,
+            answers,
+            checks,
+            streams,
+        }
     }
 
     /// New settings, for requests from now on. The directory's limits are set on the directory.
@@ -143,7 +170,7 @@ pub fn router(state: ApiState) -> Router {
         let gate = access::Gate::new(&state.directory, &route);
         let guarded = middleware::from_fn_with_state(gate, access::pass);
         let mut handler = (route.handler)();
-        if route.method == Method::POST {
+        if route.is_repeatable() {
             let once = middleware::from_fn_with_state(state.clone(), idempotency::once);
             handler = handler.route_layer(once);
         }

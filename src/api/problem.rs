@@ -42,6 +42,9 @@ pub enum Code {
     WebhookDeleted,
     WebhookDisabled,
     EventsGone,
+    EventErased,
+    BackupRunning,
+    BackupExists,
     PreconditionFailed,
     InvalidIdempotencyKey,
     IdempotencyKeyInUse,
@@ -55,7 +58,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 27] = [
+    pub const ALL: [Code; 30] = [
         Self::InvalidBody,
         Self::InvalidParameter,
         Self::InvalidCursor,
@@ -73,6 +76,9 @@ impl Code {
         Self::WebhookDeleted,
         Self::WebhookDisabled,
         Self::EventsGone,
+        Self::EventErased,
+        Self::BackupRunning,
+        Self::BackupExists,
         Self::PreconditionFailed,
         Self::InvalidIdempotencyKey,
         Self::IdempotencyKeyInUse,
@@ -121,6 +127,11 @@ impl Code {
             Self::WebhookDisabled => {
                 kind("webhook_disabled", S::CONFLICT, "The webhook is disabled")
             }
+            Self::BackupRunning => {
+                kind("backup_running", S::CONFLICT, "Another backup is being made")
+            }
+            Self::BackupExists => kind("backup_exists", S::CONFLICT, "The backup's name is taken"),
+            Self::EventErased => kind("event_erased", S::CONFLICT, "The event was erased"),
             Self::EventsGone => {
                 kind("events_gone", S::GONE, "Events after this place were removed by retention")
             }
@@ -152,6 +163,8 @@ pub enum Object {
     Event,
     Delivery,
     Replay,
+    Erasure,
+    Backup,
     Key,
 }
 
@@ -171,6 +184,12 @@ impl Object {
             }
             Self::Replay => {
                 "there is no such replay; its id is the `rpl_…` that GET /v1/replays shows"
+            }
+            Self::Erasure => {
+                "there is no such erasure; its id is the `ers_…` that GET /v1/erasures shows"
+            }
+            Self::Backup => {
+                "there is no such backup; its name is the one that GET /v1/backups shows"
             }
             Self::Key => "there is no such key; its id is the `key_…` that GET /v1/keys shows",
         }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock::Millis,
     delivery::ErrorCode,
-    event::{EventType, EventTypes},
+    event::{EventType, EventTypes, MAX_RECIPIENT},
     id::{self, EventId, IdError, WebhookId},
 };
 
@@ -75,6 +75,18 @@ impl<'a> Query<'a> {
                 None
             }
         }
+    }
+
+    /// Whose events are to be erased; it has to be there.
+    pub(super) fn recipient(&mut self) -> Option<String> {
+        if self.params.get("recipient").is_none() {
+            self.errors.note("recipient", "it is required: whose events are to be erased");
+        }
+        self.value("recipient", |text| match text.len() {
+            1..=MAX_RECIPIENT if !text.starts_with(' ') => Ok(text.to_owned()),
+            1..=MAX_RECIPIENT => Err("it begins with a space; a + is written %2B".to_owned()),
+            _ => Err(format!("it has 1 to {MAX_RECIPIENT} bytes")),
+        })
     }
 
     pub(super) fn webhook(&mut self) -> Option<WebhookId> {

@@ -4,8 +4,8 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::Method;
 
 use super::{
-    ApiState, Settings, deliveries, events, example, keys, openapi, replays, signing_secret,
-    stream, tenants, webhooks,
+    ApiState, Settings, backups, deliveries, erasures, events, example, keys, openapi, replays,
+    signing_secret, stream, tenants, webhooks,
 };
 use crate::openapi::{Operation, PATH};
 
@@ -35,6 +35,14 @@ pub struct Route {
     pub(super) handler: fn() -> MethodRouter<ApiState>,
 }
 
+impl Route {
+    /// Whether it takes an `Idempotency-Key`: done twice, it would be done twice.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.method == Method::POST || (self.method == Method::DELETE && self.path == EVENTS)
+    }
+}
+
+const EVENTS: &str = "/v1/events";
 const NONE: &[&str] = &[];
 /// Of routes that can try what they would do.
 const DRY_RUN: &[&str] = &["dry_run"];
@@ -101,8 +109,24 @@ pub fn all() -> Vec<Route> {
         route(Method::POST, "/v1/webhooks/{id}/test", Tenant, NONE, doc::webhooks::test, || {
             post(example::test)
         }),
-        route(Method::GET, "/v1/events", Tenant, events::PARAMS, doc::events::list, || {
-            get(events::list)
+        route(Method::GET, EVENTS, Tenant, events::PARAMS, doc::events::list, || get(events::list)),
+        route(Method::DELETE, EVENTS, Tenant, erasures::PARAMS, doc::erasures::create, || {
+            delete(erasures::create)
+        }),
+        route(Method::POST, "/v1/backups", Operator, NONE, doc::backups::create, || {
+            post(backups::create)
+        }),
+        route(Method::GET, "/v1/backups", Operator, PAGE, doc::backups::list, || {
+            get(backups::list)
+        }),
+        route(Method::GET, "/v1/backups/{id}", Operator, NONE, doc::backups::show, || {
+            get(backups::show)
+        }),
+        route(Method::GET, "/v1/erasures", Tenant, PAGE, doc::erasures::list, || {
+            get(erasures::list)
+        }),
+        route(Method::GET, "/v1/erasures/{id}", Tenant, NONE, doc::erasures::show, || {
+            get(erasures::show)
         }),
         route(Method::GET, "/v1/events/{id}", Tenant, NONE, doc::events::show, || {
             get(events::show)

@@ -1,12 +1,17 @@
 //! What would keep a gateway from starting, found without starting one.
 
+use std::path::Path;
+
 use super::{GivenKeys, StartError};
 use crate::{
     config::Config,
     directory::{encryption_key, operator_key},
     sender, server,
     shard::ShardError,
-    store::{self, OpenError},
+    store::{
+        self, OpenError,
+        sled::{NotVerified, Verified},
+    },
 };
 
 /// Every error that [`Gateway::start`](super::Gateway::start) would give one of, as far as can be
@@ -35,4 +40,9 @@ pub fn check(config: &Config, given: &GivenKeys) -> Vec<StartError> {
     found.extend(encryption.err().map(StartError::EncryptionKey));
     found.extend(operator.err().map(StartError::OperatorKey));
     found
+}
+
+/// Whether a directory is, file for file, the backup that was made. Opens nothing.
+pub fn verify_backup(dir: &Path) -> Result<Verified, NotVerified> {
+    store::sled::verify_backup(dir)
 }

@@ -20,19 +20,21 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::serve::banner;
 pub use self::{
-    check::check,
+    check::{check, verify_backup},
     keys::GivenKeys,
     runtime::runtime,
     serve::{Exit, serve},
 };
 use crate::{
-    api::{self, Answers, ApiState, BadAnswer},
+    api::{self, Answers, ApiState, BadAnswer, Jobs},
+    backups::Backups,
     clock::{self, Clock},
     command::Shards,
     config::{Config, Listen},
     directory::{
         Directory, EncryptionKeyError, LoadError, OperatorKey, OperatorKeyError, encryption_key,
     },
+    erasures::{self, Erasures},
     guard::Policy,
     ingest::Ingest,
     metrics,
@@ -71,6 +73,8 @@ pub enum StartError {
     Answers(#[from] BadAnswer),
     #[error(transparent)]
     Replays(#[from] replays::LoadError),
+    #[error(transparent)]
+    Erasures(#[from] erasures::LoadError),
     #[error(transparent)]
     OperatorKey(#[from] OperatorKeyError),
     #[error(transparent)]
@@ -114,7 +118,7 @@ pub struct Gateway {
     front: Serving,
     shards: Vec<JoinHandle<Report>>,
     reloads: Vec<mpsc::Sender<Box<shard::Settings>>>,
-    stop_replays: Trigger,
+    stop_jobs: Trigger,
     stop_shards: Trigger,
     stop_ops: Trigger,
     threads: Vec<JoinHandle<()>>,
@@ -164,6 +168,7 @@ impl Gateway {
         let opened = open_store(&config).await?;
         let Opened { store, mut rows, feeds, mut threads } = opened;
         let replay_rows = Replays::take_rows(&mut rows);
+        let erasure_rows = Erasures::take_rows(&mut rows);
         threads.push(ops.thread);
         let answers = Answers::take_rows(&mut rows);
         let answers = Answers::load(store.clone(), &answers, settings::answers(&config))?;
@@ -192,20 +197,28 @@ impl Gateway {
         ::metrics::gauge!(metrics::SHARDS).set(config.runtime.shards as f64);
 
         let commands = Shards::new(started_shards.commands);
-        let (stop_replays, replays_signal) = shutdown::channel();
+        let (stop_jobs, jobs_signal) = shutdown::channel();
         let replays = Replays::start(
             store.clone(),
             directory.clone(),
             commands.clone(),
             config.replays.clone(),
             replay_rows,
-            replays_signal,
+            jobs_signal.clone(),
         )?;
+        let erasures = Erasures::start(
+            store.clone(),
+            directory.clone(),
+            commands.clone(),
+            erasure_rows,
+            jobs_signal,
+        )?;
+        let backups = Backups::new(store.clone(), config.backup.clone());
         let state = ApiState::new(
             directory.clone(),
             store.clone(),
             commands,
-            replays,
+            Jobs { replays, erasures, backups },
             answers,
             api_settings(&config, &policy, openapi::bytes(&config)),
         );
@@ -249,7 +262,7 @@ impl Gateway {
             front: Serving { stop, served },
             shards: started_shards.threads,
             reloads: started_shards.reloads,
-            stop_replays,
+            stop_jobs,
             stop_shards,
             stop_ops,
             threads,
@@ -315,8 +328,9 @@ impl Gateway {
         self.state.end_streams();
         self.front.stop.fire();
         let requests_cut = self.front.served.await.unwrap_or_default();
-        self.stop_replays.fire();
+        self.stop_jobs.fire();
         self.state.replays.stopped().await;
+        self.state.erasures.stopped().await;
         self.stop_shards.fire();
         let reports = join(self.shards).await;
         // The last handles besides ours, so that nothing is written after the close.

@@ -4,7 +4,7 @@
 //! A test parses every example, and holds that every command has some.
 
 /// The examples of a command, by the words that name it.
-const EXAMPLES: [(&str, &str); 31] = [
+const EXAMPLES: [(&str, &str); 36] = [
     ("", "\
 Examples:
   $ senderz-gateway dev                          # see it work, with example events
@@ -98,6 +98,29 @@ Examples:
   $ senderz-gateway bench --tenant acme --batch 100 --size 2KiB --output json
 
 Exit codes: 0 measured, 1 no gateway answered or nothing was accepted, 2 wrong usage."),
+    ("events", "\
+Examples:
+  $ senderz-gateway events erase --tenant acme +15555550100 --wait
+  $ senderz-gateway events erasures --tenant acme"),
+    ("events erase", "\
+Examples:
+  $ senderz-gateway events erase --tenant acme +15555550100
+  $ senderz-gateway events erase --tenant acme - --wait < recipient.txt"),
+    ("events erasures", "\
+Examples:
+  $ senderz-gateway events erasures --tenant acme --limit 20"),
+    ("events erasure", "\
+Examples:
+  $ senderz-gateway events erasure --tenant acme ers_0104208409182820r90m1870zg"),
+    ("backup", "\
+Examples:
+  $ senderz-gateway backup                               # named by the time, in backup.dir
+  $ senderz-gateway backup nightly --rate 20MiB
+  $ senderz-gateway backup --verify senderz-backups/nightly
+
+A gateway that is started with the directory as its --data-dir goes on with what is in it.
+
+Exit codes: 0 it is complete (or as it was written), 1 it is not."),
     ("deliveries", "\
 Examples:
   $ senderz-gateway deliveries list --tenant acme --status failed

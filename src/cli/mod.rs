@@ -5,6 +5,7 @@
 //! else to stderr. Secrets are read from files and the environment, never from arguments, which
 //! other users of the machine can see.
 
+mod backup;
 mod bench;
 mod check;
 mod client;
@@ -13,6 +14,7 @@ mod completions;
 mod config;
 mod deliveries;
 mod dev;
+mod events;
 mod health;
 mod help;
 mod logging;
@@ -133,6 +135,11 @@ pub enum Command {
     /// List, show and cancel deliveries
     #[command(subcommand)]
     Deliveries(deliveries::Command),
+    /// Erase what one person's events said, and show how far that is
+    #[command(subcommand)]
+    Events(events::Command),
+    /// Copy a running gateway's data into a directory that a gateway starts on
+    Backup(backup::Args),
     /// Send an ended delivery again, or many
     Replay(replay::Args),
     /// Receive webhooks: count, verify, and fail on request
@@ -180,6 +187,8 @@ fn run(global: Global, command: Command) -> anyhow::Result<Exit> {
         Command::Webhooks(command) => block_on(webhooks::run(command, &global)),
         Command::Send(args) => block_on(send::run(args, &global)),
         Command::Deliveries(command) => block_on(deliveries::run(command, &global)),
+        Command::Events(command) => block_on(events::run(command, &global)),
+        Command::Backup(args) => block_on(backup::run(args, &global)),
         Command::Replay(args) => block_on(replay::run(args, &global)),
     }
 }
@@ -251,6 +260,8 @@ impl Command {
             | Self::Tail(_)
             | Self::Bench(_)
             | Self::Deliveries(_)
+            | Self::Events(_)
+            | Self::Backup(_)
             | Self::Replay(_) => (&[], ""),
         }
     }

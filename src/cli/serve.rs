@@ -58,6 +58,7 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
         | StartError::Answers(_)
         | StartError::Replays(_)
         | StartError::Shard(_)
+        | StartError::Erasures(_)
         | StartError::Recovery(_) => Exit::Failure,
     }
 }

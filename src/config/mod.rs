@@ -62,6 +62,7 @@ pub struct Config {
     pub store: Store,
     pub limits: Limits,
     pub replays: Replays,
+    pub backup: Backup,
     pub stream: Stream,
     pub log: Log,
 }
@@ -219,6 +220,15 @@ pub struct Limits {
     pub webhook_tests: NonZeroU32,
     /// Test events of one tenant in a minute.
     pub tenant_tests: NonZeroU32,
+}
+
+/// Copies of the running store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backup {
+    /// Each is a directory in it.
+    pub dir: PathBuf,
+    /// Bytes a second where the request does not say.
+    pub rate: u64,
 }
 
 /// Replays of many.

@@ -12,8 +12,8 @@ use std::{
 use ipnet::{IpNet, Ipv6Net};
 
 use super::{
-    Backend, Breaker, Config, Delivery, Dns, Ingest, Limits, Listen, Log, LogFormat, Ops, Pool,
-    Replays, Retry, Runtime, Security, Server, Store, Stream, Tls,
+    Backend, Backup, Breaker, Config, Delivery, Dns, Ingest, Limits, Listen, Log, LogFormat, Ops,
+    Pool, Replays, Retry, Runtime, Security, Server, Store, Stream, Tls,
     read::{self, Reader},
     units::{format_duration, format_size},
     value::Value,
@@ -64,6 +64,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Config {
         store: store(r),
         limits: limits(r),
         replays: replays(r),
+        backup: backup(r),
         stream: stream(r),
         log: log(r),
     };
@@ -314,6 +315,14 @@ fn replays(r: &mut Reader<'_>) -> Replays {
         format!("must not be more than replays.max_rate ({})", replays.max_rate),
     );
     replays
+}
+
+fn backup(r: &mut Reader<'_>) -> Backup {
+    let dir = r.value("backup.dir", |value| match value.as_str() {
+        Some(dir) if !dir.is_empty() => Ok(PathBuf::from(dir)),
+        _ => Err("must be a path".to_owned()),
+    });
+    Backup { dir, rate: r.size("backup.rate", 1 << 10..=u64::from(u32::MAX)) }
 }
 
 fn stream(r: &mut Reader<'_>) -> Stream {

@@ -25,7 +25,7 @@ use super::{
 use crate::{config::environment, seal::KEY_LEN};
 
 /// The files' names in the data directory.
-const FILE: &str = "encryption.key";
+pub(super) const FILE: &str = "encryption.key";
 const IDS: &str = "encryption.ids";
 
 /// More than the longest ring has in base64.

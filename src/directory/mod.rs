@@ -155,6 +155,9 @@ struct Writer {
     stale: Vec<RowKey>,
 }
 
+/// The files in the data directory that hold keys, where none are given from outside.
+pub const KEY_FILES: [&str; 2] = [encryption_key::FILE, operator_key::FILE];
+
 /// Rows sealed anew in one commit.
 const SEALED_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
 
@@ -208,6 +211,20 @@ impl Directory {
             writer.stale.truncate(rest);
         }
         Ok(sealed)
+    }
+
+    /// Encrypts what is personal in a row of somebody else's, and binds it to `bound_to`.
+    pub(crate) fn seal(&self, bound_to: &[u8], text: &[u8]) -> Vec<u8> {
+        self.inner.ring.seal(bound_to, text)
+    }
+
+    /// Decrypts it.
+    pub(crate) fn open(
+        &self,
+        bound_to: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, BadRow> {
+        Ok(self.inner.ring.open(bound_to, sealed)?.0)
     }
 
     /// Takes the operator's key from the environment's value or from the data directory, and makes

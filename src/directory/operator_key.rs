@@ -16,7 +16,7 @@ use super::{
 use crate::id::{KeyId, random_u128};
 
 /// The file's name in the data directory.
-const FILE: &str = "operator.key";
+pub(super) const FILE: &str = "operator.key";
 
 /// The shortest operator key that is accepted, characters.
 const MIN_LEN: usize = 32;

@@ -76,7 +76,7 @@ impl Engine {
             lane.in_flight += 1;
             lane.later_in_flight += u32::from(later);
             self.fairness.started(lane.tenant);
-            let flight = Flight { lane: no, retry, canceled: false, later };
+            let flight = Flight { lane: no, retry, canceled: None, later };
             let ticket = Ticket(self.flights.insert(flight) as u32);
             let number = retry.attempts.saturating_add(1);
             effects.push(Effect::Send { ticket, key, number, due });
@@ -161,10 +161,15 @@ impl Engine {
     }
 
     /// Ends a delivery wherever it waits; one under way is marked.
-    pub(super) fn cancel(&mut self, key: DeliveryKey, effects: &mut Vec<Effect>) {
+    pub(super) fn cancel(
+        &mut self,
+        key: DeliveryKey,
+        reason: CancelReason,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(&no) = self.index.get(&key.webhook) else { return };
         if self.forget_waiting(no, key.place) {
-            record_decision(effects, key, Verdict::Canceled(CancelReason::Requested));
+            record_decision(effects, key, Verdict::Canceled(reason));
             self.ask_for_refill(no, effects);
             self.enter_ring(no);
             self.watch_age(no);
@@ -173,7 +178,7 @@ impl Engine {
         }
         let under_way = self.flights.iter_mut().map(|(_, flight)| flight);
         for flight in under_way.filter(|f| f.lane == no && f.retry.place == key.place) {
-            flight.canceled = true;
+            flight.canceled = Some(reason);
         }
     }
 

@@ -31,7 +31,7 @@ use std::time::Duration;
 pub use self::step::Engine;
 use crate::{
     clock::Millis,
-    delivery::{Outcome, Verdict},
+    delivery::{CancelReason, Outcome, Verdict},
     id::{DeliveryKey, Place, TenantNo, WebhookNo},
 };
 
@@ -104,7 +104,7 @@ pub enum Input {
     ReplayLater { key: DeliveryKey, attempts: u16 },
     /// End a waiting or retrying delivery. One under way is ended when its attempt finishes
     /// without success. An unknown one is ignored.
-    Cancel { key: DeliveryKey },
+    Cancel { key: DeliveryKey, reason: CancelReason },
     /// The answer to `Effect::Refill`: the webhook's places in `from..`, in order; `next` is where
     /// the next refill starts, none where `until` has been passed. It may hold fewer places than
     /// asked for, even none, and still have a `next`.

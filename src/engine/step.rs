@@ -92,8 +92,8 @@ pub(super) struct Flight {
     pub(super) lane: LaneNo,
     /// The delivery as it was before this attempt.
     pub(super) retry: Retry,
-    /// Asked to end when this attempt ends without success.
-    pub(super) canceled: bool,
+    /// Why it is to end when this attempt ends without success.
+    pub(super) canceled: Option<CancelReason>,
     /// It began among the replays that have no hurry.
     pub(super) later: bool,
 }
@@ -173,7 +173,7 @@ impl Engine {
                 self.resume(key.webhook, retry, now, effects);
             }
             Input::ReplayLater { key, attempts } => self.replay_later(now, key, attempts, effects),
-            Input::Cancel { key } => self.cancel(key, effects),
+            Input::Cancel { key, reason } => self.cancel(key, reason, effects),
             Input::Refilled { webhook, places, next } => {
                 self.refilled(webhook, &places, next, effects);
             }
@@ -293,11 +293,7 @@ impl Engine {
             effects.push(Effect::Breaker { webhook, to });
         }
         let key = DeliveryKey { place: flight.retry.place, webhook };
-        let canceled = if removed {
-            Some(CancelReason::WebhookDeleted)
-        } else {
-            flight.canceled.then_some(CancelReason::Requested)
-        };
+        let canceled = if removed { Some(CancelReason::WebhookDeleted) } else { flight.canceled };
         if blame == Blame::Own {
             effects.push(Effect::Forget { ticket });
             match canceled {

@@ -12,8 +12,9 @@ use crate::{
     delivery::{CancelReason, ErrorCode, FailReason, Protocol},
     event::{MAX_CHANNEL, MAX_ID, MAX_RECIPIENT, MAX_STATUS_REASON},
     id::{
-        AttemptId as Attempt, DeliveryId as Delivery, DeliveryKey, EventId as Event, KeyId as Key,
-        NodeNo, Place, ReplayId as Replay, StreamId as Stream, WebhookId as Webhook, WebhookNo,
+        AttemptId as Attempt, DeliveryId as Delivery, DeliveryKey, ErasureId as Erasure,
+        EventId as Event, KeyId as Key, NodeNo, Place, ReplayId as Replay, StreamId as Stream,
+        WebhookId as Webhook, WebhookNo,
     },
     tenant::{SigningSecret as Secret, TenantId as Tenant},
     webhook::{ALL_EVENTS, SuccessRule as Success},
@@ -46,6 +47,8 @@ word!(EventId, id(Event::PREFIX, "An event's id: the same for all its deliveries
 word!(DeliveryId, id(Delivery::PREFIX, "A delivery's id."));
 word!(AttemptId, id(Attempt::PREFIX, "An attempt's id."));
 word!(ReplayId, id(Replay::PREFIX, "The id of a replay of many."));
+word!(ErasureId, id(Erasure::PREFIX, "The id of an erasure."));
+word!(BackupName, text("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", "The name of a backup's directory."));
 word!(KeyId, id(Key::PREFIX, "Names an API key without being one."));
 word!(EventType, one_of(types(), "One of the six event types."));
 word!(EventTypeOrAll, one_of(types().chain([ALL_EVENTS]), "An event type, or `*` for all."));
@@ -173,6 +176,7 @@ pub struct Example {
     pub attempt: String,
     pub key: String,
     pub replay: String,
+    pub erasure: String,
     pub stream: String,
 }
 
@@ -189,9 +193,13 @@ impl Example {
             attempt: attempt.to_string(),
             key: Key(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff).to_string(),
             replay: Replay(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10).to_string(),
+            erasure: Erasure(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10).to_string(),
             stream: Stream { node, place }.to_string(),
         }
     }
+
+    /// A backup's name.
+    pub const BACKUP: &'static str = "2026-11-23T04-20-00-123Z";
 
     /// The time of its acceptance.
     pub const TIME: &'static str = "2026-11-23T04:20:00.123Z";

@@ -86,8 +86,8 @@ impl Reason {
 pub struct Progress {
     pub matched: u64,
     pub replayed: u64,
-    /// Matched and not sent: somebody else was sending it, it has too many attempts, or (in a job
-    /// over several webhooks) its webhook is disabled or deleted.
+    /// Matched and not sent: somebody else was sending it, it has too many attempts, its event was
+    /// erased, or (in a job over several webhooks) its webhook is disabled or deleted.
     pub skipped: u64,
     /// Everything up to here is done.
     pub after: Option<DeliveryKey>,

@@ -232,7 +232,7 @@ impl Replays {
             let webhook = row.key.webhook;
             if row.reopened {
                 done += 1;
-            } else if row.attempts >= MAX_ATTEMPTS {
+            } else if row.attempts >= MAX_ATTEMPTS || row.erased {
                 skipped += 1;
             } else if !self.is_enabled(webhook) {
                 if query.webhook.is_some() {

@@ -81,8 +81,8 @@ impl<'p> Destination<'p> {
         if path == "/v1/events" {
             return match *method {
                 Method::POST => Self::Batch,
-                Method::GET | Method::HEAD => Self::Router,
-                _ => Self::NoSuchMethod { allow: "GET, HEAD, POST" },
+                Method::GET | Method::HEAD | Method::DELETE => Self::Router,
+                _ => Self::NoSuchMethod { allow: "DELETE, GET, HEAD, POST" },
             };
         }
         let tenant = path
@@ -281,8 +281,13 @@ mod tests {
             ("POST", "/v1/events", Destination::Batch),
             ("GET", "/v1/events", router),
             ("HEAD", "/v1/events", router),
-            ("PUT", "/v1/events", Destination::NoSuchMethod { allow: "GET, HEAD, POST" }),
-            ("OPTIONS", "/v1/events", Destination::NoSuchMethod { allow: "GET, HEAD, POST" }),
+            ("DELETE", "/v1/events", router),
+            ("PUT", "/v1/events", Destination::NoSuchMethod { allow: "DELETE, GET, HEAD, POST" }),
+            (
+                "OPTIONS",
+                "/v1/events",
+                Destination::NoSuchMethod { allow: "DELETE, GET, HEAD, POST" },
+            ),
             ("POST", "/v1/events/", router),
             ("POST", "/v1/events/evt_1", router),
             ("POST", "/v1/tenants/acme/events", Destination::Event { tenant: "acme" }),

@@ -44,6 +44,8 @@ pub(super) enum Ended {
     },
     /// The event's block is damaged or gone: there is nothing to send, now or later.
     Unreadable,
+    /// What it said was erased.
+    Erased,
     /// Nothing was sent for a reason of ours; worth another go.
     Own,
     /// The attempt's task panicked. It counts like any that failed, so that an event which does
@@ -57,7 +59,7 @@ impl Ended {
     pub(super) fn meaning(&self) -> (Outcome, Blame) {
         match self {
             Ended::Attempted { attempted, .. } => (attempted.outcome, attempted.blame),
-            Ended::Unreadable => (Outcome::Failed, Blame::Receiver),
+            Ended::Unreadable | Ended::Erased => (Outcome::Failed, Blame::Receiver),
             Ended::Own => (Outcome::Retry { not_before: None }, Blame::Own),
             Ended::Broken { .. } => (Outcome::Retry { not_before: None }, Blame::Receiver),
         }
@@ -157,6 +159,9 @@ pub(super) async fn make(making: Making, means: &Means) {
             (payload, block)
         }
     };
+    if block.erased_at(index).is_some() {
+        return promise.keep(Ended::Erased);
+    }
     let (Some(event), Some(payload)) = (block.events.get(usize::from(index)), block.payload(index))
     else {
         return promise.keep(Ended::Unreadable);

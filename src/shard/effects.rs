@@ -13,8 +13,8 @@ use crate::{
     clock::{self, Millis},
     command::{Check, Checked},
     delivery::{
-        Attempt, AttemptError, Entry, ErrorCode, FailReason, KeptResponse, Phases, Protocol,
-        Verdict,
+        Attempt, AttemptError, CancelReason, Entry, ErrorCode, FailReason, KeptResponse, Phases,
+        Protocol, Verdict,
     },
     directory::WebhookPatch,
     engine::{BreakerState, Effect, Gauges, Input, Ticket},
@@ -122,6 +122,7 @@ impl Shard {
         let (verdict, attempt) = match ended {
             None | Some(Ended::Own) => (verdict, None),
             Some(Ended::Unreadable) => (Verdict::Failed(FailReason::Unreadable), None),
+            Some(Ended::Erased) => (Verdict::Canceled(CancelReason::EventErased), None),
             Some(Ended::Broken { number }) => {
                 let attempt = broken(number);
                 self.metrics.attempt(verdict, &attempt);

@@ -31,6 +31,13 @@ impl Payloads {
         self.blocks.get(&block)
     }
 
+    /// Takes what is left of a block for what it was, where it is here.
+    pub(super) fn replace(&mut self, block: Arc<EventBlock>) {
+        let Some(here) = self.blocks.get_mut(&block.number) else { return };
+        self.bytes = self.bytes - footprint(here) + footprint(&block);
+        *here = block;
+    }
+
     pub(super) fn insert(&mut self, block: Arc<EventBlock>) {
         let size = footprint(&block);
         let number = block.number;
@@ -92,6 +99,17 @@ mod tests {
         let counted = payloads.bytes;
         payloads.insert(block(1, 3000));
         assert_eq!(payloads.bytes, counted);
+    }
+
+    #[test]
+    fn what_is_left_of_a_block_takes_its_place_and_no_other() {
+        let mut payloads = Payloads::new(10_000);
+        payloads.insert(block(1, 3000));
+        payloads.replace(block(1, 10));
+        payloads.replace(block(2, 10));
+        assert_eq!(payloads.get(1).unwrap().bytes.len(), 10);
+        assert!(payloads.get(2).is_none());
+        assert_eq!(payloads.bytes, footprint(&block(1, 10)));
     }
 
     #[test]

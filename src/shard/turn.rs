@@ -266,7 +266,7 @@ impl Shard {
             }
             Command::Replay { key, attempts } => Input::Replay { key, attempts },
             Command::ReplayLater { key, attempts } => Input::ReplayLater { key, attempts },
-            Command::Cancel { key } => Input::Cancel { key },
+            Command::Cancel { key, reason } => Input::Cancel { key, reason },
             Command::Check { check, reply } => return self.check(*check, reply),
         });
     }
@@ -290,6 +290,7 @@ impl Shard {
         for message in feed.drain(..) {
             match message {
                 Feed::Block(block) => self.block(block),
+                Feed::Erased(block) => self.payloads.replace(block),
                 Feed::Recovered(stretch) => self.recover(&stretch),
                 Feed::RecoveryDone => {
                     if let Some(recovered) = self.recovered.take() {

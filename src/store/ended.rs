@@ -51,6 +51,8 @@ pub struct EndedRow {
     pub attempts: u16,
     /// See [`EndedQuery::reopened_since`].
     pub reopened: bool,
+    /// Its event was erased: there is nothing to send.
+    pub erased: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -94,14 +96,20 @@ impl EndedPage {
     }
 
     /// Looks at the next delivery.
-    pub(super) fn look(&mut self, query: &EndedQuery, id: EventId, route: Route, story: &Story) {
+    pub(super) fn look(
+        &mut self,
+        query: &EndedQuery,
+        Found { id, route, erased }: Found,
+        story: &Story,
+    ) {
         let key = DeliveryKey { place: id.place, webhook: route.webhook };
         (self.after, self.at) = (Some(key), Some(id.accepted_at));
         let since = query.reopened_since;
         let reopened_at = story.progress.reopened_at;
         let reopened = since.zip(reopened_at).is_some_and(|(since, at)| at >= since);
         if reopened || query.wants(route, story) {
-            self.rows.push(EndedRow { key, attempts: story.progress.attempts, reopened });
+            let attempts = story.progress.attempts;
+            self.rows.push(EndedRow { key, attempts, reopened, erased });
         }
     }
 }
@@ -127,11 +135,11 @@ pub(super) fn page(
         scanned += (stretch.end - stretch.start) as usize;
         let (stories, read) = stories(logs, &stretch, query, &found)?;
         scanned += read;
-        for ((id, route), story) in found.deliveries.iter().zip(&stories) {
+        for (delivery, story) in found.deliveries.iter().zip(&stories) {
             if page.rows.len() >= query.limit {
                 return Ok(page);
             }
-            page.look(query, *id, *route, story);
+            page.look(query, *delivery, story);
         }
         page.after = Some(last_of(stretch.end - 1)).max(page.after);
         page.at = found.at.or(page.at);
@@ -163,9 +171,17 @@ fn first_since(
     Ok(low)
 }
 
+/// A delivery, as the event log tells it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) id: EventId,
+    pub(super) route: Route,
+    pub(super) erased: bool,
+}
+
 /// A stretch's deliveries before their entries are known.
 struct Candidates {
-    deliveries: Vec<(EventId, Route)>,
+    deliveries: Vec<Found>,
     entries_from: u64,
     at: Option<Millis>,
     /// What comes behind is too young.
@@ -189,12 +205,15 @@ fn candidates(
         let first = found.deliveries.len();
         for index in 0..block.events.len() as u32 {
             let id = block.event_id(index as u16);
+            let erased = block.events[index as usize].erased;
             let key = |route: &&Route| DeliveryKey { place: id.place, webhook: route.webhook };
             let routes = block.routes_of(index as u16).iter();
             let wanted = routes.filter(|route| query.covers(&block, key(route)));
-            found.deliveries.extend(wanted.map(|route| (id, *route)));
+            let wanted = wanted.map(|route| Found { id, route: *route, erased });
+            found.deliveries.extend(wanted);
         }
-        found.deliveries[first..].sort_unstable_by_key(|(id, route)| (id.place, route.webhook));
+        found.deliveries[first..]
+            .sort_unstable_by_key(|found| (found.id.place, found.route.webhook));
         if found.deliveries.len() > first {
             found.entries_from = found.entries_from.min(block.entries_from);
         }
@@ -213,7 +232,7 @@ fn stories(
     if stories.is_empty() {
         return Ok((stories, 0));
     }
-    let keys = found.deliveries.iter().map(|(id, route)| (id.place, route.webhook));
+    let keys = found.deliveries.iter().map(|found| (found.id.place, found.route.webhook));
     let at: HashMap<(Place, WebhookNo), usize> = keys.zip(0..).collect();
     let numbers = logs.entry_blocks(found.entries_from, stretch, query.webhook);
     for number in &numbers {

@@ -85,7 +85,9 @@ pub struct EventRow {
     pub id: EventId,
     pub tenant: TenantNo,
     pub event_type: EventType,
+    /// Empty where it was erased.
     pub payload: Bytes,
+    pub erased_at: Option<Millis>,
     pub routes: Vec<Route>,
 }
 
@@ -97,6 +99,7 @@ impl EventRow {
             tenant: event.tenant,
             event_type: event.event_type,
             payload: block.payload(index).unwrap_or_default(),
+            erased_at: block.erased_at(index),
             routes: block.routes_of(index).to_vec(),
         }
     }

@@ -5,10 +5,11 @@
 //! answered by going through them. Nothing is on disk, so "durable" means "in the lists": a
 //! [`Memory`] can be opened again and then stands for a disk that survived.
 
+mod erase;
 mod pages;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
     thread::{self, JoinHandle},
     time::Duration,
@@ -22,8 +23,9 @@ use crate::{
     delivery::Entry,
     id::{DeliveryKey, EventId, NodeNo, Place, WebhookNo},
     store::{
-        AppendError, Appended, EventBlock, EventInBlock, Feed, Health, NewEvent, OpenError, Opened,
-        Places, Read, Recovered, RecoveredState, Row, Settings, Store, Write, fold::Story,
+        AppendError, Appended, BackupError, EventBlock, EventInBlock, Feed, Health, NewEvent,
+        OpenError, Opened, Places, Read, Recovered, RecoveredState, Row, Settings, Store, Write,
+        erasure::redact, fold::Story,
     },
 };
 
@@ -49,6 +51,8 @@ struct State {
     entries: Vec<Entry>,
     recorded: watch::Sender<u64>,
     keys: HashMap<[u8; 16], Key>,
+    /// What was erased, so that attempts which end later keep no responses.
+    erased: HashSet<Place>,
 }
 
 #[derive(Debug)]
@@ -169,6 +173,20 @@ impl Memory {
                 let _ = reply.send(Ok(()));
                 false
             }
+            Write::Erase { erasure, reply } => {
+                let erased = self.state().erase(&erasure);
+                erased.into_iter().for_each(|block| send_all(feeds, Feed::Erased(block)));
+                let _ = reply.send(Ok(()));
+                false
+            }
+            Write::Backup { reply, .. } => {
+                let _ = reply.send(Err(BackupError::Unsupported));
+                false
+            }
+            Write::Scrub { reply } => {
+                let _ = reply.send(Ok(()));
+                false
+            }
             Write::Close { reply } => {
                 let _ = reply.send(Ok(()));
                 true
@@ -216,6 +234,9 @@ impl Memory {
                 Read::Attempts { from, query, reply } => {
                     drop(reply.send(Ok(state.attempts(from, &query))));
                 }
+                Read::Responses { places, reply } => {
+                    drop(reply.send(Ok(state.responses(&places))));
+                }
             }
         }
     }
@@ -253,6 +274,7 @@ impl State {
             in_block.push(EventInBlock {
                 tenant: event.tenant,
                 event_type: event.event_type,
+                erased: false,
                 payload: range(bytes.len(), event.payload.len()),
                 routes: range(routes.len(), event.routes.len()),
             });
@@ -375,7 +397,10 @@ impl State {
         found
     }
 
-    fn record(&mut self, entries: Vec<Entry>) {
+    fn record(&mut self, mut entries: Vec<Entry>) {
+        entries.iter_mut().filter(|e| self.erased.contains(&e.key.place)).for_each(|entry| {
+            redact(entry);
+        });
         self.entries.extend(entries);
         self.recorded.send_replace(self.entries.len() as u64);
     }

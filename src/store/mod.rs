@@ -27,12 +27,17 @@
 //!    skipped in silence.
 //! 6. Opening tells, in place order, every delivery that is not settled ([`Recovered`]).
 //! 7. `Full` is an answer, not an error: nothing was written, entries still are.
+//! 8. `Erase` answers once no reader and no shard is given the payloads any more. Ids, routes, times
+//!    and verdicts stay. What a backend's files still hold of them is gone when `Scrub` answers.
 
 mod attempts;
+mod backup;
+mod block;
 pub mod codec;
 #[cfg(test)]
 mod contract_tests;
 mod ended;
+mod erasure;
 mod events;
 mod fold;
 mod history;
@@ -48,7 +53,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::{
     attempts::{AttemptQuery, AttemptRow, Attempts, EntryPlace, Gap},
+    backup::{BackedUp, BackupError, BackupOrder, BackupProgress},
+    block::{EventBlock, EventInBlock},
     ended::{EndedPage, EndedQuery, EndedRow},
+    erasure::Erasure,
     events::{EventPage, EventQuery, EventRow, Following},
 };
 use crate::{
@@ -147,6 +155,20 @@ pub enum Write {
         rows: Vec<Row>,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// Forget what some events said; see [`Store::erase`].
+    Erase {
+        erasure: Erasure,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// See [`Store::scrub`].
+    Scrub {
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// See [`Store::back_up`].
+    Backup {
+        order: BackupOrder,
+        reply: oneshot::Sender<Result<BackedUp, BackupError>>,
+    },
     /// Make everything durable and close; nothing is accepted after it.
     Close {
         reply: oneshot::Sender<Result<(), StoreError>>,
@@ -192,6 +214,8 @@ pub enum Read {
         query: AttemptQuery,
         reply: oneshot::Sender<Result<Attempts, StoreError>>,
     },
+    /// The blocks of the attempt log that keep responses to these events.
+    Responses { places: Vec<Place>, reply: oneshot::Sender<Result<Vec<u64>, StoreError>> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -243,52 +267,6 @@ pub struct DeliveryPage {
     pub next: Option<DeliveryKey>,
 }
 
-/// A decoded block of the event log. Payloads are slices of one buffer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EventBlock {
-    pub number: u64,
-    pub node: NodeNo,
-    /// Wall time of acceptance; never less than the block's before it.
-    pub accepted_at: Millis,
-    /// The attempt log's next block number when this block was written: no entry about this block
-    /// stands before it.
-    pub entries_from: u64,
-    pub bytes: Bytes,
-    pub events: Vec<EventInBlock>,
-    pub routes: Vec<Route>,
-}
-
-/// Index ranges into the block it stands in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventInBlock {
-    pub tenant: TenantNo,
-    pub event_type: EventType,
-    pub payload: (u32, u32),
-    pub routes: (u32, u32),
-}
-
-impl EventBlock {
-    /// The payload of the event at `index`: a slice of the block, not a copy.
-    pub fn payload(&self, index: u16) -> Option<Bytes> {
-        let (from, to) = self.events.get(usize::from(index))?.payload;
-        Some(self.bytes.slice(from as usize..to as usize))
-    }
-
-    pub fn routes_of(&self, index: u16) -> &[Route] {
-        self.events
-            .get(usize::from(index))
-            .map_or(&[], |e| &self.routes[e.routes.0 as usize..e.routes.1 as usize])
-    }
-
-    pub fn event_id(&self, index: u16) -> EventId {
-        EventId {
-            accepted_at: self.accepted_at,
-            node: self.node,
-            place: Place::new(self.number, index),
-        }
-    }
-}
-
 /// What opening a store tells about deliveries, in place order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovered {
@@ -321,6 +299,8 @@ pub enum Feed {
     RecoveryDone,
     /// A block was committed just now.
     Block(Arc<EventBlock>),
+    /// Events of a block that was told before were erased: this is what is left of it.
+    Erased(Arc<EventBlock>),
 }
 
 /// What the store says about itself; a watch, always current.

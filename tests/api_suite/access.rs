@@ -29,7 +29,13 @@ const MATRIX: &[(&str, &str, char)] = &[
     ("DELETE", "/v1/webhooks/{id}", 'T'),
     ("POST", "/v1/webhooks/{id}/test", 'T'),
     ("GET", "/v1/events", 'T'),
+    ("DELETE", "/v1/events", 'T'),
     ("GET", "/v1/events/{id}", 'T'),
+    ("GET", "/v1/erasures", 'T'),
+    ("GET", "/v1/erasures/{id}", 'T'),
+    ("POST", "/v1/backups", 'O'),
+    ("GET", "/v1/backups", 'O'),
+    ("GET", "/v1/backups/{id}", 'O'),
     ("GET", "/v1/deliveries", 'T'),
     ("GET", "/v1/deliveries/{id}", 'T'),
     ("POST", "/v1/deliveries/{id}/replay", 'T'),
@@ -131,7 +137,14 @@ async fn another_tenants_object_answers_exactly_as_a_missing_one() {
     let delivery = world.delivery_id(DeliveryKey { place: event.place, webhook: no });
     let key = world.post(&beta.key, "/v1/keys", json!({"kind": "tenant"})).await.json();
     let replay = world.post(&beta.key, "/v1/replays", json!({"dry_run": true})).await.json();
+    let asked = world.call(&beta.key, Method::DELETE, "/v1/events?recipient=x", None).await;
+    let erasure = asked.expect(202).json();
     let objects = [
+        (
+            "/v1/erasures/",
+            erasure["id"].as_str().expect("an id").to_owned(),
+            "ers_0123456789abcdefghjkmnpqrs".to_owned(),
+        ),
         (
             "/v1/replays/",
             replay["id"].as_str().expect("an id").to_owned(),
@@ -177,7 +190,7 @@ async fn another_tenants_object_answers_exactly_as_a_missing_one() {
         }
         compared += 1;
     }
-    assert_eq!(compared, 13);
+    assert_eq!(compared, 14);
     // Nothing of beta's was harmed.
     assert_eq!(world.directory.webhook_counts(), (1, 0));
     assert_eq!(
@@ -196,6 +209,7 @@ async fn what_is_missing_says_which_id_is_wanted_and_where_it_stands() {
         ("/v1/events", "`evt_…`"),
         ("/v1/deliveries", "`dlv_…`"),
         ("/v1/replays", "`rpl_…`"),
+        ("/v1/erasures", "`ers_…`"),
         ("/v1/keys", "`key_…`"),
     ] {
         let id = if list == "/v1/events" { "dlv_1".to_owned() } else { event.to_string() };

@@ -5,8 +5,8 @@ use std::task::Poll;
 use http::Method;
 use senderz_gateway::{
     delivery::{
-        Attempt, AttemptError, ErrorCode, FailReason, KeptResponse, Phases, Protocol, Verdict,
-        cause::unanswered,
+        Attempt, AttemptError, CancelReason, ErrorCode, FailReason, KeptResponse, Phases, Protocol,
+        Verdict, cause::unanswered,
     },
     event::EventType,
     id::DeliveryKey,
@@ -335,11 +335,12 @@ async fn a_waiting_delivery_is_canceled_by_its_shard() {
     let world = World::start().await;
     let (acme, key, path) = one_delivery(&world).await;
     let cancel = format!("{path}/cancel");
+    let canceled = Told::Cancel { key, reason: CancelReason::Requested };
     world.call(&acme.key, Method::POST, &cancel, None).await.expect(202);
-    assert_eq!(world.shard.told(), Some(Told::Cancel { key }));
+    assert_eq!(world.shard.told(), Some(canceled));
     world.attempted(key, Verdict::RetryAt(9), failed(1, ErrorCode::Status, Some(500))).await;
     world.post(&acme.key, &cancel, json!({})).await.expect(202);
-    assert_eq!(world.shard.told(), Some(Told::Cancel { key }));
+    assert_eq!(world.shard.told(), Some(canceled));
     world.attempted(key, Verdict::Delivered, attempt(2)).await;
     let refused = world.post(&acme.key, &cancel, json!({})).await.expect(409);
     assert_eq!(refused.problem(), "delivery_ended");

@@ -7,6 +7,7 @@ mod catch_up;
 mod checks;
 mod conditions;
 mod deliveries;
+mod erasures;
 mod events;
 mod idempotency;
 mod keys;

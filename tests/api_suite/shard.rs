@@ -9,7 +9,7 @@ use std::{
 
 use senderz_gateway::{
     command::{Check, Checked, Command},
-    delivery::Outcome,
+    delivery::{CancelReason, Outcome},
     id::DeliveryKey,
     webhook::SuccessRule,
 };
@@ -22,7 +22,7 @@ use crate::support::attempt;
 pub(crate) enum Told {
     Replay { key: DeliveryKey, attempts: u16 },
     Later { key: DeliveryKey, attempts: u16 },
-    Cancel { key: DeliveryKey },
+    Cancel { key: DeliveryKey, reason: CancelReason },
 }
 
 /// It has no task of its own, so that nothing happens behind a test's back: it is driven by
@@ -91,7 +91,7 @@ impl Shard {
             }
             Command::ReplayLater { key, attempts } => Told::Later { key, attempts },
             Command::Replay { key, attempts } => Told::Replay { key, attempts },
-            Command::Cancel { key } => Told::Cancel { key },
+            Command::Cancel { key, reason } => Told::Cancel { key, reason },
         };
         self.told.borrow_mut().push_back(told);
     }

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use senderz_gateway::{
-    api::{self, Answers, ApiState, Settings},
+    api::{self, Answers, ApiState, Jobs, Settings},
+    backups::Backups,
     command::Shards,
     config::{self, Limits},
     delivery::{Attempt, Entry, KeptResponse, Phases, Protocol, Verdict},
     directory::{Change, Directory, KeyRing, OperatorKey},
+    erasures::Erasures,
     event::EventType,
     guard::Policy,
     id::{DeliveryId, DeliveryKey, EventId, WebhookNo},
@@ -329,9 +331,32 @@ fn router(
     let (stop, stopped) = shutdown::channel();
     let limits = config::Replays { rate: 50, max_rate: 1000, per_tenant: 2, jobs: 3, kept: 2 };
     let (directory, jobs) = (directory.clone(), commands_in.clone());
-    let replays = Replays::start(store.clone(), directory.clone(), jobs, limits, rows, stopped);
+    let (replays, erasures): (Vec<Row>, Vec<Row>) = {
+        let mut rows = rows;
+        let erasures = Erasures::take_rows(&mut rows);
+        (rows, erasures)
+    };
+    let replays = Replays::start(
+        store.clone(),
+        directory.clone(),
+        jobs.clone(),
+        limits,
+        replays,
+        stopped.clone(),
+    );
     let replays = replays.expect("its rows are whole");
-    let state = ApiState::new(directory, store, commands_in, replays, answers, settings());
+    let erasures = Erasures::start(store.clone(), directory.clone(), jobs, erasures, stopped);
+    let erasures = erasures.expect("its rows are whole");
+    let settings_of_backups = config::Backup { dir: "nowhere".into(), rate: 1 };
+    let backups = Backups::new(store.clone(), settings_of_backups);
+    let state = ApiState::new(
+        directory,
+        store,
+        commands_in,
+        Jobs { replays, erasures, backups },
+        answers,
+        settings(),
+    );
     (api::router(state.clone()), state, Shard::new(commands), stop)
 }
 

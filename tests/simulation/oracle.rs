@@ -46,7 +46,7 @@ pub(crate) struct Flight {
     key: DeliveryKey,
     /// As it was before this attempt.
     retry: Retry,
-    canceled: bool,
+    canceled: Option<CancelReason>,
     /// It began among the replays that have no hurry.
     later: bool,
 }
@@ -133,7 +133,7 @@ impl Oracle {
             Input::Finished { ticket, outcome, blame } => {
                 self.finished(now, *ticket, *outcome, *blame);
             }
-            Input::Cancel { key } => self.cancel(*key),
+            Input::Cancel { key, reason } => self.cancel(*key, *reason),
             Input::Refilled { webhook, .. } => self.lane(*webhook).asked = false,
             Input::SettingsChanged(settings) => self.change(settings),
             Input::Drain => self.draining = true,
@@ -166,13 +166,13 @@ impl Oracle {
         }
     }
 
-    fn cancel(&mut self, key: DeliveryKey) {
+    fn cancel(&mut self, key: DeliveryKey, reason: CancelReason) {
         let Some(lane) = self.lanes.get_mut(&key.webhook) else { return };
         if lane.forget(key.place) {
-            self.expected.push_back(decision(key, CancelReason::Requested));
+            self.expected.push_back(decision(key, reason));
         }
         for flight in self.flights.values_mut().filter(|flight| flight.key == key) {
-            flight.canceled = true;
+            flight.canceled = Some(reason);
         }
     }
 
@@ -193,11 +193,7 @@ impl Oracle {
             let effect = Effect::Breaker { webhook: key.webhook, to };
             self.expected.push_back(Expected::Exactly(effect));
         }
-        let reason = if lane.removed {
-            Some(CancelReason::WebhookDeleted)
-        } else {
-            canceled.then_some(CancelReason::Requested)
-        };
+        let reason = if lane.removed { Some(CancelReason::WebhookDeleted) } else { canceled };
         if blame == Blame::Own {
             self.expected.push_back(Expected::Exactly(Effect::Forget { ticket }));
             match reason {
@@ -315,7 +311,7 @@ impl Oracle {
         assert!(self.tenant_has_slot(tenant), "{key:?} is sent beyond its tenant's share");
         assert!(self.shard_has_slot(), "{key:?} is sent beyond max_in_flight");
         *self.under_way.entry(tenant).or_default() += 1;
-        let flight = Flight { key, retry, canceled: false, later };
+        let flight = Flight { key, retry, canceled: None, later };
         assert!(self.flights.insert(ticket, flight).is_none(), "{ticket:?} is in use");
     }
 

@@ -54,7 +54,9 @@ impl Tally {
                 Verdict::Failed(FailReason::AttemptsExhausted) => "attempts exhausted",
                 Verdict::Failed(FailReason::Expired) => "expired",
                 Verdict::Failed(FailReason::BlockedTarget) => "blocked",
-                Verdict::Canceled(CancelReason::Requested) => "canceled",
+                Verdict::Canceled(CancelReason::Requested | CancelReason::EventErased) => {
+                    "canceled"
+                }
                 Verdict::Canceled(CancelReason::WebhookDeleted) => "webhook deleted",
                 _ => return,
             },

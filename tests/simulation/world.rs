@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use senderz_gateway::{
     clock::Millis,
-    delivery::Verdict,
+    delivery::{CancelReason, Verdict},
     engine::{Effect, Engine, Gauges, Input, LaneSettings, Settings},
     id::{DeliveryKey, Place, WebhookNo},
 };
@@ -187,7 +187,10 @@ impl World {
                     let keys = self.logs.keys(ended);
                     if !keys.is_empty() {
                         let key = self.rng.pick(&keys);
-                        inputs.push(Input::Cancel { key });
+                        // Both reasons, without a draw that would change every seed's story.
+                        let reasons = [CancelReason::Requested, CancelReason::EventErased];
+                        let reason = reasons[usize::from(key.place.index() % 2)];
+                        inputs.push(Input::Cancel { key, reason });
                     }
                 }
             }

@@ -35,6 +35,8 @@ impl Request {
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     Status(u16),
+    /// This status, and what was sent sent back.
+    Echo(u16),
     /// Take the request and say nothing.
     Hang,
     /// Take the request and hang up.
@@ -151,14 +153,17 @@ fn serve(
             continue;
         }
         let answer = script(&request);
+        let body =
+            if matches!(answer, Answer::Echo(_)) { request.body.clone() } else { Vec::new() };
         if let Some(seen) = seen {
             seen.lock().expect("no panic holds it").push(request);
         }
         count.fetch_add(1, Ordering::SeqCst);
         match answer {
-            Answer::Status(status) => {
-                let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
-                reader.get_mut().write_all(answer.as_bytes()).ok()?;
+            Answer::Status(status) | Answer::Echo(status) => {
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n");
+                reader.get_mut().write_all(&[head.as_bytes(), &body].concat()).ok()?;
             }
             Answer::Close => return None,
             Answer::Endless => {

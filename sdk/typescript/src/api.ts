@@ -84,8 +84,10 @@ export interface EventSummary {
   id: string;
   type: EventType;
   accepted_at: Time;
-  /** Bytes. */
+  /** Bytes; 0 where it was erased. */
   payload_size: number;
+  /** When the payload was erased. */
+  erased_at: Time | null;
   deliveries: number;
   /** How many webhooks it would have been for, had they not been disabled when it came. */
   found_disabled: number;
@@ -103,7 +105,9 @@ export interface StoredEvent {
   id: string;
   type: EventType;
   accepted_at: Time;
+  /** Null where it was erased. */
   payload: WebhookEvent | null;
+  erased_at: Time | null;
   deliveries: DeliverySummary[];
   /** The webhooks that got no delivery. */
   skipped: SkippedWebhook[];
@@ -214,6 +218,8 @@ export interface StreamLagged {
 /** A delivery with its payload and its attempts, the oldest first; at most the last hundred. */
 export interface DeliveryDetails extends DeliverySummary {
   payload: WebhookEvent | null;
+  /** When the event was erased, and with it the responses of these attempts. */
+  erased_at: Time | null;
   attempts: Attempt[];
 }
 
@@ -260,6 +266,24 @@ export interface Attempt extends LastAttempt {
   protocol: "http/1.1" | "h2";
   reused_connection: boolean;
   next_attempt_at: Time | null;
+}
+
+/** `done`: nothing of it is left in the gateway's files. */
+export type ErasureState = "erasing" | "scrubbing" | "done";
+
+/** What one person's events said, forgotten as a job. */
+export interface Erasure {
+  id: string;
+  state: ErasureState;
+  events: number;
+  /** Deliveries of them that still waited. */
+  deliveries_canceled: number;
+  /** A damaged part of the log was passed over. */
+  incomplete: boolean;
+  /** Events accepted before this have been looked at. */
+  position: Time | null;
+  created_at: Time;
+  completed_at: Time | null;
 }
 
 export type ReplayState = "running" | "paused" | "done" | "canceled" | "failed";

@@ -97,7 +97,8 @@ export class Http {
     const headers: Record<string, string> = { authorization: `Bearer ${apiKey}`, accept: "application/json" };
     if (tenant !== undefined) headers["senderz-tenant"] = tenant;
     if (call.body !== undefined) headers["content-type"] = "application/json";
-    if (method === "POST" && call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
+    const repeatable = method === "POST" || (method === "DELETE" && url.pathname.endsWith("/v1/events"));
+    if (repeatable && call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
     Object.assign(headers, call.headers);
     const body = call.body === undefined ? null : JSON.stringify(call.body);
     // Redirects would carry the key elsewhere.

@@ -32,6 +32,7 @@ export type { CallOptions, ClientOptions } from "./http.js";
 export {
   SenderZ,
   type Deliveries,
+  type Erasures,
   type Replays,
   type Events,
   type SenderZOptions,

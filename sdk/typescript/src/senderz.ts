@@ -16,6 +16,7 @@ export class SenderZ {
   readonly events: Events;
   readonly deliveries: Deliveries;
   readonly replays: Replays;
+  readonly erasures: Erasures;
   readonly #http: Http;
 
   constructor(options: SenderZOptions = {}) {
@@ -24,6 +25,7 @@ export class SenderZ {
     this.events = new Events(http);
     this.deliveries = new Deliveries(http);
     this.replays = new Replays(http);
+    this.erasures = new Erasures(http);
     this.#http = http;
   }
 
@@ -134,6 +136,11 @@ export class Events {
   async get(id: string, options?: CallOptions): Promise<api.StoredEvent> {
     return this.#http.ask("GET", `/v1/events/${segment(id)}`, options);
   }
+
+  /** Erases the payloads of all events of this `data.recipient`, as a job: see `erasures`. */
+  async erase(recipient: string, options?: CallOptions): Promise<api.Erasure> {
+    return this.#http.ask("DELETE", "/v1/events", { ...options, query: { recipient } });
+  }
 }
 
 /** `/v1/deliveries`. */
@@ -165,6 +172,27 @@ export class Deliveries {
   /** Ends a pending or retrying one. */
   async cancel(id: string, options?: CallOptions): Promise<api.DeliverySummary> {
     return this.#http.ask("POST", `/v1/deliveries/${segment(id)}/cancel`, options);
+  }
+}
+
+/** `/v1/erasures`: how far they are. */
+export class Erasures {
+  readonly #http: Http;
+
+  constructor(http: Http) {
+    this.#http = http;
+  }
+
+  async list(params?: api.PageParams, options?: CallOptions): Promise<api.Page<api.Erasure>> {
+    return this.#http.ask("GET", "/v1/erasures", { ...options, query: params });
+  }
+
+  all(params?: api.PageParams, options?: CallOptions): AsyncGenerator<api.Erasure, void, undefined> {
+    return all((cursor) => this.list({ ...params, ...(cursor && { cursor }) }, options));
+  }
+
+  async get(id: string, options?: CallOptions): Promise<api.Erasure> {
+    return this.#http.ask("GET", `/v1/erasures/${segment(id)}`, options);
   }
 }
 

@@ -74,6 +74,7 @@ pub(in crate::api) fn list(_: &Settings) -> Operation {
 pub(in crate::api) fn show(_: &Settings) -> Operation {
     let mut details = delivery();
     details["payload"] = Example::payload();
+    details["erased_at"] = json!(null);
     details["attempts"] = json!([attempt()]);
     Operation {
         id: "getDelivery",
@@ -112,6 +113,7 @@ pub(in crate::api) fn replay(_: &Settings) -> Operation {
         answers: vec![accepted("It is due now.", "DeliverySummary", pending())],
         refusals: kinds(&[
             Code::DeliveryNotEnded,
+            Code::EventErased,
             Code::WebhookDeleted,
             Code::LimitReached,
             Code::RateLimited,

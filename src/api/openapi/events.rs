@@ -21,6 +21,7 @@ fn head() -> Value {
 pub(in crate::api) fn list(_: &Settings) -> Operation {
     let mut event = head();
     event["payload_size"] = json!(Example::payload().to_string().len());
+    event["erased_at"] = json!(null);
     event["deliveries"] = json!(1);
     event["found_disabled"] = json!(0);
     let answer = Answer::new(
@@ -64,6 +65,7 @@ pub(in crate::api) fn show(_: &Settings) -> Operation {
     let example = Example::new();
     let mut event = head();
     event["payload"] = Example::payload();
+    event["erased_at"] = json!(null);
     event["deliveries"] = json!([delivery()]);
     event["skipped"] = json!([{
         "webhook_id": example.webhook,

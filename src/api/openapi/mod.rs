@@ -4,7 +4,9 @@
 //! what follows from it (the refusals of the gate, of the body's reader and of the pages) is added
 //! here; a route's own words, bodies and answers are in the file of its objects.
 
+pub(super) mod backups;
 pub(super) mod deliveries;
+pub(super) mod erasures;
 pub(super) mod events;
 pub(super) mod keys;
 mod params;
@@ -27,6 +29,8 @@ use super::{
     routes::{Access, Route, all},
 };
 use crate::{
+    backups::Backup,
+    erasures::State as Erasing,
     idempotency,
     openapi::{
         Answer, Operation, Schemas, collect, parameter, reference,
@@ -38,13 +42,15 @@ use crate::{
 
 word!(DeliveryStatus, one_of(STATES, "Where a delivery stands."));
 word!(KeyKind, one_of(keys::KINDS, "For whom a key speaks."));
+word!(BackupState, one_of(Backup::STATES, "How a backup went."));
+word!(ErasureState, one_of(Erasing::ALL.map(Erasing::as_str), "Where an erasure stands."));
 word!(ReplayState, one_of(State::ALL.map(State::as_str), "Where a replay stands."));
 word!(ReplayReason, one_of(Reason::ALL.map(Reason::as_str), "Why a replay rests or failed."));
 word!(ReplayStatus, one_of(STATUSES, "How deliveries ended that are replayed."));
 word!(SkipReason, one_of(super::skipped::REASONS, "Why a webhook got no delivery."));
 word!(LagReason, one_of(super::stream::REASONS, "Why attempts were left out."));
 
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("Tenants", "Customers of senderZ, for the operator."),
     ("Keys", "API keys: made, listed without their text, revoked."),
     ("Signing secret", "What deliveries are signed with."),
@@ -52,6 +58,7 @@ const TAGS: [(&str, &str); 8] = [
     ("Events", "What producers send, and what was accepted."),
     ("Deliveries", "One event for one webhook each, with all its attempts."),
     ("Replays", "Many deliveries sent again, slowly, as a job."),
+    ("Erasures", "What events said of a person, forgotten as a job."),
     ("Stream", "Attempts as they are made."),
 ];
 
@@ -84,14 +91,27 @@ pub fn schemas(settings: &Settings) -> Schemas {
     collect::<super::events::FullEventView>(&mut schemas);
     collect::<super::delivery::FullDeliveryView<'_>>(&mut schemas);
     collect::<super::replays::ReplayView>(&mut schemas);
+    collect::<super::erasures::ErasureView>(&mut schemas);
+    collect::<super::backups::BackupView>(&mut schemas);
     collect::<super::stream::StreamedAttemptView<'_>>(&mut schemas);
     collect::<super::stream::LaggedView>(&mut schemas);
     collect::<words::EventPayload>(&mut schemas);
     collect::<words::TenantId>(&mut schemas);
-    for name in ["Tenant", "ApiKey", "Webhook", "EventSummary", "DeliverySummary", "Replay"] {
+    let listed = [
+        "Tenant",
+        "ApiKey",
+        "Webhook",
+        "EventSummary",
+        "DeliverySummary",
+        "Replay",
+        "Erasure",
+        "Backup",
+    ];
+    for name in listed {
         schemas.insert(format!("{name}Page"), page(name));
     }
     schemas.insert("CatchUpPage".to_owned(), events::catch_up_page());
+    schemas.insert("NewBackup".to_owned(), backups::new());
     schemas.insert("NewReplay".to_owned(), replays::new(settings));
     schemas.insert("NewWebhook".to_owned(), webhooks::new(settings));
     schemas.insert("WebhookPatch".to_owned(), webhooks::patch(settings));
@@ -130,7 +150,7 @@ fn whole(route: &Route, settings: &Settings) -> Operation {
     parameters.extend(own.parameters);
     let mut refusals = own.refusals;
     let mut answers = own.answers;
-    if route.method == Method::POST {
+    if route.is_repeatable() {
         parameters.push(idempotency_key(settings));
         refusals.extend(kinds(&[
             Code::InvalidIdempotencyKey,

@@ -6,7 +6,7 @@ use super::{Access, Route, Settings};
 use crate::{
     api::query::{DEFAULT_LIMIT, STATES},
     delivery::ErrorCode,
-    event::EventType,
+    event::{EventType, MAX_RECIPIENT},
     openapi::{parameter, reference, words::Example},
 };
 
@@ -30,6 +30,8 @@ fn id(path: &str) -> Value {
         "events" => ("EventId", example.event.as_str()),
         "deliveries" => ("DeliveryId", example.delivery.as_str()),
         "replays" => ("ReplayId", example.replay.as_str()),
+        "backups" => ("BackupName", Example::BACKUP),
+        "erasures" => ("ErasureId", example.erasure.as_str()),
         other => panic!("it is not said what the id in /{other}/{{id}} names"),
     };
     let mut id = parameter("path", "id", "Which one.", reference(schema));
@@ -74,6 +76,11 @@ fn query(name: &str, settings: &Settings) -> Value {
             json!({"type": "string", "enum": ["true"]}),
             Value::Null,
         ),
+        "recipient" => (
+            "Whose events: `data.recipient`, the whole of it. A `+` in it is written `%2B`.",
+            json!({"type": "string", "minLength": 1, "maxLength": MAX_RECIPIENT}),
+            json!("+15555550100"),
+        ),
         "found_disabled" => (
             "`true`: only events that found a webhook disabled when they came.",
             json!({"type": "string", "enum": ["true"]}),
@@ -117,6 +124,9 @@ fn query(name: &str, settings: &Settings) -> Value {
     let mut query = parameter("query", name, text, schema);
     if !example.is_null() {
         query["example"] = example;
+    }
+    if name == "recipient" {
+        query["required"] = json!(true);
     }
     if is_list {
         query["style"] = json!("form");

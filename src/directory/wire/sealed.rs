@@ -28,6 +28,16 @@ pub(super) fn seal<'t>(
     [len.to_le_bytes().as_slice(), &open, &secret].concat()
 }
 
+impl From<Unopened> for BadRow {
+    fn from(why: Unopened) -> Self {
+        match why {
+            Unopened::Truncated => Self::Truncated,
+            Unopened::MissingKey(id) => Self::MissingKey(id),
+            Unopened::NotAuthentic => Self::NotAuthentic,
+        }
+    }
+}
+
 /// A body's parts, opened.
 pub(super) struct Parts<'a> {
     pub(super) open: &'a [u8],
@@ -39,11 +49,7 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     pub(super) fn of(key: RowKey, body: &'a [u8], ring: &KeyRing) -> Result<Self, BadRow> {
         let (open, secret) = split(body).ok_or(BadRow::Truncated)?;
-        let opened = ring.open(&bound_to(key, open), secret).map_err(|why| match why {
-            Unopened::Truncated => BadRow::Truncated,
-            Unopened::MissingKey(id) => BadRow::MissingKey(id),
-            Unopened::NotAuthentic => BadRow::NotAuthentic,
-        })?;
+        let opened = ring.open(&bound_to(key, open), secret)?;
         Ok(Self { open, secret: opened.0, is_current: opened.1 })
     }
 

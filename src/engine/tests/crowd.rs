@@ -73,7 +73,7 @@ fn one_that_begins_to_fail_in_a_crowd_is_held_back_at_its_cap() {
 fn the_crowd_is_over_when_an_eighth_is_free_and_then_first_attempts_go_on() {
     let (mut rig, effects) = rig(16);
     fail_all(&mut rig, effects);
-    let cancel = |place| Input::Cancel { key: key(1, place) };
+    let cancel = |place| cancel_of(key(1, place));
     let effects = rig.step(vec![cancel(0), cancel(1)]);
     assert_eq!((sends(&effects), retrying(&mut rig)), (vec![], (14, true, 1)));
     let effects = rig.step(vec![cancel(2)]);
@@ -90,7 +90,7 @@ fn its_own_retries_ending_let_a_webhook_go_on_though_it_is_still_crowded() {
     fail_all(&mut rig, effects);
     let effects = rig.step((100..150).map(|place| accepted(2, place)).collect());
     let went = fail_all(&mut rig, effects);
-    let cancels = went.into_iter().map(|place| Input::Cancel { key: key(2, place) });
+    let cancels = went.into_iter().map(|place| cancel_of(key(2, place)));
     let effects = rig.step(cancels.collect());
     assert_eq!(sends(&effects).len(), 2, "{effects:?}");
     assert!(sends(&effects).iter().all(|(_, webhook, ..)| *webhook == 2), "{effects:?}");

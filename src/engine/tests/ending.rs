@@ -55,7 +55,7 @@ fn a_removed_webhook_is_forgotten_when_its_last_delivery_has_ended() {
     });
     check("scheduled, canceled later", |rig, ticket| {
         rig.step(vec![finished(ticket, AGAIN, Blame::Receiver), remove()]);
-        rig.step(vec![Input::Cancel { key: key(1, 7) }]);
+        rig.step(vec![cancel_of(key(1, 7))]);
     });
 }
 

@@ -43,7 +43,7 @@ fn they_are_canceled_expire_and_end_with_their_webhook() {
     let off = set(1, LaneSettings { enabled: false, ..lane(1) });
     rig.step(vec![off, later(1), later(2), later(3)]);
     assert_eq!(rig.engine.gauges(rig.now).retrying, 3);
-    let effects = rig.step(vec![Input::Cancel { key: key(1, 2) }]);
+    let effects = rig.step(vec![cancel_of(key(1, 2))]);
     assert_eq!(effects, [decided(1, 2, Verdict::Canceled(CancelReason::Requested))]);
     let gone = Verdict::Canceled(CancelReason::WebhookDeleted);
     let effects = rig.step(vec![Input::WebhookRemoved { webhook: WebhookNo(1) }]);

@@ -25,6 +25,10 @@ struct Rig {
     wake: Option<Millis>,
 }
 
+fn cancel_of(key: DeliveryKey) -> Input {
+    Input::Cancel { key, reason: CancelReason::Requested }
+}
+
 fn settings() -> Settings {
     Settings {
         retry_schedule: [1, 2, 4, 8, 16].map(Duration::from_secs).to_vec(),

@@ -31,7 +31,7 @@ fn what_follows_from_an_attempt() {
         inputs.push(finished(sends(&effects)[0].0, outcome, blame));
         assert_eq!(verdicts(&rig.step(inputs)), [(7, expected)], "{outcome:?}, {blame:?}");
     }
-    let cancel = || Some(Input::Cancel { key: key(1, 7) });
+    let cancel = || Some(cancel_of(key(1, 7)));
     let remove = || Some(Input::WebhookRemoved { webhook: WebhookNo(1) });
     let asked = |wait| Outcome::Retry { not_before: Some(START + wait) };
     let requested = Verdict::Canceled(CancelReason::Requested);

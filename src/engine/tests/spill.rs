@@ -72,7 +72,7 @@ fn an_empty_answer_to_a_refill_is_followed_by_the_next_question() {
 fn what_is_canceled_while_only_the_log_holds_it_is_not_read_back() {
     let (mut rig, effects) = spilled(7);
     let canceled = Place::new(10, 0).as_u64();
-    let cancel = || vec![Input::Cancel { key: key(1, canceled) }];
+    let cancel = || vec![cancel_of(key(1, canceled))];
     assert_eq!(verdicts(&rig.step(cancel())).len(), 1);
     assert_eq!(verdicts(&rig.step(cancel())).len(), 0, "it has ended");
     drain_lane(&mut rig, effects);
@@ -89,7 +89,7 @@ fn blocks_that_the_store_passed_over_at_start_are_neither_delivered_nor_canceled
     inputs.extend(unsettled.map(|block| accepted(1, Place::new(block, 0).as_u64())));
     inputs.push(Input::AlreadySettled { key: key(1, Place::new(12, 1).as_u64()) });
     rig.step(inputs);
-    let gone = Input::Cancel { key: key(1, Place::new(8, 0).as_u64()) };
+    let gone = cancel_of(key(1, Place::new(8, 0).as_u64()));
     assert_eq!(rig.step(vec![gone]), []);
     let effects = rig.step(vec![set(1, LaneSettings { max_in_flight: Some(1), ..lane(1) })]);
     let (went, effects) = drain_lane(&mut rig, effects);

@@ -14,7 +14,10 @@
 //! What an attempt says at length is bounded here once more, whoever made it: headers are cut at a
 //! line's end, the body is cut and marked, the detail is cut at a character.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+};
 
 use bytes::Bytes;
 
@@ -29,6 +32,7 @@ use crate::{
         Protocol, Verdict,
     },
     id::{DeliveryKey, Place, WebhookNo},
+    store::erasure::redact,
 };
 
 const HEADERS_MAX: usize = 2 << 10;
@@ -121,6 +125,32 @@ pub fn decode_entries(number: u64, bytes: Bytes) -> Result<Vec<Entry>, Damage> {
     }
     reader.end()?;
     Ok(entries)
+}
+
+/// Writes entry block `number` again without what receivers wrote to the events at `places`: its
+/// records go to `put`. None where there is nothing of it.
+pub fn redact_entries(
+    number: u64,
+    bytes: Bytes,
+    places: &HashSet<Place>,
+    put: impl FnMut(&[u8], &[u8]),
+) -> Result<Option<Vec<Entry>>, Damage> {
+    let head = decode_entry_head(number, &bytes)?;
+    let mut entries = decode_entries(number, bytes)?;
+    let mut changed = false;
+    for entry in entries.iter_mut().filter(|entry| places.contains(&entry.key.place)) {
+        changed |= redact(entry);
+    }
+    if !changed {
+        return Ok(None);
+    }
+    let mut builder = EntryBlockBuilder::new(head);
+    for entry in &entries {
+        let fits = builder.push(entry);
+        assert!(fits, "a block does not grow by what is taken out of it");
+    }
+    builder.finish(put);
+    Ok(Some(entries))
 }
 
 /// Only what stands before the first entry; the rest is not looked at.

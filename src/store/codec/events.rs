@@ -6,6 +6,9 @@
 //! route  webhook << 1 | enabled; from the second on, the step from the webhook before, zigzag
 //! ```
 //!
+//! A type's bit 0x40 says that the payload was erased; in its place stand eight bytes: when, little
+//! endian. Up to format 3 there was no such event.
+//!
 //! All numbers without a width are varints. `bytes-before` is what the event log had grown to when
 //! the block was written: the size of any stretch of the log is a subtraction, not a scan.
 //!
@@ -33,6 +36,12 @@ const HEAD_MAX: usize = 4 + 2 + 3 * 10;
 
 /// Type, tenant, routes, payload length.
 const EVENT_MIN: usize = 4;
+
+/// In an event's type: its payload was erased.
+const ERASED: u8 = 0x40;
+
+/// What stands in the place of an erased payload.
+const ERASED_AT: usize = size_of::<Millis>();
 
 /// What a block says of itself before its first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +101,7 @@ impl EventBlockBuilder {
         self.events.push(EventInBlock {
             tenant: event.tenant,
             event_type: event.event_type,
+            erased: false,
             payload,
             routes,
         });
@@ -134,23 +144,74 @@ pub fn decode_event_block(number: u64, bytes: Bytes) -> Result<EventBlock, Damag
     let mut events = Vec::with_capacity(count);
     let mut routes = Vec::with_capacity(count);
     for _ in 0..count {
-        let event_type = EventType::from_u8(reader.u8()?).ok_or(Damage::Value("event type"))?;
-        let tenant = TenantNo(reader.number("tenant")?);
-        let first = routes.len();
-        read_routes(&mut reader, &mut routes)?;
-        let payload_len = reader.count(1)?;
-        let payload = range(reader.position(), payload_len);
-        reader.take(payload_len)?;
-        events.push(EventInBlock {
-            tenant,
-            event_type,
-            payload,
-            routes: range(first, routes.len() - first),
-        });
+        events.push(read_event(&mut reader, &mut routes)?);
     }
     reader.end()?;
     let EventHead { node, accepted_at, entries_from, .. } = head;
     Ok(EventBlock { number, node, accepted_at, entries_from, bytes, events, routes })
+}
+
+fn read_event(reader: &mut Reader<'_>, routes: &mut Vec<Route>) -> Result<EventInBlock, Damage> {
+    let coded = reader.u8()?;
+    let erased = coded & ERASED != 0;
+    let event_type = EventType::from_u8(coded & !ERASED).ok_or(Damage::Value("event type"))?;
+    let tenant = TenantNo(reader.number("tenant")?);
+    let first = routes.len();
+    read_routes(reader, routes)?;
+    let payload_len = reader.count(1)?;
+    if erased && payload_len != ERASED_AT {
+        return Err(Damage::Value("time of erasure"));
+    }
+    let payload = range(reader.position(), payload_len);
+    reader.take(payload_len)?;
+    Ok(EventInBlock {
+        tenant,
+        event_type,
+        erased,
+        payload,
+        routes: range(first, routes.len() - first),
+    })
+}
+
+/// Writes event block `number` again without the payloads of the events at `indices`: its records go
+/// to `put`. Everything else in it stays byte for byte. None where nothing is left to be erased.
+pub fn erase_events(
+    number: u64,
+    bytes: &Bytes,
+    indices: &[u16],
+    at: Millis,
+    put: impl FnMut(&[u8], &[u8]),
+) -> Result<Option<EventBlock>, Damage> {
+    let mut reader = Reader::new(bytes);
+    let (_, count) = read_head(number, &mut reader)?;
+    let mut buffer = vec![0; RECORD_HEAD];
+    buffer.extend_from_slice(&bytes[..reader.position()]);
+    let (mut routes, mut changed) = (Vec::new(), false);
+    for index in 0..count {
+        let start = reader.position();
+        let event = read_event(&mut reader, &mut routes)?;
+        let whole = &bytes[start..reader.position()];
+        let is_wanted = indices.iter().any(|wanted| usize::from(*wanted) == index);
+        if event.erased || !is_wanted {
+            buffer.extend_from_slice(whole);
+            continue;
+        }
+        changed = true;
+        let (from, to) = (event.payload.0 as usize - start, event.payload.1 as usize - start);
+        let mut length = Vec::new();
+        put_varint(&mut length, (to - from) as u64);
+        buffer.push(whole[0] | ERASED);
+        buffer.extend_from_slice(&whole[1..from - length.len()]);
+        put_varint(&mut buffer, ERASED_AT as u64);
+        buffer.extend_from_slice(&at.to_le_bytes());
+        buffer.extend_from_slice(&whole[to..]);
+    }
+    reader.end()?;
+    if !changed {
+        return Ok(None);
+    }
+    cut(Log::Events, number, &mut buffer, put);
+    decode_event_block(number, Bytes::from(buffer).slice(RECORD_HEAD..)).map(Some)
 }
 
 /// Only what stands before the first event; the rest is not looked at.

@@ -31,8 +31,8 @@ mod tests;
 mod wire;
 
 pub use self::{
-    entries::{EntryBlockBuilder, EntryHead, decode_entries, decode_entry_head},
-    events::{EventBlockBuilder, EventHead, decode_event_block, decode_event_head},
+    entries::{EntryBlockBuilder, EntryHead, decode_entries, decode_entry_head, redact_entries},
+    events::{EventBlockBuilder, EventHead, decode_event_block, decode_event_head, erase_events},
     idempotency::{KeyRow, decode_keys, encode_keys},
 };
 

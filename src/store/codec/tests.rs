@@ -252,7 +252,7 @@ fn any_bytes(max: usize) -> impl Strategy<Value = Bytes> {
 
 fn any_verdict() -> impl Strategy<Value = Verdict> {
     let failed = (1..=4u8).prop_map(|n| Verdict::Failed(FailReason::from_u8(n).unwrap()));
-    let canceled = (1..=3u8).prop_map(|n| Verdict::Canceled(CancelReason::from_u8(n).unwrap()));
+    let canceled = (1..=4u8).prop_map(|n| Verdict::Canceled(CancelReason::from_u8(n).unwrap()));
     prop_oneof![
         Just(Verdict::Delivered),
         any::<u64>().prop_map(Verdict::RetryAt),

@@ -4,6 +4,7 @@
 mod appends;
 mod attempts;
 mod ended;
+mod erasure;
 mod following;
 mod model;
 mod pages;
@@ -143,7 +144,7 @@ impl Running {
             match runtime.block_on(feed.recv()).expect("recovery ends with RecoveryDone") {
                 Feed::Recovered(stretch) => recovered.extend_from_slice(&stretch),
                 Feed::RecoveryDone => break,
-                Feed::Block(block) => panic!("block {} before recovery was done", block.number),
+                other => panic!("{other:?} before recovery was done"),
             }
         }
         Self { store, rows, recovered, feed, threads, runtime }

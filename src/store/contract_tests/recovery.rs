@@ -191,6 +191,7 @@ fn every_feed_is_told_the_same(backend: &Backend) {
                 Feed::Recovered(all) => format!("recovered {}", all.len()),
                 Feed::RecoveryDone => "done".to_owned(),
                 Feed::Block(block) => format!("block {}", block.number > keys[0].place.block()),
+                Feed::Erased(_) => "erased".to_owned(),
             });
         }
         assert_eq!(told, ["recovered 3", "done", "block true"]);

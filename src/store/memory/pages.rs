@@ -6,6 +6,7 @@ use crate::{
     store::{
         AttemptQuery, AttemptRow, Attempts, DeliveryPage, DeliveryQuery, DeliveryRow, EndedPage,
         EndedQuery, EntryPlace, EventPage, EventQuery, EventRow, Following, Gap,
+        ended::Found,
         history::{matches, wants},
     },
 };
@@ -60,7 +61,9 @@ impl State {
                     if page.rows.len() >= query.limit {
                         return page;
                     }
-                    page.look(query, block.event_id(index), route, &self.story(key));
+                    let erased = block.events[usize::from(index)].erased;
+                    let found = Found { id: block.event_id(index), route, erased };
+                    page.look(query, found, &self.story(key));
                 }
             }
         }

@@ -14,10 +14,14 @@
 //!   only in the log; that it lives is looked at every second.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -39,6 +43,8 @@ use crate::store::{
 pub(super) const META_KEY: &[u8] = &[0x10];
 pub(super) const ROW_TAG: u8 = 0x20;
 const QUARANTINE_TAG: u8 = 0x60;
+/// What a scrub fills free room with.
+pub(super) const FILLING_TAG: u8 = 0x70;
 
 /// How often each record is touched when it is read. sled collects 64 accesses in each of 256
 /// queues before it looks whether its cache is too large; a scan, which needs each page once, would
@@ -79,6 +85,8 @@ pub(super) enum Fault {
     SideFiles(usize),
     #[error("sled's flusher thread has ended")]
     Flusher,
+    #[error("the store's file could not be looked at: {0}")]
+    Look(#[source] io::Error),
 }
 
 impl From<sled::Error> for Fault {
@@ -135,6 +143,29 @@ impl Disk {
         self.view.db.flush()?;
         (self.os.sync)(&self.file).map_err(Fault::Sync)?;
         self.check_side_files()
+    }
+
+    /// The same with records that overwrite blocks which somebody may have read.
+    pub(super) fn rewrite(&mut self, writes: Writes) -> Result<(), Fault> {
+        self.commit(writes)?;
+        self.view.rewrites.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Hands what was written to the kernel.
+    pub(super) fn flush(&self) -> Result<(), Fault> {
+        self.view.db.flush()?;
+        Ok(())
+    }
+
+    /// Our own handle of sled's file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The logs of an empty store begin at these numbers; to be called before room is made.
+    pub(super) fn begin_at(&mut self, numbers: Numbers) -> Result<(), Fault> {
+        self.runway.begin_at(&self.view.db, numbers)
     }
 
     /// Makes room for the blocks below `next`; to be called before they are committed.
@@ -232,12 +263,23 @@ pub(super) type Found = Result<Bytes, Damage>;
 #[derive(Clone, Debug)]
 pub(super) struct View {
     db: Db,
+    /// How often blocks were overwritten.
+    rewrites: Arc<AtomicU64>,
     _lock: Arc<File>,
 }
 
 impl View {
     pub(super) fn new(db: Db, lock: File) -> Self {
-        Self { db, _lock: Arc::new(lock) }
+        Self { db, rewrites: Arc::default(), _lock: Arc::new(lock) }
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Changes after blocks were overwritten: what was read before may be older than what is there.
+    pub(super) fn rewrites(&self) -> u64 {
+        self.rewrites.load(Ordering::Acquire)
     }
 
     /// Whether nothing was ever written.
@@ -315,6 +357,39 @@ impl View {
         self.db.range([tag].as_slice()..[tag + 1].as_slice())
     }
 
+    /// The records of all blocks that were moved aside and hold this text.
+    pub(super) fn quarantined_with(&self, text: &[u8]) -> Result<Vec<IVec>, StoreError> {
+        let mut blocks: BTreeMap<Vec<u8>, (Vec<IVec>, Vec<u8>)> = BTreeMap::new();
+        for record in self.tagged(QUARANTINE_TAG) {
+            let (key, record) = record.map_err(read_failed)?;
+            let (keys, bytes) =
+                blocks.entry(key[..key.len().saturating_sub(2)].to_vec()).or_default();
+            bytes.extend_from_slice(record.get(codec::RECORD_HEAD..).unwrap_or_default());
+            keys.push(key);
+        }
+        let holds = |bytes: &[u8]| memchr::memmem::find(bytes, text).is_some();
+        let found = blocks.into_values().filter(|(_, bytes)| holds(bytes));
+        Ok(found.flat_map(|(keys, _)| keys).collect())
+    }
+
+    /// The same without the empty ones.
+    pub(super) fn written(&self, tag: u8) -> impl Iterator<Item = sled::Result<(IVec, IVec)>> {
+        self.tagged(tag).filter(is_written_or_bad)
+    }
+
+    /// The records of a block, as they are.
+    pub(super) fn records(&self, log: Log, number: u64) -> Result<Vec<(IVec, IVec)>, StoreError> {
+        let key = log.key(number, 0);
+        touch(&self.db, &key)?;
+        let records = self.db.range(key..=log.key(number, u16::MAX));
+        records.filter(is_written_or_bad).collect::<Result<_, _>>().map_err(read_failed)
+    }
+
+    /// All records of blocks that were moved aside.
+    pub(super) fn quarantined(&self) -> Result<Vec<(IVec, IVec)>, StoreError> {
+        self.tagged(QUARANTINE_TAG).collect::<Result<_, _>>().map_err(read_failed)
+    }
+
     /// Whether a block was found damaged and moved aside.
     pub(super) fn is_quarantined(&self, log: Log, number: u64) -> Result<bool, StoreError> {
         let from = quarantine_key(&log.key(number, 0));
@@ -326,9 +401,13 @@ impl View {
     }
 }
 
-/// Whether it is more than a key made ahead (see `runway`).
-fn is_written(record: &IVec) -> bool {
+/// Whether it is more than a key made ahead (see `runway`) or put there by a scrub.
+pub(super) fn is_written(record: &IVec) -> bool {
     !record.is_empty()
+}
+
+fn is_written_or_bad(found: &sled::Result<(IVec, IVec)>) -> bool {
+    found.as_ref().map_or(true, |(_, record)| is_written(record))
 }
 
 /// See [`TOUCHES`].

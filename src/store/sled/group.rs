@@ -10,11 +10,13 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::pace::Load;
+use super::{backup::BackupReply, pace::Load};
 use crate::{
     clock::instant,
     delivery::Entry,
-    store::{AppendError, Appended, NewEvent, Row, Settings, StoreError, Write},
+    store::{
+        AppendError, Appended, BackupOrder, Erasure, NewEvent, Row, Settings, StoreError, Write,
+    },
 };
 
 /// What waits for one commit.
@@ -28,6 +30,9 @@ pub(super) struct Group {
     /// When the first of the entries came.
     pub(super) entries_since: Option<Instant>,
     pub(super) rows: Vec<(Vec<Row>, Reply)>,
+    pub(super) erasures: Vec<(Erasure, Reply)>,
+    pub(super) scrubs: Vec<Reply>,
+    pub(super) backups: Vec<(BackupOrder, BackupReply)>,
     pub(super) close: Option<Reply>,
 }
 
@@ -48,6 +53,9 @@ impl Group {
                 self.entries_since.get_or_insert_with(instant);
             }
             Write::Rows { rows, reply } => self.rows.push((rows, reply)),
+            Write::Erase { erasure, reply } => self.erasures.push((erasure, reply)),
+            Write::Scrub { reply } => self.scrubs.push(reply),
+            Write::Backup { order, reply } => self.backups.push((order, reply)),
             Write::Close { reply } => self.close = Some(reply),
         }
     }
@@ -61,6 +69,9 @@ impl Group {
         !self.appends.is_empty()
             || !self.rows.is_empty()
             || !self.entry_replies.is_empty()
+            || !self.erasures.is_empty()
+            || !self.scrubs.is_empty()
+            || !self.backups.is_empty()
             || self.close.is_some()
     }
 
@@ -143,5 +154,10 @@ pub(super) fn refuse(group: Group) {
     }
     answer_all(group.entry_replies, &POISONED);
     answer_all(group.rows.into_iter().map(|(_, reply)| reply), &POISONED);
+    answer_all(group.erasures.into_iter().map(|(_, reply)| reply), &POISONED);
+    answer_all(group.scrubs, &POISONED);
+    for (_, reply) in group.backups {
+        let _ = reply.send(Err(StoreError::Poisoned.into()));
+    }
     answer_all(group.close, &POISONED);
 }

@@ -21,24 +21,29 @@
 //! | `50` block, part | idempotency keys |
 //! | `60` key | quarantined records, as they were found |
 //! | `2f` `3f` `4f` | fences: empty (see `runway`) |
+//! | `70` number | filling, while a scrub is under way |
 //!
-//! A block whose record is empty has not been written yet.
+//! A block whose record is empty has not been written yet. (A scrub leaves empty records in other
+//! places too, where a crash ends it; nobody reads them.)
 //!
 //! Threads: `store-write` owns everything that changes (`writer`); `store-read` answers what the
 //! shards wait for and `store-page` what people look at (`reader`), which `store-index` makes easy
 //! to find (`index`). `disk` alone knows sled's
 //! ways, and why records are small, why we sync ourselves and why removals go one by one.
 
+mod backup;
 mod data_dir;
 mod disk;
 mod draft;
 mod flusher;
 mod group;
 mod index;
+mod manifest;
 mod mark;
 mod meta;
 mod metrics;
 mod pace;
+mod pages;
 mod quiet;
 mod reader;
 mod recovery;
@@ -60,8 +65,11 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use self::data_dir::check;
 pub(crate) use self::disk::Os;
+pub use self::{
+    data_dir::check,
+    manifest::{NotVerified, Verified, verify_backup},
+};
 use self::{
     disk::{Disk, View, in_words},
     flusher::Flusher,
@@ -76,8 +84,12 @@ use crate::{
     store::{Health, OpenError, Opened, Settings, Store, history::Extent},
 };
 
-/// The version of the directory's layout and of all records.
-pub const FORMAT: u32 = 3;
+/// The version of the directory's layout and of all records. From 4 on events may be erased.
+pub const FORMAT: u32 = 4;
+
+/// The oldest version that is read. What it wrote stays as it is; the directory is of this version
+/// from the first start on, so that an older one does not take what it cannot read for damage.
+const OLDEST_FORMAT: u32 = 3;
 
 /// sled writes its file in segments, and what it has of one at each flush: with its own size of
 /// half a mebibyte nearly every commit under load was written in two pieces.

@@ -36,7 +36,7 @@ use crate::{
         DeliveryPage, DeliveryQuery, EventBlock, EventPage, EventQuery, Following, Health, Places,
         Read, Settings, StoreError, attempts,
         codec::{Damage, Log, decode_entries, decode_event_block},
-        ended,
+        ended, erasure,
         history::{self, Logs, Summary},
     },
 };
@@ -60,6 +60,8 @@ pub(super) struct Reader {
     metrics: StoreMetrics,
     recent_events: Recent<EventBlock>,
     recent_entries: Recent<Vec<Entry>>,
+    /// See [`View::rewrites`]; when the recent blocks were read.
+    rewrites: u64,
 }
 
 impl Reader {
@@ -79,6 +81,17 @@ impl Reader {
             metrics,
             recent_events: Recent::new(RECENT_EVENTS),
             recent_entries: Recent::new(RECENT_ENTRIES),
+            rewrites: 0,
+        }
+    }
+
+    /// Reads blocks that were overwritten again.
+    fn forget_rewritten(&mut self) {
+        let rewrites = self.view.rewrites();
+        if rewrites != self.rewrites {
+            self.recent_events.clear();
+            self.recent_entries.clear();
+            self.rewrites = rewrites;
         }
     }
 
@@ -128,6 +141,7 @@ impl Reader {
                     _ = closed.changed() => None,
                 }
             });
+            self.forget_rewritten();
             match read {
                 None => return,
                 Some(Read::Block { block, reply }) => {
@@ -175,6 +189,7 @@ impl Reader {
     }
 
     fn answer(&mut self, request: Read) {
+        self.forget_rewritten();
         let max_scan = self.max_scan;
         match request {
             Read::Entries { place, webhook, reply } => {
@@ -195,6 +210,9 @@ impl Reader {
             Read::Attempts { from, query, reply } => {
                 let max_scan = max_scan.min(attempts::MAX_SCAN);
                 let _ = reply.send(attempts::read(self, from, &query, max_scan));
+            }
+            Read::Responses { places, reply } => {
+                let _ = reply.send(erasure::responses(self, &places));
             }
             Read::Block { .. } | Read::Places { .. } => refuse(request),
         }
@@ -399,6 +417,7 @@ fn refuse(read: Read) {
         Read::Events { reply, .. } => drop(reply.send(Err(busy()))),
         Read::Following { reply, .. } => drop(reply.send(Err(busy()))),
         Read::Attempts { reply, .. } => drop(reply.send(Err(busy()))),
+        Read::Responses { reply, .. } => drop(reply.send(Err(busy()))),
     }
 }
 
@@ -420,6 +439,10 @@ impl<T> Recent<T> {
         let block = Arc::clone(&found.1);
         self.blocks.push_back(found);
         Some(block)
+    }
+
+    fn clear(&mut self) {
+        self.blocks.clear();
     }
 
     fn put(&mut self, number: u64, block: T) -> Arc<T> {

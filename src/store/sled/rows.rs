@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    disk::{ROW_TAG, View, read_failed},
+    disk::{ROW_TAG, View, is_written, read_failed},
     writes::Writes,
 };
 use crate::store::{
@@ -30,6 +30,9 @@ impl Directory {
         let mut found: BTreeMap<Vec<u8>, Vec<(u16, sled::IVec)>> = BTreeMap::new();
         for row in view.tagged(ROW_TAG) {
             let (key, record) = row.map_err(read_failed)?;
+            if !is_written(&record) {
+                continue;
+            }
             let Some((row_key, part)) = key[1..].split_last_chunk::<2>() else {
                 return Err(StoreError::Damaged);
             };

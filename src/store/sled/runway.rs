@@ -41,6 +41,13 @@ impl Runway {
         Self { ends: None }
     }
 
+    /// Makes the fences of an empty store, and takes these numbers for where its logs begin.
+    pub(super) fn begin_at(&mut self, db: &Db, numbers: Numbers) -> Result<(), Fault> {
+        fence(db)?;
+        self.ends = Some(numbers);
+        Ok(())
+    }
+
     /// Makes keys so that blocks below `next` and a few more have theirs.
     pub(super) fn extend(&mut self, db: &Db, next: Numbers) -> Result<(), Fault> {
         let ends = match &mut self.ends {
@@ -55,6 +62,11 @@ impl Runway {
         extend(db, Log::Entries, &mut ends.entry, next.entry)?;
         extend(db, Log::Events, &mut ends.event, next.event)
     }
+}
+
+/// Whether a key is one of a fence's.
+pub(super) fn is_fence(key: &[u8]) -> bool {
+    matches!(key, [tag, _] if FENCES.contains(tag))
 }
 
 fn extend(db: &Db, log: Log, end: &mut u64, next: u64) -> Result<(), Fault> {

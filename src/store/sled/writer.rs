@@ -11,6 +11,10 @@
 //! second sync would not tell. From then on every write is answered `Poisoned`, and the process is
 //! expected to exit.
 
+mod erase;
+mod scrub;
+mod upkeep;
+
 use std::{
     collections::VecDeque,
     mem,
@@ -19,8 +23,10 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::{erase::Lately, scrub::Scrub};
 use super::{
     Shared,
+    backup::Backup,
     disk::{Disk, META_KEY},
     draft::Draft,
     group::{Answer, AppendReply, Group, Inbox, Next, POISONED, answer_all, refuse},
@@ -75,6 +81,9 @@ pub(super) struct Writer {
     /// Until then the low watermark is what the meta row says.
     is_recovered: bool,
     room: Room,
+    lately: Lately,
+    scrub: Scrub,
+    backup: Backup,
     poisoned: bool,
     metrics: StoreMetrics,
 }
@@ -106,6 +115,9 @@ impl Writer {
             health,
             commits: 0,
             is_recovered: false,
+            lately: Lately::default(),
+            scrub: Scrub::default(),
+            backup: Backup::default(),
             poisoned: false,
             metrics,
         }
@@ -227,6 +239,7 @@ impl Writer {
                 self.commits = 0;
                 self.retire();
             }
+            self.go_on_scrubbing();
         }
     }
 
@@ -237,7 +250,8 @@ impl Writer {
         let until_entries = group
             .entries_since
             .map_or(TICK, |since| self.settings.entries_max_wait.saturating_sub(since.elapsed()));
-        until_tick.min(until_retention).min(until_entries)
+        let until_scrub = self.scrub.patience().unwrap_or(TICK);
+        until_tick.min(until_retention).min(until_entries).min(until_scrub)
     }
 
     /// Takes what waits, as far as it fits into one commit.
@@ -249,7 +263,7 @@ impl Writer {
     }
 
     /// Makes the group durable and answers it; gives back its emptied vector of entries.
-    fn commit(&mut self, group: Group) -> Vec<Entry> {
+    fn commit(&mut self, mut group: Group) -> Vec<Entry> {
         if self.poisoned {
             refuse(group);
             return Vec::new();
@@ -263,6 +277,7 @@ impl Writer {
             Draft::new(self.meta.node, now, self.meta.next, (group.bytes, group.events));
         let answers = self.draft_appends(group.appends, &mut draft);
         draft.finish_block();
+        self.lately.redact(&mut group.entries);
         draft.entries(&group.entries);
         let key_blocks = draft.finish_keys();
         let (rows, row_replies): (Vec<_>, Vec<_>) = group.rows.into_iter().unzip();
@@ -301,6 +316,11 @@ impl Writer {
         answers.into_iter().for_each(Answer::send);
         answer_all(group.entry_replies, &Ok(()));
         answer_all(row_replies, &Ok(()));
+        for (erasure, reply) in group.erasures {
+            let _ = reply.send(self.erase(&erasure));
+        }
+        group.scrubs.into_iter().for_each(|reply| self.scrub.ask(reply));
+        group.backups.into_iter().for_each(|(order, reply)| self.back_up(order, reply));
         answer_all(group.close, &Ok(()));
         let mut entries = group.entries;
         entries.clear();
@@ -405,47 +425,6 @@ impl Writer {
         for block in &draft.blocks {
             send_all(&self.feeds, &Feed::Block(block.clone()));
         }
-    }
-
-    fn tick(&mut self) {
-        self.look_at_disk(0);
-        if let Err(fault) = self.disk.check() {
-            self.poison(&fault);
-        }
-        if !self.poisoned {
-            self.mark.advance(&self.meta);
-        }
-        self.ledger.expire(wall_ms());
-        self.metrics.keys_forgotten.increment(self.ledger.take_forgotten());
-        self.metrics.bytes.set(self.disk.size() as f64);
-        let backlog = self.retention.bytes_from(&self.disk, &self.meta, self.low());
-        self.metrics.backlog_bytes.set(backlog as f64);
-    }
-
-    fn retire(&mut self) {
-        if self.poisoned {
-            return;
-        }
-        let low = self.low();
-        let keys = self.ledger.oldest_block();
-        let step = self.retention.step(&self.disk, &mut self.meta, low, keys, &self.metrics);
-        match step {
-            Ok(true) => {
-                let mut extent = self.shared.write().expect("no holder of this lock panics");
-                extent.retire(self.meta.kept.event, self.meta.kept.entry);
-            }
-            Ok(false) => {}
-            Err(fault) => self.poison(&fault),
-        }
-    }
-
-    /// The first block with an open delivery, or the next one to be written.
-    fn low(&self) -> u64 {
-        self.tallies.low().unwrap_or(self.meta.next.event)
-    }
-
-    fn look_at_disk(&mut self, extra: u64) {
-        self.room.look(&mut self.disk, extra, &self.metrics, &self.health);
     }
 
     fn poison(&mut self, fault: &dyn std::error::Error) {

@@ -18,6 +18,7 @@ const LOGS: [u8; 2] = [Log::Entries as u8, Log::Events as u8];
 pub(super) struct Writes {
     list: Vec<(IVec, Option<IVec>)>,
     whole: bool,
+    in_place: bool,
 }
 
 impl Writes {
@@ -39,11 +40,16 @@ impl Writes {
         self.whole = true;
     }
 
+    /// All of it overwrites what is there.
+    pub(super) fn in_place(&mut self) {
+        self.in_place = true;
+    }
+
     pub(super) fn apply(self, db: &Db) -> sled::Result<()> {
         // Those of a block's further parts are not made ahead (see `runway`).
         for (key, _) in &self.list {
             let is_log = key.first().is_some_and(|tag| LOGS.contains(tag));
-            if is_log && parse_key(key).is_some_and(|(_, part)| part > 0) {
+            if is_log && !self.in_place && parse_key(key).is_some_and(|(_, part)| part > 0) {
                 db.insert(key, IVec::default())?;
             }
         }

@@ -40,7 +40,7 @@ pub(super) fn start(dir: &Dir) -> Ended {
             match told {
                 Feed::Recovered(stretch) => waiting += stretch.len(),
                 Feed::RecoveryDone => ended = Some(Ended::Whole(waiting)),
-                Feed::Block(_) => unreachable!("nothing was appended"),
+                Feed::Block(_) | Feed::Erased(_) => unreachable!("nothing was appended"),
             }
         }
         if let Some(why) = health.borrow().poisoned.clone() {

@@ -82,6 +82,7 @@ impl Logs {
                 event_type: *event_type,
                 payload: (0, 2),
                 routes: (first, routes.len() as u32),
+                erased: false,
             });
         }
         let bytes = Bytes::from_static(b"{}");
