@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 96] = [
+const OTHER_VALUES: [(&str, &str); 105] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -102,6 +102,15 @@ const OTHER_VALUES: [(&str, &str); 96] = [
     ("stream.max_per_tenant", "7"),
     ("stream.max_lag", "7s"),
     ("stream.keep_alive", "7s"),
+    ("tracing.forward", "all"),
+    ("tracing.endpoint", "https://collector.example:4318/v1/traces"),
+    ("tracing.headers_file", "/run/secrets/collector"),
+    ("tracing.sample", "0.7"),
+    ("tracing.queue", "777"),
+    ("tracing.batch", "7"),
+    ("tracing.interval", "7s"),
+    ("tracing.timeout", "7s"),
+    ("tracing.flush_timeout", "7s"),
     ("log.level", "info,senderz_gateway::sender=debug"),
     ("log.format", "json"),
 ];

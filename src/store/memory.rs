@@ -23,7 +23,7 @@ use crate::{
     id::{DeliveryKey, EventId, NodeNo, Place, WebhookNo},
     store::{
         AppendError, Appended, EventBlock, EventInBlock, Feed, Health, NewEvent, OpenError, Opened,
-        Places, Read, Recovered, RecoveredState, Row, Settings, Store, Write, fold::Story,
+        Places, Read, Recovered, RecoveredState, Row, Settings, Store, Write, codec, fold::Story,
     },
 };
 
@@ -253,11 +253,15 @@ impl State {
             in_block.push(EventInBlock {
                 tenant: event.tenant,
                 event_type: event.event_type,
+                has_trace: event.trace.is_some(),
                 payload: range(bytes.len(), event.payload.len()),
                 routes: range(routes.len(), event.routes.len()),
             });
             routes.extend_from_slice(&event.routes);
             bytes.extend_from_slice(&event.payload);
+            if let Some(trace) = &event.trace {
+                codec::put_trace(&mut bytes, trace);
+            }
             answers.push(first);
         }
         if in_block.is_empty() {

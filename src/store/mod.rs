@@ -30,6 +30,7 @@
 //! 7. `Full` is an answer, not an error: nothing was written, entries still are.
 
 mod attempts;
+mod block;
 pub mod codec;
 #[cfg(test)]
 mod contract_tests;
@@ -49,6 +50,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::{
     attempts::{AttemptQuery, AttemptRow, Attempts, EntryPlace, Gap},
+    block::{EventBlock, EventInBlock},
     ended::{EndedPage, EndedQuery, EndedRow},
     events::{EventPage, EventQuery, EventRow, Following},
 };
@@ -57,6 +59,7 @@ use crate::{
     delivery::{Entry, ErrorCode, State},
     event::{EventType, EventTypes},
     id::{DeliveryKey, EventId, NodeNo, Place, TenantNo, WebhookNo},
+    trace::TraceContext,
 };
 
 /// One webhook that an event goes to, or would have gone to.
@@ -78,6 +81,8 @@ pub struct NewEvent {
     pub event_type: EventType,
     pub payload: Bytes,
     pub key: Option<IdempotencyKey>,
+    /// What trace its producer said that it belongs to; boxed, since few events say it.
+    pub trace: Option<Box<TraceContext>>,
     /// Shared by all events of a tenant and type.
     pub routes: Arc<[Route]>,
 }
@@ -242,52 +247,6 @@ pub struct DeliveryPage {
     /// Where the next page starts. A page may be short, even empty, and still have a next one: one
     /// request reads a bounded stretch of the log.
     pub next: Option<DeliveryKey>,
-}
-
-/// A decoded block of the event log. Payloads are slices of one buffer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EventBlock {
-    pub number: u64,
-    pub node: NodeNo,
-    /// Wall time of acceptance; never less than the block's before it.
-    pub accepted_at: Millis,
-    /// The attempt log's next block number when this block was written: no entry about this block
-    /// stands before it.
-    pub entries_from: u64,
-    pub bytes: Bytes,
-    pub events: Vec<EventInBlock>,
-    pub routes: Vec<Route>,
-}
-
-/// Index ranges into the block it stands in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventInBlock {
-    pub tenant: TenantNo,
-    pub event_type: EventType,
-    pub payload: (u32, u32),
-    pub routes: (u32, u32),
-}
-
-impl EventBlock {
-    /// The payload of the event at `index`: a slice of the block, not a copy.
-    pub fn payload(&self, index: u16) -> Option<Bytes> {
-        let (from, to) = self.events.get(usize::from(index))?.payload;
-        Some(self.bytes.slice(from as usize..to as usize))
-    }
-
-    pub fn routes_of(&self, index: u16) -> &[Route] {
-        self.events
-            .get(usize::from(index))
-            .map_or(&[], |e| &self.routes[e.routes.0 as usize..e.routes.1 as usize])
-    }
-
-    pub fn event_id(&self, index: u16) -> EventId {
-        EventId {
-            accepted_at: self.accepted_at,
-            node: self.node,
-            place: Place::new(self.number, index),
-        }
-    }
 }
 
 /// What opening a store tells about deliveries, in place order.

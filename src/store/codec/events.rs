@@ -2,9 +2,13 @@
 //!
 //! ```text
 //! body   events (4, little endian) · node (2) · accepted-at · entries-from · bytes-before · event …
-//! event  type (1) · tenant · routes · route … · payload length · payload
+//! event  type (1) · tenant · routes · route … · payload length · payload · the trace, if there is one
 //! route  webhook << 1 | enabled; from the second on, the step from the webhook before, zigzag
+//! trace  trace id (16) · span id (8) · flags (1) · length of the state · state
 //! ```
+//!
+//! A type's high bit says that a trace follows the payload. Up to format 3 no event had one: such
+//! blocks are read as they always were.
 //!
 //! All numbers without a width are varints. `bytes-before` is what the event log had grown to when
 //! the block was written: the size of any stretch of the log is a subtraction, not a scan.
@@ -23,6 +27,7 @@ use crate::{
     event::EventType,
     id::{NodeNo, Place, TenantNo, WebhookNo},
     store::{EventBlock, EventInBlock, NewEvent, Route},
+    trace::TraceContext,
 };
 
 /// An index in a place has 16 bits.
@@ -33,6 +38,9 @@ const HEAD_MAX: usize = 4 + 2 + 3 * 10;
 
 /// Type, tenant, routes, payload length.
 const EVENT_MIN: usize = 4;
+
+/// In an event's type.
+const HAS_TRACE: u8 = 0x80;
 
 /// What a block says of itself before its first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,24 +82,30 @@ impl EventBlockBuilder {
             return None;
         }
         let start = self.buffer.len();
-        self.buffer.push(event.event_type as u8);
+        let has_trace = event.trace.is_some();
+        self.buffer.push(event.event_type as u8 | if has_trace { HAS_TRACE } else { 0 });
         put_varint(&mut self.buffer, u64::from(event.tenant.0));
         put_varint(&mut self.buffer, event.routes.len() as u64);
         put_routes(&mut self.buffer, &event.routes);
         put_varint(&mut self.buffer, event.payload.len() as u64);
-        let body = self.buffer.len() + event.payload.len() - RECORD_HEAD;
+        let payload = range(self.buffer.len() - RECORD_HEAD, event.payload.len());
+        let trace = event.trace.as_deref().map_or(0, trace_len);
+        let body = self.buffer.len() + event.payload.len() + trace - RECORD_HEAD;
         if body > PART_MAX && !self.events.is_empty() {
             self.buffer.truncate(start);
             return None;
         }
-        let payload = range(self.buffer.len() - RECORD_HEAD, event.payload.len());
         self.buffer.extend_from_slice(&event.payload);
+        if let Some(trace) = &event.trace {
+            put_trace(&mut self.buffer, trace);
+        }
         let routes = range(self.routes.len(), event.routes.len());
         self.routes.extend_from_slice(&event.routes);
         let index = self.events.len() as u16;
         self.events.push(EventInBlock {
             tenant: event.tenant,
             event_type: event.event_type,
+            has_trace,
             payload,
             routes,
         });
@@ -134,16 +148,23 @@ pub fn decode_event_block(number: u64, bytes: Bytes) -> Result<EventBlock, Damag
     let mut events = Vec::with_capacity(count);
     let mut routes = Vec::with_capacity(count);
     for _ in 0..count {
-        let event_type = EventType::from_u8(reader.u8()?).ok_or(Damage::Value("event type"))?;
+        let coded = reader.u8()?;
+        let has_trace = coded & HAS_TRACE != 0;
+        let event_type =
+            EventType::from_u8(coded & !HAS_TRACE).ok_or(Damage::Value("event type"))?;
         let tenant = TenantNo(reader.number("tenant")?);
         let first = routes.len();
         read_routes(&mut reader, &mut routes)?;
         let payload_len = reader.count(1)?;
         let payload = range(reader.position(), payload_len);
         reader.take(payload_len)?;
+        if has_trace {
+            take_trace(&mut reader)?;
+        }
         events.push(EventInBlock {
             tenant,
             event_type,
+            has_trace,
             payload,
             routes: range(first, routes.len() - first),
         });
@@ -165,6 +186,35 @@ fn read_head(number: u64, reader: &mut Reader<'_>) -> Result<(EventHead, usize),
     let entries_from = reader.varint()?;
     let bytes_before = reader.varint()?;
     Ok((EventHead { number, node, accepted_at, entries_from, bytes_before }, count))
+}
+
+/// The trace context at the front of `bytes`, which goes on behind it.
+pub fn read_trace(bytes: &[u8]) -> Result<TraceContext, Damage> {
+    let (trace_id, span_id, flags, state) = take_trace(&mut Reader::new(bytes))?;
+    Ok(TraceContext { trace_id, span_id, flags, state: state.into() })
+}
+
+fn take_trace<'a>(
+    reader: &mut Reader<'a>,
+) -> Result<([u8; 16], [u8; 8], u8, &'a str), Damage> {
+    let (trace_id, span_id, flags) = (reader.array()?, reader.array()?, reader.u8()?);
+    let state = reader.count(1)?;
+    let state = std::str::from_utf8(reader.take(state)?);
+    Ok((trace_id, span_id, flags, state.map_err(|_| Damage::Value("trace"))?))
+}
+
+/// Appends what [`read_trace`] reads.
+pub fn put_trace(out: &mut Vec<u8>, trace: &TraceContext) {
+    out.extend_from_slice(&trace.trace_id);
+    out.extend_from_slice(&trace.span_id);
+    out.push(trace.flags);
+    put_varint(out, trace.state.len() as u64);
+    out.extend_from_slice(trace.state.as_bytes());
+}
+
+/// The most bytes that [`put_trace`] writes; a few more than it does.
+fn trace_len(trace: &TraceContext) -> usize {
+    16 + 8 + 1 + 10 + trace.state.len()
 }
 
 /// Webhooks of one tenant were mostly registered one after the other: steps are short.

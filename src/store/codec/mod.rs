@@ -32,7 +32,9 @@ mod wire;
 
 pub use self::{
     entries::{EntryBlockBuilder, EntryHead, decode_entries, decode_entry_head},
-    events::{EventBlockBuilder, EventHead, decode_event_block, decode_event_head},
+    events::{
+        EventBlockBuilder, EventHead, decode_event_block, decode_event_head, put_trace, read_trace,
+    },
     idempotency::{KeyRow, decode_keys, encode_keys},
 };
 

@@ -14,7 +14,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{FORMAT, mark::MarkFile};
+use super::{FORMAT, OLDEST_FORMAT, mark::MarkFile};
 use crate::{clock, store::OpenError};
 
 /// sled's directory in ours.
@@ -28,8 +28,11 @@ pub(super) fn prepare(data_dir: &Path) -> Result<(File, MarkFile), OpenError> {
     make_dir(data_dir).map_err(unusable)?;
     let lock = File::options().create(true).truncate(false).write(true).open(data_dir.join(LOCK));
     let lock = take(lock.map_err(unusable)?, data_dir)?;
-    if is_new(data_dir)? {
+    let found = format_of(data_dir)?;
+    if found.is_none() {
         MarkFile::make(data_dir).map_err(unusable)?;
+    }
+    if found != Some(FORMAT) {
         write_whole(data_dir, FORMAT_FILE, format!("{FORMAT}\n").as_bytes()).map_err(unusable)?;
     }
     let mark = MarkFile::open(data_dir)?;
@@ -54,7 +57,7 @@ pub fn check(data_dir: &Path) -> Result<(), OpenError> {
         Err(error) if is_missing(&error) => {}
         Err(error) => return Err(unusable(error)),
     }
-    if is_new(data_dir)? {
+    if format_of(data_dir)?.is_none() {
         return Ok(());
     }
     let store_dir = data_dir.join(STORE);
@@ -152,13 +155,14 @@ fn take(lock: File, data_dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Whether nobody used the directory before; an error where it was used by what we do not know.
-fn is_new(data_dir: &Path) -> Result<bool, OpenError> {
+/// The format of what is in the directory, none where nobody used it before; an error where it was
+/// used by what we do not know.
+fn format_of(data_dir: &Path) -> Result<Option<u32>, OpenError> {
     let path = || data_dir.to_owned();
     let text = match fs::read_to_string(data_dir.join(FORMAT_FILE)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_untouched(data_dir) => {
-            return Ok(true);
+            return Ok(None);
         }
         Err(error) => {
             let reason = format!("its file `format` cannot be read: {error}");
@@ -166,7 +170,7 @@ fn is_new(data_dir: &Path) -> Result<bool, OpenError> {
         }
     };
     match text.trim().parse::<u32>() {
-        Ok(FORMAT) => Ok(false),
+        Ok(found @ OLDEST_FORMAT..=FORMAT) => Ok(Some(found)),
         Ok(found) if found > FORMAT => {
             Err(OpenError::Newer { path: path(), found, supported: FORMAT })
         }

@@ -72,8 +72,12 @@ use crate::{
     store::{Health, OpenError, Opened, Settings, Store, history::Extent},
 };
 
-/// The version of the directory's layout and of all records.
-pub const FORMAT: u32 = 3;
+/// The version of the directory's layout and of all records. From 4 on an event may carry a trace.
+pub const FORMAT: u32 = 4;
+
+/// The oldest version that is read. What it wrote stays as it is; the directory is of this version
+/// from the first start on, so that an older one does not take what it cannot read for damage.
+const OLDEST_FORMAT: u32 = 3;
 
 /// sled writes its file in segments, and what it has of one at each flush: with its own size of
 /// half a mebibyte nearly every commit under load was written in two pieces.

@@ -309,8 +309,8 @@ fn a_directory_that_cannot_be_used_is_refused_with_a_sentence() {
             fs::write(dir.data().join("format"), &text).unwrap();
         }
     };
-    check(&format("4\n"), "written by a newer version (format 4, this one writes 3)");
-    check(&format("1\n"), "written by an earlier version (format 1, this one writes 3)");
+    check(&format("5\n"), "written by a newer version (format 5, this one writes 4)");
+    check(&format("2\n"), "written by an earlier version (format 2, this one writes 4)");
     check(&format("x\n"), "is damaged: its file `format` holds no version");
     check(&format(""), "is damaged: its file `format` holds no version");
     check(&|dir| fs::write(dir.data(), "a file").unwrap(), "cannot be used");
@@ -341,6 +341,22 @@ fn a_new_directory_is_ours_alone() {
     for path in [dir.data(), dir.data().join("store")] {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     }
+    assert_eq!(fs::read_to_string(dir.data().join("format")).unwrap(), format!("{FORMAT}\n"));
+}
+
+#[test]
+fn a_directory_of_the_format_before_is_taken_over_with_its_events() {
+    let dir = Dir::new();
+    let running = dir.start();
+    running.append(vec![event("x", &[1])]).unwrap();
+    running.close();
+    // What it holds, format 3 would have written as well: no event of it carries a trace.
+    fs::write(dir.data().join("format"), "3\n").unwrap();
+    super::check(&dir.data()).unwrap();
+    assert_eq!(fs::read_to_string(dir.data().join("format")).unwrap(), "3\n", "only looked at");
+    let running = dir.start();
+    assert_eq!(running.recovered.len(), 1);
+    running.close();
     assert_eq!(fs::read_to_string(dir.data().join("format")).unwrap(), format!("{FORMAT}\n"));
 }
 
