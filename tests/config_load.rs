@@ -321,6 +321,18 @@ fn each_rule_refuses_what_breaks_it() {
     check(&[("server.tls_certificate", "cert.pem")], "go together");
     check(&[("ops.listen", "127.0.0.1:8080")], "server.listen");
     check(&[("ops.listen", "0.0.0.0:8080")], "server.listen");
+    check(&[("tracing.batch", "20000")], "tracing.queue (16384)");
+    // A collector is one whole URL, without what belongs into a header.
+    for endpoint in [
+        "collector:4318",
+        "grpc://collector:4317",
+        "http://",
+        "https://user@collector/v1/traces",
+        "https://:secret@collector/v1/traces",
+        "http://collector/v1/traces#x",
+    ] {
+        check(&[("tracing.endpoint", endpoint)], "the whole URL of a collector");
+    }
     // Networks that are too wide.
     for wide in ["0.0.0.0/0", "10.0.0.0/7", "::/0", "fc00::/7", "10.0.0.0/8,0.0.0.0/0"] {
         check(&[("security.allow_networks", wide)], "opens too much");
