@@ -1,13 +1,28 @@
 //! What is decided for an attempt, and the words of its span.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, convert::Infallible, io::Write as _, sync::Arc};
 
-use opentelemetry_proto::tonic::{common::v1::any_value::Value, trace::v1::Span};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse},
+    common::v1::any_value::Value,
+    trace::v1::Span,
+};
 use opentelemetry_semantic_conventions as conventions;
+use prost::Message as _;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
-use super::{attempt::SCHEMA_URL, *};
+use super::{attempt::SCHEMA_URL, collector::Collector, *};
 use crate::{
-    delivery::{ErrorCode, Phases, Protocol},
+    delivery::{
+        Attempt, AttemptError, ErrorCode, KeptResponse, Phases, Protocol,
+    },
     event::EventType,
     guard::{Host, Scheme},
     id::{DeliveryId, DeliveryKey, NodeNo, Place, WebhookId, WebhookNo},
@@ -180,4 +195,84 @@ fn a_failure_is_named_by_its_status_where_that_is_the_failure() {
     };
     check(ErrorCode::Status, "503");
     check(ErrorCode::Timeout, "timeout");
+}
+
+#[test]
+fn a_cause_is_of_the_closed_tables_whatever_a_receiver_wrote() {
+    let said = "answered 301: redirects are not followed (to https://x.example/canary)";
+    let attempt = Attempt {
+        number: 1,
+        at: 0,
+        status: Some(301),
+        error: Some(AttemptError { code: ErrorCode::Status, detail: said.to_owned() }),
+        latency: 0,
+        phases: Phases::default(),
+        response: KeptResponse {
+            headers: Bytes::from_static(b"location: https://x.example/canary\r\n"),
+            ..KeptResponse::default()
+        },
+        peer: None,
+        protocol: Protocol::Http1,
+        reused_connection: false,
+    };
+    assert!(attempt.cause().unwrap().words.contains("canary"), "its tenant is told");
+    let failure = Failure::of(&attempt).unwrap();
+    assert_eq!(failure, Failure { code: ErrorCode::Status, cause: "redirects are not followed" });
+    let refused = AttemptError { code: ErrorCode::Tls, detail: "unheard of: canary".to_owned() };
+    let attempt = Attempt { status: None, error: Some(refused), ..attempt };
+    assert!(!Failure::of(&attempt).unwrap().cause.contains("canary"));
+}
+
+/// Answers every request that seven of its spans were not kept; none where it is not as it should be.
+async fn collect(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    assert_eq!(request.uri(), "/v1/traces?team=a");
+    assert!(request.headers()["host"].to_str().unwrap().starts_with("localhost:"));
+    assert_eq!(request.headers()["x-key"], "k");
+    let partial = ExportTracePartialSuccess { rejected_spans: 7, ..Default::default() };
+    let answer = ExportTraceServiceResponse { partial_success: Some(partial) };
+    Ok(Response::new(Full::new(answer.encode_to_vec().into())))
+}
+
+#[tokio::test]
+async fn a_collector_is_reached_over_tls_where_the_operator_trusts_it() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // One that does not trust us breaks off.
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let serving = http1::Builder::new();
+            tokio::spawn(serving.serve_connection(TokioIo::new(stream), service_fn(collect)));
+        }
+    });
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(made.cert.pem().as_bytes()).unwrap();
+    let export = |ca_file: Option<&std::path::Path>| Export {
+        endpoint: format!("https://localhost:{port}/v1/traces?team=a").parse().unwrap(),
+        headers: [("x-key".parse().unwrap(), "k".parse().unwrap())].into_iter().collect(),
+        ca_file: ca_file.map(PathBuf::from),
+        queue: 1,
+        batch: 1,
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(5),
+        flush_timeout: Duration::from_secs(1),
+    };
+    let mut trusting = Collector::new(&export(Some(file.path()))).unwrap();
+    for _ in 0..2 {
+        assert_eq!(trusting.post(Bytes::from_static(b"spans")).await.unwrap(), 7);
+    }
+    let mut other = Collector::new(&export(None)).unwrap();
+    let refusal = other.post(Bytes::from_static(b"spans")).await.unwrap_err();
+    assert!(refusal.is_passing && refusal.why.contains("certificate"), "{refusal:?}");
 }
