@@ -162,14 +162,16 @@ fn no_secret_is_found_where_none_may_be() {
 
     canaries.add("the collector's key", COLLECTORS_KEY);
     let mut searched = canaries.none_in("/metrics", &metrics(&gateway));
-    let exports = eventually("the spans of all four were exported", Duration::from_secs(20), || {
-        let exports = collector.requests();
-        let spans = exports.iter().map(|export| attempts_in(&export.body)).sum::<usize>();
-        (spans >= 4).then_some(exports)
-    });
+    let exports =
+        eventually("the spans of all four were exported", Duration::from_secs(20), || {
+            let exports = collector.requests();
+            let spans = exports.iter().map(|export| attempts_in(&export.body)).sum::<usize>();
+            (spans >= 4).then_some(exports)
+        });
     assert!(exports.iter().all(|export| export.header("x-key") == COLLECTORS_KEY));
     // As bytes: whatever field of a span a word stands in, it stands there as it is.
-    searched += exports.iter().map(|export| canaries.none_in("a span", &export.body)).sum::<usize>();
+    searched +=
+        exports.iter().map(|export| canaries.none_in("a span", &export.body)).sum::<usize>();
     let bearer = format!("Bearer {tenant_key}");
     let webhook = |header: &str| format!(r#"{{"url":"x","events":["*"],"headers":{{{header}}}}}"#);
     for (method, path, key, body) in [

@@ -206,7 +206,10 @@ fn each_engine_of_another_make_is_named_in_one_place() {
         ("chacha20poly1305", &["src/seal.rs"]),
         ("sled", &["src/store/"]),
         ("hyper", &["src/sender", "src/spans/", "src/ingest", "src/server", "src/ops", "src/cli/"]),
-        ("hyper_util", &["src/sender", "src/spans/", "src/ingest", "src/server", "src/ops", "src/cli/"]),
+        (
+            "hyper_util",
+            &["src/sender", "src/spans/", "src/ingest", "src/server", "src/ops", "src/cli/"],
+        ),
         ("opentelemetry_proto", &["src/spans/"]),
         ("prost", &["src/spans/"]),
         ("axum", &["src/api/", "src/server"]),

@@ -165,7 +165,8 @@ fn an_attempts_span_is_a_child_of_the_producers_and_the_parent_of_the_receivers(
     assert_eq!(said["http.request.resend_count"], "1");
     assert!(!said.contains_key("error.type"));
 
-    let lines = ["senderz_spans_exported_total", r#"senderz_spans_dropped_total{reason="queue_full"}"#];
+    let lines =
+        ["senderz_spans_exported_total", r#"senderz_spans_dropped_total{reason="queue_full"}"#];
     eventually("they are counted", LONG, || (gateway.metric(lines[0]) == 2.0).then_some(()));
     assert_eq!(gateway.metric(lines[1]), 0.0);
     assert_eq!(gateway.stop(), 0);
@@ -188,13 +189,18 @@ fn a_trace_survives_a_crash_and_goes_on_after_it() {
 
     let gateway = start(dir.path(), &collector, &[]);
     let delivered = eventually("it is delivered after the start", LONG, || {
-        let delivered = |span: &Span| {
-            attributes(&span.attributes)["senderz.attempt.outcome"] == "delivered"
-        };
+        let delivered =
+            |span: &Span| attributes(&span.attributes)["senderz.attempt.outcome"] == "delivered";
         spans(&collector).into_iter().find(delivered)
     });
-    assert_eq!((hex(&delivered.trace_id).as_str(), hex(&delivered.parent_span_id).as_str()), (TRACE, PARENT));
-    assert!(receiver.requests().iter().all(|r| header(r, "traceparent").is_none()), "by default no receiver is told");
+    assert_eq!(
+        (hex(&delivered.trace_id).as_str(), hex(&delivered.parent_span_id).as_str()),
+        (TRACE, PARENT)
+    );
+    assert!(
+        receiver.requests().iter().all(|r| header(r, "traceparent").is_none()),
+        "by default no receiver is told"
+    );
     assert_eq!(gateway.stop(), 0);
 }
 

@@ -53,9 +53,9 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
         | StartError::Directory(LoadError::MissingKey { .. })
         | StartError::Headers(_)
         | StartError::Trust(TrustError::CaFile { .. })
-        | StartError::Shard(ShardError::Sender(SenderError::Trust(TrustError::CaFile { .. }))) => {
-            Exit::BadConfig
-        }
+        | StartError::Shard(ShardError::Sender(SenderError::Trust(TrustError::CaFile {
+            ..
+        }))) => Exit::BadConfig,
         StartError::Store(
             OpenError::Broken { .. } | OpenError::Damaged { .. } | OpenError::Lost { .. },
         )

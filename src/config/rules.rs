@@ -327,7 +327,8 @@ fn stream(r: &mut Reader<'_>) -> Stream {
 }
 
 fn tracing(r: &mut Reader<'_>) -> Tracing {
-    let forward = [("off", Forward::Off), ("traceparent", Forward::Traceparent), ("all", Forward::All)];
+    let forward =
+        [("off", Forward::Off), ("traceparent", Forward::Traceparent), ("all", Forward::All)];
     let tracing = Tracing {
         forward: r.word("tracing.forward", &forward),
         endpoint: r.value("tracing.endpoint", collector),
@@ -356,7 +357,8 @@ fn collector(value: &Value) -> Result<Option<Url>, String> {
         return Ok(None);
     }
     let url = Url::parse(text).map_err(|_| rule)?;
-    let is_plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    let is_plain =
+        url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
     if is_http && is_plain { Ok(Some(url)) } else { Err(rule.to_owned()) }
 }

@@ -284,8 +284,9 @@ impl<'l> Members<'l> {
     fn trace(&self) -> Result<Option<Box<TraceContext>>, Vec<Wrong>> {
         let state = optional(self.tracestate, "/tracestate")?;
         let Some(parent) = optional(self.traceparent, "/traceparent")? else { return Ok(None) };
-        let parent: TraceContext =
-            parent.parse().map_err(|e: BadTraceparent| Wrong::one("/traceparent", e.to_string()))?;
+        let parent: TraceContext = parent
+            .parse()
+            .map_err(|e: BadTraceparent| Wrong::one("/traceparent", e.to_string()))?;
         Ok(Some(Box::new(parent.with_state(state.as_deref().unwrap_or_default()))))
     }
 }

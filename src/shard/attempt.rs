@@ -51,9 +51,7 @@ pub(super) enum Ended {
     Own,
     /// The attempt's task panicked. It counts like any that failed, so that an event which does
     /// this every time ends after its last attempt.
-    Broken {
-        number: u16,
-    },
+    Broken { number: u16 },
 }
 
 impl Ended {

@@ -117,7 +117,9 @@ impl Collector {
         stream.set_nodelay(true)?;
         match &self.tls {
             None => handshake(stream).await,
-            Some((connector, name)) => handshake(connector.connect(name.clone(), stream).await?).await,
+            Some((connector, name)) => {
+                handshake(connector.connect(name.clone(), stream).await?).await
+            }
         }
     }
 }

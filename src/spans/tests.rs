@@ -20,9 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{attempt::SCHEMA_URL, collector::Collector, *};
 use crate::{
-    delivery::{
-        Attempt, AttemptError, ErrorCode, KeptResponse, Phases, Protocol,
-    },
+    delivery::{Attempt, AttemptError, ErrorCode, KeptResponse, Phases, Protocol},
     event::EventType,
     guard::{Host, Scheme},
     id::{DeliveryId, DeliveryKey, NodeNo, Place, WebhookId, WebhookNo},

@@ -71,7 +71,10 @@ fn a_state_is_kept_whole_or_shortened_by_whole_members() {
     };
     check("", Some(""));
     check(" , ,", Some(""));
-    check("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"));
+    check(
+        "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE",
+        Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
+    );
     for bad in ["a", "=1", "a=", "A=1", "a=1=2", "a b=1", "a=\u{1}", "@a=1", "a=ü"] {
         check(bad, None);
     }

@@ -194,9 +194,7 @@ pub fn read_trace(bytes: &[u8]) -> Result<TraceContext, Damage> {
     Ok(TraceContext { trace_id, span_id, flags, state: state.into() })
 }
 
-fn take_trace<'a>(
-    reader: &mut Reader<'a>,
-) -> Result<([u8; 16], [u8; 8], u8, &'a str), Damage> {
+fn take_trace<'a>(reader: &mut Reader<'a>) -> Result<([u8; 16], [u8; 8], u8, &'a str), Damage> {
     let (trace_id, span_id, flags) = (reader.array()?, reader.array()?, reader.u8()?);
     let state = reader.count(1)?;
     let state = std::str::from_utf8(reader.take(state)?);

@@ -116,10 +116,8 @@ fn trace(state: &str) -> TraceContext {
 
 #[test]
 fn a_trace_stands_behind_its_events_payload_and_nowhere_else() {
-    let traced = |state: &str| NewEvent {
-        trace: Some(Box::new(trace(state))),
-        ..event(600, &[(1, true)])
-    };
+    let traced =
+        |state: &str| NewEvent { trace: Some(Box::new(trace(state))), ..event(600, &[(1, true)]) };
     let long = "k=".to_owned() + &"v".repeat(510);
     let events = [traced(""), event(600, &[(2, true)]), traced(&long)];
     let (block, records) = build(42, &events);
