@@ -188,17 +188,25 @@ fn read_head(number: u64, reader: &mut Reader<'_>) -> Result<(EventHead, usize),
     Ok((EventHead { number, node, accepted_at, entries_from, bytes_before }, count))
 }
 
+/// A trace context as it lies in a block.
+struct StoredTrace<'a> {
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    flags: u8,
+    state: &'a str,
+}
+
 /// The trace context at the front of `bytes`, which goes on behind it.
 pub fn read_trace(bytes: &[u8]) -> Result<TraceContext, Damage> {
-    let (trace_id, span_id, flags, state) = take_trace(&mut Reader::new(bytes))?;
+    let StoredTrace { trace_id, span_id, flags, state } = take_trace(&mut Reader::new(bytes))?;
     Ok(TraceContext { trace_id, span_id, flags, state: state.into() })
 }
 
-fn take_trace<'a>(reader: &mut Reader<'a>) -> Result<([u8; 16], [u8; 8], u8, &'a str), Damage> {
+fn take_trace<'a>(reader: &mut Reader<'a>) -> Result<StoredTrace<'a>, Damage> {
     let (trace_id, span_id, flags) = (reader.array()?, reader.array()?, reader.u8()?);
-    let state = reader.count(1)?;
-    let state = std::str::from_utf8(reader.take(state)?);
-    Ok((trace_id, span_id, flags, state.map_err(|_| Damage::Value("trace"))?))
+    let length = reader.count(1)?;
+    let state = std::str::from_utf8(reader.take(length)?).map_err(|_| Damage::Value("trace"))?;
+    Ok(StoredTrace { trace_id, span_id, flags, state })
 }
 
 /// Appends what [`read_trace`] reads.
