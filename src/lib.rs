@@ -31,6 +31,7 @@ pub mod openapi;
 pub mod problem;
 pub mod seal;
 pub mod tenant;
+pub mod trace;
 pub mod webhook;
 pub mod wheel;
 
@@ -45,7 +46,9 @@ pub mod metrics;
 pub mod quota;
 pub mod sender;
 pub mod shutdown;
+pub mod spans;
 pub mod store;
+pub mod trust;
 
 // What the drivers share.
 pub mod backups;

@@ -1,6 +1,6 @@
 //! Canaries: every kind of secret goes through the running gateway, and is then searched for
-//! wherever it must not be: in the data directory, the logs at the level `debug`, the metrics, and
-//! every answer that has no business to show it.
+//! wherever it must not be: in the data directory, the logs at the level `debug`, the metrics, the
+//! spans that are exported, and every answer that has no business to show it.
 
 mod support;
 
@@ -20,6 +20,7 @@ const ENCRYPTION_KEY: &str = "Y2FuYXJ5LUVOQ1JZUFRJT04ta2V5LTAxMjM0NTY3ODk=";
 const HEADER_VALUE: &str = "Bearer canary-HEADER-value-7f3a";
 const PATH: &str = "/canary-PATH-91c2";
 const QUERY: &str = "canary-QUERY-55d0";
+const COLLECTORS_KEY: &str = "canary-COLLECTOR-8e21";
 
 /// What is searched for, each with a name to be told by.
 struct Canaries(Vec<(&'static str, Vec<u8>)>);
@@ -81,6 +82,12 @@ fn refused(gateway: &Gateway, method: &str, path: &str, key: &str, body: &str) -
     seen
 }
 
+/// How many attempts an export tells of: each span has this name once.
+fn attempts_in(export: &[u8]) -> usize {
+    let name = b"senderz.attempt.number";
+    export.windows(name.len()).filter(|part| part == name).count()
+}
+
 fn metrics(gateway: &Gateway) -> Vec<u8> {
     let asked =
         Connection::open(gateway.ops).and_then(|mut c| c.request("GET", "/metrics", &[], b""));
@@ -91,7 +98,15 @@ fn metrics(gateway: &Gateway) -> Vec<u8> {
 fn no_secret_is_found_where_none_may_be() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let (data_dir, log) = (dir.path().join("data"), dir.path().join("log"));
-    let env = [("SENDERZ_LOG__LEVEL", "debug"), ("SENDERZ_ENCRYPTION_KEY", ENCRYPTION_KEY)];
+    let collector = Receiver::start(|_| Answer::Status(200));
+    let endpoint = format!("http://{}/v1/traces", collector.addr);
+    let header = format!("x-key: {COLLECTORS_KEY}");
+    let env = [
+        ("SENDERZ_LOG__LEVEL", "debug"),
+        ("SENDERZ_ENCRYPTION_KEY", ENCRYPTION_KEY),
+        ("SENDERZ_TRACING__ENDPOINT", &*endpoint),
+        ("SENDERZ_TRACING_HEADERS", &*header),
+    ];
     let start = || {
         let mut command = Gateway::command(&data_dir, &env);
         let file = File::options().create(true).append(true).open(&log).expect("ours");
@@ -145,7 +160,18 @@ fn no_secret_is_found_where_none_may_be() {
         (page["data"].as_array().expect("a list").len() == 4).then_some(())
     });
 
+    canaries.add("the collector's key", COLLECTORS_KEY);
     let mut searched = canaries.none_in("/metrics", &metrics(&gateway));
+    let exports =
+        eventually("the spans of all four were exported", Duration::from_secs(20), || {
+            let exports = collector.requests();
+            let spans = exports.iter().map(|export| attempts_in(&export.body)).sum::<usize>();
+            (spans >= 4).then_some(exports)
+        });
+    assert!(exports.iter().all(|export| export.header("x-key") == COLLECTORS_KEY));
+    // As bytes: whatever field of a span a word stands in, it stands there as it is.
+    searched +=
+        exports.iter().map(|export| canaries.none_in("a span", &export.body)).sum::<usize>();
     let bearer = format!("Bearer {tenant_key}");
     let webhook = |header: &str| format!(r#"{{"url":"x","events":["*"],"headers":{{{header}}}}}"#);
     for (method, path, key, body) in [

@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 99] = [
+const OTHER_VALUES: [(&str, &str); 108] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -105,6 +105,15 @@ const OTHER_VALUES: [(&str, &str); 99] = [
     ("stream.max_per_tenant", "7"),
     ("stream.max_lag", "7s"),
     ("stream.keep_alive", "7s"),
+    ("tracing.forward", "all"),
+    ("tracing.endpoint", "https://collector.example:4318/v1/traces"),
+    ("tracing.headers_file", "/run/secrets/collector"),
+    ("tracing.sample", "0.7"),
+    ("tracing.queue", "777"),
+    ("tracing.batch", "7"),
+    ("tracing.interval", "7s"),
+    ("tracing.timeout", "7s"),
+    ("tracing.flush_timeout", "7s"),
     ("log.level", "info,senderz_gateway::sender=debug"),
     ("log.format", "json"),
 ];
@@ -315,6 +324,18 @@ fn each_rule_refuses_what_breaks_it() {
     check(&[("server.tls_certificate", "cert.pem")], "go together");
     check(&[("ops.listen", "127.0.0.1:8080")], "server.listen");
     check(&[("ops.listen", "0.0.0.0:8080")], "server.listen");
+    check(&[("tracing.batch", "20000")], "tracing.queue (16384)");
+    // A collector is one whole URL, without what belongs into a header.
+    for endpoint in [
+        "collector:4318",
+        "grpc://collector:4317",
+        "http://",
+        "https://user@collector/v1/traces",
+        "https://:secret@collector/v1/traces",
+        "http://collector/v1/traces#x",
+    ] {
+        check(&[("tracing.endpoint", endpoint)], "the whole URL of a collector");
+    }
     // Networks that are too wide.
     for wide in ["0.0.0.0/0", "10.0.0.0/7", "::/0", "fc00::/7", "10.0.0.0/8,0.0.0.0/0"] {
         check(&[("security.allow_networks", wide)], "opens too much");

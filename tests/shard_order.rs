@@ -65,7 +65,15 @@ impl Rig {
         let (commands_in, commands) = mpsc::channel(16);
         let (reload_in, reload) = mpsc::channel(1);
         let (recovered_in, recovered) = oneshot::channel();
-        let inlets = Inlets { feed, changes, commands, reload, drain, recovered: recovered_in };
+        let inlets = Inlets {
+            feed,
+            changes,
+            commands,
+            reload,
+            drain,
+            recovered: recovered_in,
+            tracer: None,
+        };
         let alarm = Alarm::new();
         let (clock, vigil) = (Clock::start(), alarm.watch_over("a delivery thread"));
         let mut settings = settings(clock);
@@ -113,6 +121,7 @@ impl Rig {
             event_type: EventType::Sent,
             payload: Bytes::from(payload("message.sent", id)),
             key: None,
+            trace: None,
             routes: tenant.routes(EventType::Sent),
         };
         assert_eq!(event.routes.len(), 1);
@@ -181,6 +190,7 @@ async fn an_event_for_a_webhook_deleted_meanwhile_is_canceled_and_says_why() {
         event_type: EventType::Sent,
         payload: Bytes::from(payload("message.sent", "msg_1")),
         key: None,
+        trace: None,
         routes: routed,
     };
     let event = rig.store.append(vec![event]).await.expect("it has room")[0].id;
@@ -214,6 +224,7 @@ async fn an_attempt_that_panics_is_recorded_and_made_again_until_the_last_and_fr
         event_type: EventType::Sent,
         payload: Bytes::from(payload("message.sent", "msg_1")),
         key: None,
+        trace: None,
         routes: [].into(),
     };
     let broken = rig.store.append(vec![unrouted]).await.expect("it has room")[0].id;
@@ -221,6 +232,7 @@ async fn an_attempt_that_panics_is_recorded_and_made_again_until_the_last_and_fr
         tenant: rig.tenant.no,
         event_type: EventType::Sent,
         erased: false,
+        has_trace: false,
         payload: (0, 100),
         routes: (0, 1),
     };
@@ -292,6 +304,7 @@ async fn a_shard_that_panics_raises_the_alarm_and_one_that_was_stopped_does_not(
         tenant: rig.tenant.no,
         event_type: EventType::Sent,
         erased: false,
+        has_trace: false,
         payload: (0, 0),
         routes: (0, 9),
     };

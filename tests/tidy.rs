@@ -23,12 +23,13 @@ const LAYERS: [&[&str]; 10] = [
         "problem",
         "seal",
         "tenant",
+        "trace",
         "webhook",
         "wheel",
     ],
     &["config", "engine"],
-    &["metrics", "quota", "shutdown"],
-    &["sender", "store"],
+    &["metrics", "quota", "shutdown", "trust"],
+    &["sender", "spans", "store"],
     &["command", "directory"],
     &["backups", "erasures", "replays"],
     &["api", "ingest", "ops", "shard"],
@@ -201,11 +202,16 @@ fn imports_point_down_only() {
 
 #[test]
 fn each_engine_of_another_make_is_named_in_one_place() {
-    let rules: [(&str, &[&str]); 7] = [
+    let rules: [(&str, &[&str]); 9] = [
         ("chacha20poly1305", &["src/seal.rs"]),
         ("sled", &["src/store/"]),
-        ("hyper", &["src/sender", "src/ingest", "src/server", "src/ops", "src/cli/"]),
-        ("hyper_util", &["src/sender", "src/ingest", "src/server", "src/ops", "src/cli/"]),
+        ("hyper", &["src/sender", "src/spans/", "src/ingest", "src/server", "src/ops", "src/cli/"]),
+        (
+            "hyper_util",
+            &["src/sender", "src/spans/", "src/ingest", "src/server", "src/ops", "src/cli/"],
+        ),
+        ("opentelemetry_proto", &["src/spans/"]),
+        ("prost", &["src/spans/"]),
         ("axum", &["src/api/", "src/server"]),
         ("hickory_resolver", &["src/sender"]),
         ("utoipa", &["src/api/", "src/openapi/", "src/problem.rs"]),

@@ -39,6 +39,7 @@ impl EventsBlock {
             event_type: EventType::Delivered,
             payload: Bytes::from(payload(512)),
             key: None,
+            trace: None,
             routes: [route].into(),
         };
         let mut builder = builder();

@@ -189,6 +189,7 @@ pub(crate) fn outgoing(target: Arc<Target>, payload: Bytes) -> Outgoing {
         number: 1,
         payload,
         queued: 42,
+        trace: None,
     }
 }
 

@@ -31,7 +31,8 @@ fn events(bytes: &Bytes) {
         let payload = block.payload(index).expect("it has this event");
         let routes = block.routes_of(index).into();
         let (tenant, event_type) = (event.tenant, event.event_type);
-        let event = NewEvent { tenant, event_type, payload, key: None, routes };
+        let trace = block.trace(index).map(Box::new);
+        let event = NewEvent { tenant, event_type, payload, key: None, trace, routes };
         // Of the largest blocks not every one is one that would be written.
         let Some(place) = builder.push(&event) else { return };
         assert_eq!(place, Place::new(NUMBER, index));
@@ -48,6 +49,7 @@ fn events(bytes: &Bytes) {
     assert_eq!((again.events.len(), &again.routes), (block.events.len(), &block.routes));
     for index in 0..block.events.len() as u16 {
         assert_eq!(again.payload(index), block.payload(index));
+        assert_eq!(again.trace(index), block.trace(index));
     }
 }
 

@@ -73,6 +73,7 @@ fn make() -> Image {
             event_type: EventType::Sent,
             payload,
             key: None,
+            trace: None,
             routes: [Route { webhook: WebhookNo(1), enabled: true }].into(),
         };
         runtime.block_on(store.append(vec![event])).expect("there is room");

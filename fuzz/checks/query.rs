@@ -29,6 +29,7 @@ fn start() -> World {
         event_type,
         payload: Bytes::from_static(b"{}"),
         key: None,
+        trace: None,
         routes: Arc::clone(&routes),
     };
     World::start(EventType::ALL.map(event).to_vec())

@@ -172,5 +172,6 @@ fn outgoing(address: SocketAddr, settings: &Settings) -> Outgoing {
         number: 1,
         payload: Bytes::from_static(b"{}"),
         queued: 0,
+        trace: None,
     }
 }

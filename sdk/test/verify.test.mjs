@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { inspect } from "node:util";
 import vm from "node:vm";
 import { SenderZ, WebhookVerificationError, deliveryOf } from "@senderz/sdk";
+import { webhook } from "@senderz/sdk/fetch";
 import { vectors } from "./support.mjs";
 
 const one = vectors.sign.find((signed) => signed.name === "event by new");
@@ -143,6 +144,20 @@ test("unwrap prefers the scheme that has a time in it, and wants all of it", () 
     assert.throws(() => sz.webhooks.unwrap(standard, body, { tolerance }), TypeError);
   }
   assert.equal(code(standard, body, { tolerance: Number.POSITIVE_INFINITY }), "valid");
+});
+
+test("who wants a time in it is given one, by the adapters too", async () => {
+  const hex = { "X-Senderz-Signature": one.hex };
+  assert.equal(code(hex), "valid", "by itself it does not say how old it is");
+  assert.equal(code(hex, body, { now, requireTimestamp: true }), "missing_header");
+  assert.equal(code({ ...standard, ...hex }, body, { now, requireTimestamp: true }), "valid");
+
+  const strict = new SenderZ({ webhookSecret: vectors.secrets.new, requireTimestamp: true });
+  assert.throws(() => strict.webhooks.unwrap(hex, body, { now, requireTimestamp: undefined }), { code: "missing_header" });
+  assert.equal(strict.webhooks.unwrap(hex, body, { now, requireTimestamp: false }).type, JSON.parse(body).type);
+  const stripped = new Request("http://localhost/", { method: "POST", headers: hex, body });
+  assert.equal((await webhook(strict, () => assert.fail())(stripped)).status, 401);
+  assert.equal(strict.webhooks.verify(one.hex, body), true, "verify is asked about one header");
 });
 
 test("a signed body that is no event is malformed_payload", async () => {

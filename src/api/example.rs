@@ -124,6 +124,7 @@ pub(super) async fn test(
         event_type,
         payload: payload(event_type),
         key: None,
+        trace: None,
         routes: Arc::new([Route { webhook: webhook.no, enabled: true }]),
     };
     let appended = api.store.append(vec![event]).await.map_err(not_appended)?;

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use super::{GivenKeys, StartError};
+use super::{GivenKeys, StartError, tracer};
 use crate::{
     config::Config,
     directory::{encryption_key, operator_key},
-    sender, server,
-    shard::ShardError,
+    server,
     store::{
         self, OpenError,
         sled::{NotVerified, Verified},
     },
+    trust,
 };
 
 /// Every error that [`Gateway::start`](super::Gateway::start) would give one of, as far as can be
@@ -20,9 +20,9 @@ pub fn check(config: &Config, given: &GivenKeys) -> Vec<StartError> {
     let mut found: Vec<StartError> =
         server::check(&config.server).into_iter().map(StartError::from).collect();
     if let Some(file) = &config.tls.ca_file {
-        let unusable = sender::check_ca_file(file).err();
-        found.extend(unusable.map(|error| StartError::Shard(ShardError::Sender(error))));
+        found.extend(trust::check_ca_file(file).err().map(StartError::Trust));
     }
+    found.extend(tracer::settings(config, given).err().map(StartError::Headers));
     let data_dir = store::sled::check(&config.data_dir);
     // In a directory that cannot be used no file can be looked at either.
     let encryption = given.encryption(config);

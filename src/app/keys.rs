@@ -16,6 +16,8 @@ use crate::{
 pub struct GivenKeys {
     pub operator: Option<Zeroizing<String>>,
     pub encryption: Option<Zeroizing<String>>,
+    /// For the collector of spans.
+    pub tracing_headers: Option<Zeroizing<String>>,
 }
 
 impl fmt::Debug for GivenKeys {
@@ -30,6 +32,7 @@ impl GivenKeys {
         Self {
             operator: environment::secret(environment::OPERATOR_KEY),
             encryption: environment::secret(environment::ENCRYPTION_KEY),
+            tracing_headers: environment::secret(environment::TRACING_HEADERS),
         }
     }
 

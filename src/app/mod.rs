@@ -11,12 +11,14 @@ pub mod openapi;
 mod runtime;
 mod serve;
 mod settings;
+mod shards;
 mod supervisor;
+mod tracer;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 pub(crate) use self::serve::banner;
 pub use self::{
@@ -24,6 +26,7 @@ pub use self::{
     keys::GivenKeys,
     runtime::runtime,
     serve::{Exit, serve},
+    tracer::HeadersError,
 };
 use crate::{
     api::{self, Answers, ApiState, BadAnswer, Jobs},
@@ -43,16 +46,11 @@ use crate::{
     server::{self, Front, Listener, TlsError},
     shard::{self, Report, ShardError},
     shutdown::{self, Alarm, Signal, Trigger},
+    spans::{self, Exporter, ExporterError},
     store::{self, Health, OpenError, Opened, Store},
+    trust::TrustError,
 };
 
-/// Messages between the store and a shard, each a block of about 16 KiB: a bound on what a shard
-/// that lags holds.
-const FEED_CAPACITY: usize = 256;
-/// Webhook changes on their way to a shard.
-const CHANGES_CAPACITY: usize = 256;
-/// Replays and cancels on their way to a shard.
-const COMMANDS_CAPACITY: usize = 1024;
 /// How often gauges that nobody else keeps are set.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
@@ -81,6 +79,11 @@ pub enum StartError {
     EncryptionKey(#[from] EncryptionKeyError),
     #[error(transparent)]
     Shard(#[from] ShardError),
+    /// Certificates of the operator's are not usable.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Headers(#[from] HeadersError),
     /// Something ended or refused to go on before every delivery that waits was found again.
     #[error("recovery did not finish: {0}")]
     Recovery(String),
@@ -91,6 +94,15 @@ impl From<server::BindError> for StartError {
         match error {
             server::BindError::Tls(error) => Self::Tls(error),
             other => Self::Bind(other.to_string()),
+        }
+    }
+}
+
+impl From<ExporterError> for StartError {
+    fn from(error: ExporterError) -> Self {
+        match error {
+            ExporterError::Trust(error) => Self::Trust(error),
+            ExporterError::Thread(error) => Self::Shard(ShardError::Thread(error)),
         }
     }
 }
@@ -122,6 +134,7 @@ pub struct Gateway {
     stop_shards: Trigger,
     stop_ops: Trigger,
     threads: Vec<JoinHandle<()>>,
+    exporter: Option<Exporter>,
     clock: Clock,
     alarm: Alarm,
 }
@@ -165,6 +178,7 @@ impl Gateway {
             ops_signal,
             alarm.watch_over("the operations thread"),
         )?;
+        let (tracer, exporter) = spans::start(&tracer::settings(&config, given)?)?;
         let opened = open_store(&config).await?;
         let Opened { store, mut rows, feeds, mut threads } = opened;
         let replay_rows = Replays::take_rows(&mut rows);
@@ -178,15 +192,23 @@ impl Gateway {
         let policy = settings::policy(&config, &own_addresses(&listener, ops.address));
 
         let (stop_shards, shards_signal) = shutdown::channel();
-        let started_shards =
-            start_shards(&config, &policy, &store, &directory, clock, &shards_signal, &alarm)
-                .await?;
+        let common = shards::Common {
+            config: &config,
+            policy: &policy,
+            store: &store,
+            directory: &directory,
+            clock,
+            drain: &shards_signal,
+            alarm: &alarm,
+            tracer,
+        };
+        let started_shards = common.start().await?;
         feeds
             .send(started_shards.feeds)
             .map_err(|_| StartError::Recovery("the store stopped while it opened".to_owned()))?;
         let recovering = readiness.hold(reason::RECOVERING);
         tokio::select! {
-            recovered = all_recovered(started_shards.recovered) => {
+            recovered = shards::all_recovered(started_shards.recovered) => {
                 recovered.map_err(|_| recovery_failure(&store))?;
             }
             what = store_poisoned(&store) => return Err(StartError::Recovery(what)),
@@ -266,6 +288,7 @@ impl Gateway {
             stop_shards,
             stop_ops,
             threads,
+            exporter,
             clock,
             alarm,
         })
@@ -338,6 +361,9 @@ impl Gateway {
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store did not close cleanly");
         }
+        if let Some(exporter) = self.exporter {
+            exporter.finish().await;
+        }
         self.stop_ops.fire();
         join(self.threads).await;
         Drained {
@@ -353,68 +379,6 @@ async fn open_store(config: &Config) -> Result<Opened, StartError> {
     let settings = settings::store(config);
     let opening = tokio::task::spawn_blocking(move || store::sled::open(settings));
     Ok(opening.await.map_err(|error| StartError::Recovery(error.to_string()))??)
-}
-
-/// What the rest needs of the started shards, in their order.
-struct StartedShards {
-    threads: Vec<JoinHandle<Report>>,
-    feeds: Vec<mpsc::Sender<store::Feed>>,
-    commands: Vec<mpsc::Sender<crate::command::Command>>,
-    reloads: Vec<mpsc::Sender<Box<shard::Settings>>>,
-    recovered: Vec<oneshot::Receiver<()>>,
-}
-
-async fn start_shards(
-    config: &Config,
-    policy: &Arc<Policy>,
-    store: &Store,
-    directory: &Directory,
-    clock: Clock,
-    drain: &Signal,
-    alarm: &Alarm,
-) -> Result<StartedShards, StartError> {
-    let mut started = StartedShards {
-        threads: Vec::new(),
-        feeds: Vec::new(),
-        commands: Vec::new(),
-        reloads: Vec::new(),
-        recovered: Vec::new(),
-    };
-    for index in 0..config.runtime.shards {
-        let (feed_in, feed) = mpsc::channel(FEED_CAPACITY);
-        let (changes_in, changes) = mpsc::channel(CHANGES_CAPACITY);
-        let (commands_in, commands) = mpsc::channel(COMMANDS_CAPACITY);
-        let (reload_in, reload) = mpsc::channel(1);
-        let (recovered_in, recovered) = oneshot::channel();
-        let inlets = shard::Inlets {
-            feed,
-            changes,
-            commands,
-            reload,
-            drain: drain.clone(),
-            recovered: recovered_in,
-        };
-        let settings = settings::shard(config, policy, index, clock);
-        let (store, for_shard) = (store.clone(), directory.clone());
-        let vigil = alarm.watch_over("a delivery thread");
-        started.threads.push(shard::start(settings, inlets, store, for_shard, clock, vigil)?);
-        started.feeds.push(feed_in);
-        started.commands.push(commands_in);
-        started.reloads.push(reload_in);
-        started.recovered.push(recovered);
-        // The shard runs already, so it takes these however many there are; recovery comes after.
-        directory.subscribe(changes_in).await;
-    }
-    Ok(started)
-}
-
-async fn all_recovered(
-    shards: Vec<oneshot::Receiver<()>>,
-) -> Result<(), oneshot::error::RecvError> {
-    for shard in shards {
-        shard.await?;
-    }
-    Ok(())
 }
 
 /// Returns what failed once the store is poisoned.

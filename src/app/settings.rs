@@ -141,6 +141,7 @@ pub(super) fn need_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("limits.*", a.limits != b.limits),
         ("replays.*", a.replays != b.replays),
         ("backup.*", a.backup != b.backup),
+        ("tracing.*", a.tracing != b.tracing),
         ("log.format", a.log.format != b.log.format),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

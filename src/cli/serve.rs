@@ -10,6 +10,7 @@ use crate::{
     shard::ShardError,
     shutdown::Alarm,
     store::OpenError,
+    trust::TrustError,
 };
 
 pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
@@ -50,13 +51,18 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
         | StartError::OperatorKey(_)
         | StartError::EncryptionKey(_)
         | StartError::Directory(LoadError::MissingKey { .. })
-        | StartError::Shard(ShardError::Sender(SenderError::CaFile { .. })) => Exit::BadConfig,
+        | StartError::Headers(_)
+        | StartError::Trust(TrustError::CaFile { .. })
+        | StartError::Shard(ShardError::Sender(SenderError::Trust(TrustError::CaFile {
+            ..
+        }))) => Exit::BadConfig,
         StartError::Store(
             OpenError::Broken { .. } | OpenError::Damaged { .. } | OpenError::Lost { .. },
         )
         | StartError::Directory(_)
         | StartError::Answers(_)
         | StartError::Replays(_)
+        | StartError::Trust(_)
         | StartError::Shard(_)
         | StartError::Erasures(_)
         | StartError::Recovery(_) => Exit::Failure,

@@ -10,9 +10,18 @@ pub const OPERATOR_KEY: &str = "SENDERZ_OPERATOR_KEY";
 /// Where an operator may set the keys that seal secrets on disk.
 pub const ENCRYPTION_KEY: &str = "SENDERZ_ENCRYPTION_KEY";
 
+/// Where an operator may set the headers that the collector of spans is sent.
+pub const TRACING_HEADERS: &str = "SENDERZ_TRACING_HEADERS";
+
 /// Variables with our prefix that are not configuration keys.
-pub const RESERVED: [&str; 5] =
-    ["SENDERZ_CONFIG", "SENDERZ_URL", "SENDERZ_API_KEY", OPERATOR_KEY, ENCRYPTION_KEY];
+pub const RESERVED: [&str; 6] = [
+    "SENDERZ_CONFIG",
+    "SENDERZ_URL",
+    "SENDERZ_API_KEY",
+    OPERATOR_KEY,
+    ENCRYPTION_KEY,
+    TRACING_HEADERS,
+];
 
 pub const PREFIX: &str = "SENDERZ_";
 

@@ -21,6 +21,7 @@ mod written;
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use ipnet::{IpNet, Ipv6Net};
+use url::Url;
 
 pub use self::{
     effective::Effective,
@@ -64,6 +65,7 @@ pub struct Config {
     pub replays: Replays,
     pub backup: Backup,
     pub stream: Stream,
+    pub tracing: Tracing,
     pub log: Log,
 }
 
@@ -259,6 +261,29 @@ pub struct Stream {
     pub max_per_tenant: usize,
     pub max_lag: Duration,
     pub keep_alive: Duration,
+}
+
+/// What of an event's trace goes to its receivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forward {
+    Off,
+    Traceparent,
+    /// `tracestate` too.
+    All,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracing {
+    pub forward: Forward,
+    /// Where spans go; none means nowhere.
+    pub endpoint: Option<Url>,
+    pub headers_file: Option<PathBuf>,
+    pub sample: f64,
+    pub queue: usize,
+    pub batch: usize,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub flush_timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

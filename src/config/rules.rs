@@ -10,10 +10,11 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv6Net};
+use url::Url;
 
 use super::{
-    Backend, Backup, Breaker, Config, Delivery, Dns, Ingest, Limits, Listen, Log, LogFormat, Ops,
-    Pool, Replays, Retry, Runtime, Security, Server, Store, Stream, Tls,
+    Backend, Backup, Breaker, Config, Delivery, Dns, Forward, Ingest, Limits, Listen, Log,
+    LogFormat, Ops, Pool, Replays, Retry, Runtime, Security, Server, Store, Stream, Tls, Tracing,
     read::{self, Reader},
     units::{format_duration, format_size},
     value::Value,
@@ -66,6 +67,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Config {
         replays: replays(r),
         backup: backup(r),
         stream: stream(r),
+        tracing: tracing(r),
         log: log(r),
     };
     if let (Listen::Tcp(api), Some(ops)) = (&config.server.listen, config.ops.listen) {
@@ -332,6 +334,43 @@ fn stream(r: &mut Reader<'_>) -> Stream {
         max_lag: r.duration("stream.max_lag", SECOND..=HOUR),
         keep_alive: r.duration("stream.keep_alive", SECOND..=300 * SECOND),
     }
+}
+
+fn tracing(r: &mut Reader<'_>) -> Tracing {
+    let forward =
+        [("off", Forward::Off), ("traceparent", Forward::Traceparent), ("all", Forward::All)];
+    let tracing = Tracing {
+        forward: r.word("tracing.forward", &forward),
+        endpoint: r.value("tracing.endpoint", collector),
+        headers_file: r.path("tracing.headers_file"),
+        sample: r.share("tracing.sample", 0.0..=1.0),
+        queue: r.count("tracing.queue", 1..=1_000_000),
+        batch: r.count("tracing.batch", 1..=100_000),
+        interval: r.duration("tracing.interval", 10 * MS..=HOUR),
+        timeout: r.duration("tracing.timeout", MS..=HOUR),
+        flush_timeout: r.duration("tracing.flush_timeout", ZERO..=HOUR),
+    };
+    r.rule(
+        &["tracing.batch", "tracing.queue"],
+        tracing.batch <= tracing.queue,
+        format!("must not be more than tracing.queue ({})", tracing.queue),
+    );
+    tracing
+}
+
+/// The URL of an OTLP collector, its path included. What is secret belongs into a header.
+fn collector(value: &Value) -> Result<Option<Url>, String> {
+    let rule = "must be \"\" or the whole URL of a collector without a user name, such as \
+                http://127.0.0.1:4318/v1/traces";
+    let text = value.as_str().ok_or(rule)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url = Url::parse(text).map_err(|_| rule)?;
+    let is_plain =
+        url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
+    if is_http && is_plain { Ok(Some(url)) } else { Err(rule.to_owned()) }
 }
 
 fn log(r: &mut Reader<'_>) -> Log {

@@ -1,6 +1,9 @@
 //! Batches: newline-delimited JSON, a line per event, all or nothing.
 //!
-//! `{"tenant":"acme","idempotency_key":"optional","payload":{…}}`, in any order, no other members.
+//! `{"tenant":"acme","idempotency_key":"optional","payload":{…}}`, in any order. A line may also say
+//! which trace it belongs to: `traceparent`, and with it `tracestate`, as the headers of these names
+//! would; a line that says nothing belongs to the request's. There are no other members.
+//!
 //! What is delivered is the payload value's own bytes as they stand in the line, from `{` to `}`:
 //! whitespace inside it is kept, whitespace around it is not part of it. Each payload is a slice of
 //! the request's body; nothing is copied.
@@ -24,6 +27,7 @@ use crate::{
     idempotency,
     ingest::{problem::FieldError, request},
     store::{NewEvent, Route},
+    trace::{BadTraceparent, TraceContext},
 };
 
 /// How many bad lines an answer names.
@@ -164,7 +168,8 @@ impl<'b> BatchParser<'b> {
             }
         };
         let payload = self.body.slice_ref(payload.as_bytes());
-        Ok(NewEvent { tenant, event_type, payload, key, routes })
+        let trace = line.trace;
+        Ok(NewEvent { tenant, event_type, payload, key, trace, routes })
     }
 
     fn refuse(&mut self, problems: Vec<Wrong>) {
@@ -199,6 +204,7 @@ impl Wrong {
 struct Line<'l> {
     tenant: Cow<'l, str>,
     idempotency_key: Option<Cow<'l, str>>,
+    trace: Option<Box<TraceContext>>,
     payload: &'l RawValue,
 }
 
@@ -236,6 +242,8 @@ fn describe(e: &serde_json::Error) -> String {
 enum Member {
     Tenant,
     IdempotencyKey,
+    Traceparent,
+    Tracestate,
     Payload,
     Unknown,
 }
@@ -245,6 +253,8 @@ enum Member {
 struct Members<'l> {
     tenant: Option<&'l RawValue>,
     idempotency_key: Option<&'l RawValue>,
+    traceparent: Option<&'l RawValue>,
+    tracestate: Option<&'l RawValue>,
     payload: Option<&'l RawValue>,
     unknown: bool,
     repeated: bool,
@@ -261,17 +271,34 @@ impl<'l> Members<'l> {
         let tenant = self.tenant.and_then(text).ok_or_else(|| {
             Wrong::one("/tenant", "missing or not a string; send the tenant's id")
         })?;
-        let idempotency_key = match self.idempotency_key.filter(|raw| raw.get() != "null") {
-            None => None,
-            Some(raw) => Some(text(raw).ok_or_else(|| {
-                Wrong::one("/idempotency_key", "not a string; send a string or leave it out")
-            })?),
-        };
+        let idempotency_key = optional(self.idempotency_key, "/idempotency_key")?;
+        let trace = self.trace()?;
         let payload = self
             .payload
             .ok_or_else(|| Wrong::one("/payload", "missing; send the event's JSON object"))?;
-        Ok(Line { tenant, idempotency_key, payload })
+        Ok(Line { tenant, idempotency_key, trace, payload })
     }
+
+    /// What a producer writes into its own line it means: unlike a header, which may be anybody's
+    /// on the way here, it is refused where it is wrong.
+    fn trace(&self) -> Result<Option<Box<TraceContext>>, Vec<Wrong>> {
+        let state = optional(self.tracestate, "/tracestate")?;
+        let Some(parent) = optional(self.traceparent, "/traceparent")? else { return Ok(None) };
+        let parent: TraceContext = parent
+            .parse()
+            .map_err(|e: BadTraceparent| Wrong::one("/traceparent", e.to_string()))?;
+        Ok(Some(Box::new(parent.with_state(state.as_deref().unwrap_or_default()))))
+    }
+}
+
+/// A member that may be missing, or null.
+fn optional<'l>(
+    raw: Option<&'l RawValue>,
+    pointer: &'static str,
+) -> Result<Option<Cow<'l, str>>, Vec<Wrong>> {
+    let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Ok(None) };
+    let not_text = || Wrong::one(pointer, "not a string; send a string or leave it out");
+    text(raw).map(Some).ok_or_else(not_text)
 }
 
 /// The text of a JSON string; none for any other value.
@@ -296,6 +323,8 @@ impl<'de> Visitor<'de> for &mut Members<'de> {
             let slot = match member {
                 Member::Tenant => &mut self.tenant,
                 Member::IdempotencyKey => &mut self.idempotency_key,
+                Member::Traceparent => &mut self.traceparent,
+                Member::Tracestate => &mut self.tracestate,
                 Member::Payload => &mut self.payload,
                 Member::Unknown => {
                     members.next_value::<IgnoredAny>()?;
@@ -328,6 +357,8 @@ impl Visitor<'_> for MemberName {
         Ok(match name {
             "tenant" => Member::Tenant,
             "idempotency_key" => Member::IdempotencyKey,
+            "traceparent" => Member::Traceparent,
+            "tracestate" => Member::Tracestate,
             "payload" => Member::Payload,
             _ => Member::Unknown,
         })

@@ -47,6 +47,7 @@ use crate::{
     problem::{Again, Quota},
     quota::{Quotas, Take},
     store::{AppendError, Appended, NewEvent, Route, Store, Write},
+    trace::TraceContext,
 };
 
 /// How long a request may wait for a place in the store's queue. A queue that has been full for
@@ -192,7 +193,8 @@ impl Ingest {
             parse_payload(&payload, &self.batch_limits.payload).map_err(bad_payload)?;
         // The tenant may have been deleted while the body came in.
         let (tenant, routes) = self.tenants.routes(name, event_type).ok_or_else(no_such_tenant)?;
-        let event = NewEvent { tenant, event_type, payload, key, routes };
+        let trace = TraceContext::of_headers(&head.headers).map(Box::new);
+        let event = NewEvent { tenant, event_type, payload, key, trace, routes };
         let appended = self.append(vec![event], Format::Json).await?;
         let first = appended.first().ok_or_else(|| self.unavailable())?;
         Ok(answer::accepted_one(first))
@@ -215,7 +217,13 @@ impl Ingest {
             return Err(Problem::new(Code::InvalidIdempotencyKey, detail).into());
         }
         let body = self.read(body, self.settings.max_batch, "ingest.max_batch").await?;
-        let events = self.parse(&body, who).await?;
+        let mut events = self.parse(&body, who).await?;
+        if let Some(trace) = TraceContext::of_headers(&head.headers).map(Box::new) {
+            // A line's own word comes first.
+            for event in events.iter_mut().filter(|event| event.trace.is_none()) {
+                event.trace = Some(trace.clone());
+            }
+        }
         self.check_fan_out(&events)?;
         let appended = self.append(events, Format::Lines).await?;
         Ok(answer::accepted_many(&appended, wants_ids))

@@ -50,7 +50,10 @@ fn event(settings: &config::Ingest) -> Operation {
              accepted.\n\nWho: a producer, the operator, or a tenant for itself.",
             settings.max_payload, settings.max_depth
         ),
-        parameters: vec![example_of(tenant, json!("acme")), example_of(key, json!("order-17"))],
+        parameters: [example_of(tenant, json!("acme")), example_of(key, json!("order-17"))]
+            .into_iter()
+            .chain(tracing())
+            .collect(),
         body: Some(body(
             true,
             &["application/json"],
@@ -97,7 +100,7 @@ fn batch(settings: &config::Ingest) -> Operation {
             settings.max_batch_deliveries,
             super::batch::MAX_NAMED_LINES,
         ),
-        parameters: vec![ids],
+        parameters: [ids].into_iter().chain(tracing()).collect(),
         body: Some(body(true, LINES, schema, json!([line]))),
         answers: vec![accepted("AcceptedBatch", example)],
         refusals: refusals.into_iter().map(Code::kind).collect(),
@@ -164,8 +167,7 @@ fn accepted_batch() -> Value {
 }
 
 fn line(settings: &config::Ingest) -> Value {
-    let mut key = idempotency::schema(settings.max_idempotency_key);
-    key["type"] = json!(["string", "null"]);
+    let key = optional(idempotency::schema(settings.max_idempotency_key));
     json!({
         "type": "object",
         "additionalProperties": false,
@@ -173,9 +175,44 @@ fn line(settings: &config::Ingest) -> Value {
         "properties": {
             "tenant": reference("TenantId"),
             "idempotency_key": key,
+            "traceparent": optional(traceparent()),
+            "tracestate": optional(tracestate()),
             "payload": reference("EventPayload"),
         },
     })
+}
+
+fn optional(mut schema: Value) -> Value {
+    schema["type"] = json!(["string", "null"]);
+    schema
+}
+
+fn traceparent() -> Value {
+    json!({
+        "type": "string",
+        "description": "The trace that the event belongs to, as W3C Trace Context has it.",
+        "pattern": "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$",
+        "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    })
+}
+
+fn tracestate() -> Value {
+    json!({
+        "type": "string",
+        "description": "Kept up to 512 characters, and without effect where there is no usable \
+                        `traceparent` or where it is malformed.",
+    })
+}
+
+/// Both headers, for both routes.
+fn tracing() -> [Value; 2] {
+    // A header may be wrong without harm, so that its schema is no more than a string.
+    let text = "The trace that the request's events belong to, as W3C Trace Context has it; kept \
+                with each event. One that is malformed is left out.";
+    let state = "Goes with `traceparent`.";
+    let schema = json!({"type": "string"});
+    [("traceparent", text), ("tracestate", state)]
+        .map(|(name, text)| parameter("header", name, text, schema.clone()))
 }
 
 fn example_of(mut parameter: Value, example: Value) -> Value {

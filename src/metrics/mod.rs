@@ -58,6 +58,8 @@ pub const STORE_ERRORS: &str = "senderz_store_errors_total";
 pub const RECOVERY: &str = "senderz_recovery_seconds";
 pub const HTTP_REQUESTS: &str = "senderz_http_requests_total";
 pub const LOG_LINES_DROPPED: &str = "senderz_log_lines_dropped_total";
+pub const SPANS_EXPORTED: &str = "senderz_spans_exported_total";
+pub const SPANS_DROPPED: &str = "senderz_spans_dropped_total";
 pub const READY: &str = "senderz_ready";
 pub const TIME: &str = "senderz_time_seconds";
 pub const SHARDS: &str = "senderz_shards";
@@ -104,7 +106,7 @@ const fn histogram(name: &'static str, unit: Unit, help: &'static str) -> Metric
 
 /// Every metric that the gateway writes, in the order of the interface, [`PROCESS`] apart.
 /// docs/operations.md is held to both.
-pub const CATALOGUE: [Metric; 34] = [
+pub const CATALOGUE: [Metric; 36] = [
     gauge(BUILD_INFO, Unit::Count, "Always 1; the label says which version runs.").by(&["version"]),
     counter(EVENTS_ACCEPTED, "Events made durable, by event type.").by(&["type"]),
     counter(EVENTS_REJECTED, "Events refused before they were accepted, by reason.").by(&["reason"]),
@@ -160,6 +162,11 @@ pub const CATALOGUE: [Metric; 34] = [
     gauge(RECOVERY, Unit::Seconds, "How long reading the logs took at the last start."),
     counter(HTTP_REQUESTS, "Requests to the API, by route and class of status code.").by(&["route", "code_class"]),
     counter(LOG_LINES_DROPPED, "Log lines dropped because their reader was too slow."),
+    counter(SPANS_EXPORTED, "Spans of attempts that the collector took."),
+    counter(
+        SPANS_DROPPED,
+        "Spans of attempts lost: the exporter's queue was full, an export failed, or the collector rejected them.",
+    ).by(&["reason"]),
     gauge(READY, Unit::Count, "1 where /readyz says so, 0 where it does not."),
     gauge(TIME, Unit::Seconds, "The clock that attempts are signed with, Unix time."),
     gauge(SHARDS, Unit::Count, "Delivery threads that were started."),
@@ -176,6 +183,27 @@ pub const CATALOGUE: [Metric; 34] = [
         "When the listener's own certificate ends, Unix time; only where it speaks TLS.",
     ),
 ];
+
+/// Why a span was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanLoss {
+    QueueFull,
+    ExportFailed,
+    /// The collector took the export and not all of its spans.
+    Rejected,
+}
+
+impl SpanLoss {
+    pub const ALL: [SpanLoss; 3] = [Self::QueueFull, Self::ExportFailed, Self::Rejected];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::ExportFailed => "export_failed",
+            Self::Rejected => "rejected",
+        }
+    }
+}
 
 /// Bounds of the store's histograms; those of the shards are in `aggregate`.
 const COMMIT_SECONDS: [f64; 13] =
@@ -238,8 +266,11 @@ fn register_known_series() {
     for event_type in EventType::ALL {
         ::metrics::counter!(EVENTS_ACCEPTED, "type" => event_type.as_str()).absolute(0);
     }
-    for name in [DELIVERIES_CREATED, CONNECTIONS_REUSED, LOG_LINES_DROPPED] {
+    for name in [DELIVERIES_CREATED, CONNECTIONS_REUSED, LOG_LINES_DROPPED, SPANS_EXPORTED] {
         ::metrics::counter!(name).absolute(0);
+    }
+    for why in SpanLoss::ALL {
+        ::metrics::counter!(SPANS_DROPPED, "reason" => why.as_str()).absolute(0);
     }
     ::metrics::counter!(ATTEMPTS, "outcome" => "delivered", "error" => "none").absolute(0);
     for code in ErrorCode::ALL {

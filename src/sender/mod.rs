@@ -38,7 +38,6 @@ use bytes::Bytes;
 use connect::Connector;
 use deadline::Deadlines;
 use pool::{Connection, Pool};
-pub use tls::check_ca_file;
 
 use crate::{
     clock::Clock,
@@ -47,6 +46,8 @@ use crate::{
     event::EventType,
     guard::Policy,
     id::{DeliveryId, EventId},
+    trace::TraceContext,
+    trust::TrustError,
     webhook::SuccessRule,
 };
 
@@ -88,10 +89,8 @@ pub struct Settings {
 pub enum SenderError {
     #[error("the system's name servers cannot be read: {0}")]
     Dns(String),
-    #[error("cannot use the certificates in {file}: {why}")]
-    CaFile { file: PathBuf, why: String },
-    #[error("cannot set up TLS")]
-    Tls(#[source] rustls::Error),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 /// Makes attempts, for one shard. Its methods must run inside a `LocalSet`.
@@ -172,6 +171,8 @@ pub struct Outgoing {
     pub payload: Bytes,
     /// How long the delivery waited between due and now, microseconds (goes into the phases).
     pub queued: u32,
+    /// What the receiver is told of the trace: this attempt's own span.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// What came of it.

@@ -29,6 +29,7 @@ use crate::{
     guard::{Host, Scheme, WebhookUrl},
     id::{TenantNo, WebhookNo},
     tenant::Tenant,
+    trace::{TRACEPARENT, TRACESTATE, TraceContext},
     webhook::{SuccessRule, Webhook},
 };
 
@@ -158,6 +159,15 @@ impl Target {
         }
     }
 
+    pub fn tenant(&self) -> TenantNo {
+        self.origin.tenant
+    }
+
+    /// Whom it is sent to.
+    pub fn server(&self) -> (Scheme, &Host, u16) {
+        (self.origin.scheme, &self.origin.host, self.origin.port)
+    }
+
     /// The request of one attempt, made at the wall time `at`; whether it is the connection's
     /// `first`.
     pub fn request(
@@ -169,6 +179,9 @@ impl Target {
     ) -> Request<Full<Bytes>> {
         let mut headers = self.block();
         self.stamp(&mut headers, out, at, first);
+        if let Some(trace) = &out.trace {
+            put_trace(&mut headers, trace);
+        }
         let mut request = Request::new(Full::new(out.payload.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = match protocol {
@@ -273,6 +286,22 @@ fn header_block<'a>(
         headers.append(name, value);
     }
     headers
+}
+
+/// Behind all others: the block has no place for what most requests do without. A header of the
+/// webhook's own of this name gives way.
+fn put_trace(headers: &mut HeaderMap, trace: &TraceContext) {
+    let mut put = |name, value: &[u8]| {
+        // It is visible ASCII wherever it was made here; the disk is not asked to prove it.
+        let Ok(mut value) = HeaderValue::from_bytes(value) else { return };
+        // It differs with every attempt, as in `stamp`.
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    };
+    put(TRACEPARENT, &trace.traceparent());
+    if !trace.state.is_empty() {
+        put(TRACESTATE, trace.state.as_bytes());
+    }
 }
 
 fn authority(url: &WebhookUrl) -> Authority {

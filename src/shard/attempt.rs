@@ -8,13 +8,14 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use super::{effects::READ_PAUSE, mailbox::Mailbox};
+use super::{effects::READ_PAUSE, mailbox::Mailbox, span::Traced};
 use crate::{
     clock::{self, Millis},
     delivery::Outcome,
     engine::{Blame, Ticket},
     id::{DeliveryId, DeliveryKey},
     sender::{Attempted, Outgoing, Sender, target::Target},
+    spans::{Begun, Tracer},
     store::{EventBlock, Store, StoreError},
 };
 
@@ -41,6 +42,8 @@ pub(super) enum Ended {
     Attempted {
         attempted: Box<Attempted>,
         accepted_at: Millis,
+        /// None where it has no span.
+        traced: Option<Box<Traced>>,
     },
     /// The event's block is damaged or gone: there is nothing to send, now or later.
     Unreadable,
@@ -50,9 +53,7 @@ pub(super) enum Ended {
     Own,
     /// The attempt's task panicked. It counts like any that failed, so that an event which does
     /// this every time ends after its last attempt.
-    Broken {
-        number: u16,
-    },
+    Broken { number: u16 },
 }
 
 impl Ended {
@@ -127,11 +128,12 @@ pub(super) struct Means {
     pub(super) store: Rc<Store>,
     pub(super) held: Held,
     pub(super) mailbox: Rc<Mailbox>,
+    pub(super) tracer: Option<Tracer>,
 }
 
 pub(super) async fn make(making: Making, means: &Means) {
     let Making { ticket, key, number, queued, handed_out, target, block } = making;
-    let Means { sender, store, held, mailbox } = means;
+    let Means { sender, store, held, mailbox, tracer } = means;
     if let Some(handed_out) = handed_out {
         mailbox.probe.begins(handed_out);
     }
@@ -172,16 +174,26 @@ pub(super) async fn make(making: Making, means: &Means) {
         1 => Duration::from_millis(clock::wall_ms().saturating_sub(accepted_at)),
         _ => queued,
     };
+    let (event_id, event_type) = (block.event_id(index), event.event_type);
+    let begun = match tracer {
+        Some(tracer) => tracer.begin(event_id, block.trace(index)),
+        None => Begun::default(),
+    };
+    let traced = begun.link.map(|link| {
+        let (payload, target) = (payload.len() as u32, Arc::clone(&target));
+        Box::new(Traced { link, event: event_id, event_type, payload, target })
+    });
     let outgoing = Outgoing {
         target,
-        event: block.event_id(index),
-        event_type: event.event_type,
+        event: event_id,
+        event_type,
         delivery: DeliveryId { node: store.node, key },
         number,
         payload,
         queued: u32::try_from(queued.as_micros()).unwrap_or(u32::MAX),
+        trace: begun.forwarded,
     };
     drop(block);
     let attempted = Box::new(sender.attempt(outgoing).await);
-    promise.keep(Ended::Attempted { attempted, accepted_at });
+    promise.keep(Ended::Attempted { attempted, accepted_at, traced });
 }

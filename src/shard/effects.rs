@@ -100,6 +100,7 @@ impl Shard {
             number: 1,
             payload,
             queued: 0,
+            trace: None,
         };
         let sender = self.workers.sender_handle();
         tokio::task::spawn_local(async move {
@@ -128,8 +129,11 @@ impl Shard {
                 self.metrics.attempt(verdict, &attempt);
                 (verdict, Some(attempt))
             }
-            Some(Ended::Attempted { attempted, accepted_at }) => {
+            Some(Ended::Attempted { attempted, accepted_at, traced }) => {
                 self.metrics.attempt(verdict, &attempted.attempt);
+                if let Some(traced) = traced {
+                    self.end_span(*traced, key, &attempted.attempt, verdict);
+                }
                 age = now.saturating_sub(accepted_at);
                 if attempted.gone && self.settings.disable_on_gone {
                     self.disable(key.webhook);

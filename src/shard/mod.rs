@@ -15,6 +15,7 @@ mod attempt;
 mod effects;
 mod mailbox;
 mod payloads;
+mod span;
 mod turn;
 mod workers;
 
@@ -33,6 +34,7 @@ use crate::{
     engine,
     sender::{self, Sender},
     shutdown::{Signal, Vigil},
+    spans::Tracer,
     store::{Feed, Store},
 };
 
@@ -61,6 +63,8 @@ pub struct Inlets {
     pub drain: Signal,
     /// Answered once when the feed has said that recovery is done.
     pub recovered: oneshot::Sender<()>,
+    /// None where nothing is traced.
+    pub tracer: Option<Tracer>,
 }
 
 /// What a shard did until it ended.

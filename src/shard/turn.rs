@@ -100,6 +100,7 @@ impl Shard {
                 store: Rc::clone(&store),
                 held: Held::new(settings.payload_in_flight),
                 mailbox: Rc::clone(&mailbox),
+                tracer: inlets.tracer.clone(),
             }),
             metrics: ShardMetrics::new(),
             settings,

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
-use super::Route;
+use super::{Route, codec};
 use crate::{
     clock::Millis,
     event::EventType,
     id::{EventId, NodeNo, Place, TenantNo},
+    trace::TraceContext,
 };
 
 /// A decoded block of the event log. Payloads are slices of one buffer.
@@ -31,6 +32,8 @@ pub struct EventInBlock {
     pub event_type: EventType,
     /// Its payload was erased. In its place stands when, in eight bytes, little-endian.
     pub erased: bool,
+    /// Whether a trace context stands behind the payload.
+    pub has_trace: bool,
     pub payload: (u32, u32),
     pub routes: (u32, u32),
 }
@@ -50,6 +53,12 @@ impl EventBlock {
         let (from, to) = event.payload;
         let at = self.bytes.get(from as usize..to as usize)?;
         Some(Millis::from_le_bytes(at.try_into().ok()?))
+    }
+
+    /// The trace that the event at `index` belongs to.
+    pub fn trace(&self, index: u16) -> Option<TraceContext> {
+        let event = self.events.get(usize::from(index)).filter(|event| event.has_trace)?;
+        codec::read_trace(self.bytes.get(event.payload.1 as usize..)?).ok()
     }
 
     pub fn routes_of(&self, index: u16) -> &[Route] {

@@ -25,7 +25,7 @@ use crate::{
     store::{
         AppendError, Appended, BackupError, EventBlock, EventInBlock, Feed, Health, NewEvent,
         OpenError, Opened, Places, Read, Recovered, RecoveredState, Row, Settings, Store, Write,
-        erasure::redact, fold::Story,
+        codec, erasure::redact, fold::Story,
     },
 };
 
@@ -275,11 +275,15 @@ impl State {
                 tenant: event.tenant,
                 event_type: event.event_type,
                 erased: false,
+                has_trace: event.trace.is_some(),
                 payload: range(bytes.len(), event.payload.len()),
                 routes: range(routes.len(), event.routes.len()),
             });
             routes.extend_from_slice(&event.routes);
             bytes.extend_from_slice(&event.payload);
+            if let Some(trace) = &event.trace {
+                codec::put_trace(&mut bytes, trace);
+            }
             answers.push(first);
         }
         if in_block.is_empty() {

@@ -64,6 +64,7 @@ use crate::{
     delivery::{Entry, ErrorCode, State},
     event::{EventType, EventTypes},
     id::{DeliveryKey, EventId, NodeNo, Place, TenantNo, WebhookNo},
+    trace::TraceContext,
 };
 
 /// One webhook that an event goes to, or would have gone to.
@@ -85,6 +86,8 @@ pub struct NewEvent {
     pub event_type: EventType,
     pub payload: Bytes,
     pub key: Option<IdempotencyKey>,
+    /// What trace its producer said that it belongs to; boxed, since few events say it.
+    pub trace: Option<Box<TraceContext>>,
     /// Shared by all events of a tenant and type.
     pub routes: Arc<[Route]>,
 }

@@ -291,6 +291,7 @@ impl World {
             event_type,
             payload: Bytes::copy_from_slice(payload.as_bytes()),
             key: None,
+            trace: None,
             routes: entry.routes(event_type),
         };
         self.store.append(vec![event]).await.expect("there is room")[0].id

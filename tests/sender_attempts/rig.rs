@@ -179,6 +179,7 @@ impl To {
             number: 1,
             payload,
             queued: 42,
+            trace: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 /**
- * What the API takes and gives, member by member as it goes over the wire. Written by hand; the
- * gateway's tests hold it to its OpenAPI document.
+ * What the API takes and gives, member by member as it goes over the wire. Written by hand, so that
+ * it can be read; the tests hold it to the types that are made of the gateway's OpenAPI document.
  */
 
 import type { EventType, WebhookEvent } from "./event.js";
@@ -139,6 +139,16 @@ export interface EventParams extends PeriodParams {
 
 export type DeliveryStatus = "pending" | "retrying" | "delivered" | "failed" | "canceled";
 
+/** Why a delivery failed or was canceled. */
+export type EndReason =
+  | "attempts_exhausted"
+  | "expired"
+  | "blocked_target"
+  | "unreadable"
+  | "requested"
+  | "webhook_deleted"
+  | "webhook_disabled";
+
 export type AttemptErrorCode =
   | "dns"
   | "connect"
@@ -169,7 +179,7 @@ export interface DeliverySummary {
   event_type: EventType;
   status: DeliveryStatus;
   /** Why it failed or was canceled. */
-  reason: string | null;
+  reason: EndReason | null;
   attempts_made: number;
   created_at: Time;
   next_attempt_at: Time | null;
@@ -202,7 +212,7 @@ export interface StreamedAttempt {
   delivery_id: string;
   status: DeliveryStatus;
   /** Why it failed or was canceled. */
-  reason: string | null;
+  reason: EndReason | null;
   attempt: Attempt;
 }
 

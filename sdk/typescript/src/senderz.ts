@@ -8,6 +8,11 @@ import { Verifier } from "./verifier.js";
 export interface SenderZOptions extends ClientOptions {
   /** The tenant's signing secret, `whsec_…`; several while you change from one to the next. */
   webhookSecret?: string | readonly string[] | undefined;
+  /**
+   * Refuse deliveries without the Standard Webhooks headers. The gateway sends them with each one; who
+   * has seen an old one can leave them out, and `X-Senderz-Signature` does not say how old it is.
+   */
+  requireTimestamp?: boolean | undefined;
 }
 
 /** The receiving side needs `webhookSecret`, the API needs `apiKey` and `baseUrl`. */
@@ -21,7 +26,7 @@ export class SenderZ {
 
   constructor(options: SenderZOptions = {}) {
     const http = new Http(options);
-    this.webhooks = new Webhooks(options.webhookSecret, http);
+    this.webhooks = new Webhooks(options.webhookSecret, options.requireTimestamp, http);
     this.events = new Events(http);
     this.deliveries = new Deliveries(http);
     this.replays = new Replays(http);
@@ -42,8 +47,8 @@ export class SenderZ {
 export class Webhooks extends Verifier {
   readonly #http: Http;
 
-  constructor(secrets: string | readonly string[] | undefined, http: Http) {
-    super(secrets);
+  constructor(secrets: string | readonly string[] | undefined, requireTimestamp: boolean | undefined, http: Http) {
+    super(secrets, requireTimestamp);
     this.#http = http;
   }
 

@@ -10,6 +10,8 @@ export interface UnwrapOptions {
   tolerance?: number;
   /** What counts as now; for tests and for bodies out of a log. */
   now?: Date;
+  /** Refuse what has no `webhook-timestamp`; where not said, what `SenderZ` was made with. */
+  requireTimestamp?: boolean;
 }
 
 const TOLERANCE = 300;
@@ -18,8 +20,10 @@ const SIGNATURES = /^[0-9a-f]{64}(,[0-9a-f]{64})*$/;
 /** The receiving side: what was signed with one of the secrets, and what was not. */
 export class Verifier {
   readonly #secrets: readonly Secret[];
+  readonly #requireTimestamp: boolean;
 
-  constructor(secrets: string | readonly string[] | undefined) {
+  constructor(secrets: string | readonly string[] | undefined, requireTimestamp: boolean | undefined) {
+    this.#requireTimestamp = requireTimestamp ?? false;
     const given = secrets === undefined ? [] : Array.isArray(secrets) ? secrets : [secrets];
     this.#secrets = given.map(parseSecret);
   }
@@ -39,7 +43,7 @@ export class Verifier {
   /**
    * The event, once its signature is checked; throws `WebhookVerificationError` where that fails.
    * Checks the Standard Webhooks headers where any of them is there, else `X-Senderz-Signature`,
-   * which has no timestamp.
+   * which has no timestamp: with `requireTimestamp` that does not do.
    */
   unwrap(headers: RequestHeaders, body: RawBody, options: UnwrapOptions = {}): WebhookEvent {
     const secrets = this.#needSecrets();
@@ -47,7 +51,8 @@ export class Verifier {
       throw new TypeError(`unwrap takes the request's headers first, and they are ${described(headers)}`);
     }
     const bytes = bytesOf(body);
-    const refusal = check(secrets, headers, bytes, options);
+    const requireTimestamp = options.requireTimestamp ?? this.#requireTimestamp;
+    const refusal = check(secrets, headers, bytes, { ...options, requireTimestamp });
     if (refusal !== undefined) throw new WebhookVerificationError(refusal);
     return parseEvent(bytes);
   }
@@ -71,7 +76,7 @@ function check(
   const [id, timestamp, signature] = ["webhook-id", "webhook-timestamp", "webhook-signature"].map((name) =>
     header(headers, name),
   );
-  if (id === undefined && timestamp === undefined && signature === undefined) {
+  if (id === undefined && timestamp === undefined && signature === undefined && !options.requireTimestamp) {
     const hex = header(headers, "x-senderz-signature");
     return hex === undefined ? "missing_header" : checkHex(secrets, hex, body);
   }

@@ -95,6 +95,24 @@ fn whitespace_around_a_payload_is_not_part_of_it_and_within_it_is() {
 }
 
 #[test]
+fn a_line_may_say_which_trace_it_belongs_to() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let members = [
+        format!(r#","traceparent":"{parent}","tracestate":"a=1, b=2""#),
+        format!(r#","tracestate":"not a state","traceparent":"{parent}""#),
+        r#","traceparent":null,"tracestate":"a=1""#.to_owned(),
+        String::new(),
+    ];
+    let lines: Vec<String> = members.iter().map(|rest| line("acme", rest)).collect();
+    let events = parse(lines.join("\n")).expect("good");
+    let found: Vec<_> = events.iter().map(|event| event.trace.as_ref()).collect();
+    let known: TraceContext = parent.parse().unwrap();
+    assert_eq!(found[0], Some(&Box::new(known.clone().with_state("a=1,b=2"))));
+    assert_eq!(found[1], Some(&Box::new(known)), "a bad state is left out, as in a header");
+    assert_eq!(found[2..], [None, None]);
+}
+
+#[test]
 fn bad_lines_are_named_wherever_they_stand() {
     let good = line("acme", "");
     let bad_payload = line("acme", "").replace("\"m\"", "\"\"");
@@ -128,6 +146,9 @@ fn each_kind_of_bad_line_is_named_at_its_place() {
         (&line("acme", "").replace("\"acme\"", "5"), "/lines/1/tenant"),
         (&line("acme", r#","idempotency_key":"""#), "/lines/1/idempotency_key"),
         (&line("acme", r#","idempotency_key":7"#), "/lines/1/idempotency_key"),
+        (&line("acme", r#","traceparent":"00-x""#), "/lines/1/traceparent"),
+        (&line("acme", r#","traceparent":7"#), "/lines/1/traceparent"),
+        (&line("acme", r#","tracestate":7"#), "/lines/1/tracestate"),
         (&line("acme", r#","idempotency_key":"a b""#), "/lines/1/idempotency_key"),
         (&line("acme", r#","idempotency_key":"\u0000""#), "/lines/1/idempotency_key"),
         (&line("acme", r#","idempotency_key":"\ud800""#), "/lines/1/idempotency_key"),

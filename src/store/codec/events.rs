@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! body   events (4, little endian) · node (2) · accepted-at · entries-from · bytes-before · event …
-//! event  type (1) · tenant · routes · route … · payload length · payload
+//! event  type (1) · tenant · routes · route … · payload length · payload · the trace, if there is one
 //! route  webhook << 1 | enabled; from the second on, the step from the webhook before, zigzag
+//! trace  trace id (16) · span id (8) · flags (1) · length of the state · state
 //! ```
 //!
-//! A type's bit 0x40 says that the payload was erased; in its place stand eight bytes: when, little
-//! endian. Up to format 3 there was no such event.
+//! Two bits of a type say more. 0x80: a trace follows the payload. 0x40: the payload was erased; in
+//! its place stand eight bytes: when, little endian. Up to format 3 no event had either: such blocks
+//! are read as they always were.
 //!
 //! All numbers without a width are varints. `bytes-before` is what the event log had grown to when
 //! the block was written: the size of any stretch of the log is a subtraction, not a scan.
@@ -26,6 +28,7 @@ use crate::{
     event::EventType,
     id::{NodeNo, Place, TenantNo, WebhookNo},
     store::{EventBlock, EventInBlock, NewEvent, Route},
+    trace::TraceContext,
 };
 
 /// An index in a place has 16 bits.
@@ -37,6 +40,8 @@ const HEAD_MAX: usize = 4 + 2 + 3 * 10;
 /// Type, tenant, routes, payload length.
 const EVENT_MIN: usize = 4;
 
+/// In an event's type.
+const HAS_TRACE: u8 = 0x80;
 /// In an event's type: its payload was erased.
 const ERASED: u8 = 0x40;
 
@@ -83,18 +88,23 @@ impl EventBlockBuilder {
             return None;
         }
         let start = self.buffer.len();
-        self.buffer.push(event.event_type as u8);
+        let has_trace = event.trace.is_some();
+        self.buffer.push(event.event_type as u8 | if has_trace { HAS_TRACE } else { 0 });
         put_varint(&mut self.buffer, u64::from(event.tenant.0));
         put_varint(&mut self.buffer, event.routes.len() as u64);
         put_routes(&mut self.buffer, &event.routes);
         put_varint(&mut self.buffer, event.payload.len() as u64);
-        let body = self.buffer.len() + event.payload.len() - RECORD_HEAD;
+        let payload = range(self.buffer.len() - RECORD_HEAD, event.payload.len());
+        let trace = event.trace.as_deref().map_or(0, trace_len);
+        let body = self.buffer.len() + event.payload.len() + trace - RECORD_HEAD;
         if body > PART_MAX && !self.events.is_empty() {
             self.buffer.truncate(start);
             return None;
         }
-        let payload = range(self.buffer.len() - RECORD_HEAD, event.payload.len());
         self.buffer.extend_from_slice(&event.payload);
+        if let Some(trace) = &event.trace {
+            put_trace(&mut self.buffer, trace);
+        }
         let routes = range(self.routes.len(), event.routes.len());
         self.routes.extend_from_slice(&event.routes);
         let index = self.events.len() as u16;
@@ -102,6 +112,7 @@ impl EventBlockBuilder {
             tenant: event.tenant,
             event_type: event.event_type,
             erased: false,
+            has_trace,
             payload,
             routes,
         });
@@ -153,8 +164,9 @@ pub fn decode_event_block(number: u64, bytes: Bytes) -> Result<EventBlock, Damag
 
 fn read_event(reader: &mut Reader<'_>, routes: &mut Vec<Route>) -> Result<EventInBlock, Damage> {
     let coded = reader.u8()?;
-    let erased = coded & ERASED != 0;
-    let event_type = EventType::from_u8(coded & !ERASED).ok_or(Damage::Value("event type"))?;
+    let (has_trace, erased) = (coded & HAS_TRACE != 0, coded & ERASED != 0);
+    let event_type = EventType::from_u8(coded & !(HAS_TRACE | ERASED));
+    let event_type = event_type.ok_or(Damage::Value("event type"))?;
     let tenant = TenantNo(reader.number("tenant")?);
     let first = routes.len();
     read_routes(reader, routes)?;
@@ -164,10 +176,14 @@ fn read_event(reader: &mut Reader<'_>, routes: &mut Vec<Route>) -> Result<EventI
     }
     let payload = range(reader.position(), payload_len);
     reader.take(payload_len)?;
+    if has_trace {
+        take_trace(reader)?;
+    }
     Ok(EventInBlock {
         tenant,
         event_type,
         erased,
+        has_trace,
         payload,
         routes: range(first, routes.len() - first),
     })
@@ -226,6 +242,41 @@ fn read_head(number: u64, reader: &mut Reader<'_>) -> Result<(EventHead, usize),
     let entries_from = reader.varint()?;
     let bytes_before = reader.varint()?;
     Ok((EventHead { number, node, accepted_at, entries_from, bytes_before }, count))
+}
+
+/// A trace context as it lies in a block.
+struct StoredTrace<'a> {
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    flags: u8,
+    state: &'a str,
+}
+
+/// The trace context at the front of `bytes`, which goes on behind it.
+pub fn read_trace(bytes: &[u8]) -> Result<TraceContext, Damage> {
+    let StoredTrace { trace_id, span_id, flags, state } = take_trace(&mut Reader::new(bytes))?;
+    Ok(TraceContext { trace_id, span_id, flags, state: state.into() })
+}
+
+fn take_trace<'a>(reader: &mut Reader<'a>) -> Result<StoredTrace<'a>, Damage> {
+    let (trace_id, span_id, flags) = (reader.array()?, reader.array()?, reader.u8()?);
+    let length = reader.count(1)?;
+    let state = std::str::from_utf8(reader.take(length)?).map_err(|_| Damage::Value("trace"))?;
+    Ok(StoredTrace { trace_id, span_id, flags, state })
+}
+
+/// Appends what [`read_trace`] reads.
+pub fn put_trace(out: &mut Vec<u8>, trace: &TraceContext) {
+    out.extend_from_slice(&trace.trace_id);
+    out.extend_from_slice(&trace.span_id);
+    out.push(trace.flags);
+    put_varint(out, trace.state.len() as u64);
+    out.extend_from_slice(trace.state.as_bytes());
+}
+
+/// The most bytes that [`put_trace`] writes; a few more than it does.
+fn trace_len(trace: &TraceContext) -> usize {
+    16 + 8 + 1 + 10 + trace.state.len()
 }
 
 /// Webhooks of one tenant were mostly registered one after the other: steps are short.

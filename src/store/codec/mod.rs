@@ -32,7 +32,10 @@ mod wire;
 
 pub use self::{
     entries::{EntryBlockBuilder, EntryHead, decode_entries, decode_entry_head, redact_entries},
-    events::{EventBlockBuilder, EventHead, decode_event_block, decode_event_head, erase_events},
+    events::{
+        EventBlockBuilder, EventHead, decode_event_block, decode_event_head, erase_events,
+        put_trace, read_trace,
+    },
     idempotency::{KeyRow, decode_keys, encode_keys},
 };
 

@@ -12,6 +12,7 @@ use crate::{
     event::EventType,
     id::{DeliveryKey, NodeNo, Place, TenantNo, WebhookNo},
     store::{EventBlock, IdempotencyKey, NewEvent, Route},
+    trace::TraceContext,
 };
 
 type Records = Vec<(Vec<u8>, Vec<u8>)>;
@@ -54,6 +55,7 @@ fn event(payload: usize, routes: &[(u32, bool)]) -> NewEvent {
         event_type: EventType::Failed,
         payload: vec![b'p'; payload].into(),
         key: None,
+        trace: None,
         routes: routes
             .iter()
             .map(|&(no, enabled)| Route { webhook: WebhookNo(no), enabled })
@@ -106,6 +108,55 @@ fn a_block_is_the_same_after_writing_and_reading() {
     assert_eq!(decoded.payload(0).unwrap(), events[0].payload);
     assert_eq!(decoded.routes_of(2), &events[2].routes[..]);
     assert_eq!(decode_event_head(42, &join(&records).unwrap()), Ok(head(42)));
+}
+
+fn trace(state: &str) -> TraceContext {
+    TraceContext { trace_id: [0xa5; 16], span_id: [0x5a; 8], flags: 1, state: state.into() }
+}
+
+#[test]
+fn a_trace_stands_behind_its_events_payload_and_nowhere_else() {
+    let traced =
+        |state: &str| NewEvent { trace: Some(Box::new(trace(state))), ..event(600, &[(1, true)]) };
+    let long = "k=".to_owned() + &"v".repeat(510);
+    let events = [traced(""), event(600, &[(2, true)]), traced(&long)];
+    let (block, records) = build(42, &events);
+    let decoded = decode_event_block(42, join(&records).unwrap()).unwrap();
+    assert_eq!(decoded, block);
+    for (index, event) in events.iter().enumerate() {
+        assert_eq!(decoded.trace(index as u16), event.trace.as_deref().cloned());
+        assert_eq!(decoded.payload(index as u16).unwrap(), event.payload);
+    }
+    assert_eq!(decoded.trace(3), None);
+}
+
+#[test]
+fn an_event_that_is_erased_keeps_its_trace_and_so_do_its_neighbours() {
+    let traced = || NewEvent { trace: Some(Box::new(trace("k=v"))), ..event(600, &[(1, true)]) };
+    let (block, _) = build(42, &[traced(), traced(), event(9, &[])]);
+    let mut records = Vec::new();
+    let put = |key: &[u8], record: &[u8]| records.push((key.to_vec(), record.to_vec()));
+    let left = erase_events(42, &block.bytes, &[0], 1_795_407_700_000, put).unwrap().unwrap();
+    assert_eq!(decode_event_block(42, join(&records).unwrap()).unwrap(), left);
+    assert_eq!((left.payload(0), left.erased_at(0)), (None, Some(1_795_407_700_000)));
+    assert_eq!([0, 1, 2].map(|index| left.trace(index)), [0, 1, 2].map(|index| block.trace(index)));
+    assert_eq!([1, 2].map(|index| left.payload(index)), [1, 2].map(|index| block.payload(index)));
+}
+
+/// A body as format 3 wrote it, byte by byte: nothing of it has moved.
+#[test]
+fn a_block_of_the_format_before_is_read_and_written_as_it_was() {
+    let mut body = vec![2, 0, 0, 0, 0xef, 0xbe];
+    body.extend([0xfb, 0xb3, 0x87, 0xb5, 0xa0, 0x34, 77, 9]);
+    body.extend([2, 7, 2, 1 << 1 | 1, 2 << 1 << 1, 3]);
+    body.extend(b"ppp");
+    body.extend([2, 7, 0, 0]);
+    let read = decode_event_block(1, body.clone().into()).unwrap();
+    assert_eq!((read.accepted_at, read.entries_from), (1_795_407_600_123, 77));
+    assert_eq!(read.payload(0).unwrap(), "ppp");
+    assert!((0..2).all(|index| read.trace(index).is_none()));
+    let (_, records) = build(1, &[event(3, &[(1, true), (3, false)]), event(0, &[])]);
+    assert_eq!(join(&records).unwrap(), body);
 }
 
 #[test]
@@ -317,16 +368,23 @@ proptest! {
     #[test]
     fn any_events_survive(
         shapes in prop::collection::vec(
-            (any::<u32>(), 0..6u8, any_bytes(300), prop::collection::vec(any::<(u32, bool)>(), 0..9)),
+            (
+                any::<u32>(),
+                0..6u8,
+                any_bytes(300),
+                prop::collection::vec(any::<(u32, bool)>(), 0..9),
+                prop::option::of("[!-~]{0,40}"),
+            ),
             1..12,
         ),
     ) {
         let events: Vec<_> = shapes
             .iter()
-            .map(|(tenant, event_type, payload, routes)| NewEvent {
+            .map(|(tenant, event_type, payload, routes, state)| NewEvent {
                 tenant: TenantNo(*tenant),
                 event_type: EventType::from_u8(*event_type).unwrap(),
                 payload: payload.clone(),
+                trace: state.as_ref().map(|state| Box::new(trace(state))),
                 ..event(0, routes)
             })
             .collect();
@@ -336,6 +394,7 @@ proptest! {
         for (index, event) in events.iter().enumerate() {
             prop_assert_eq!(&read.payload(index as u16).unwrap(), &event.payload);
             prop_assert_eq!(read.routes_of(index as u16), &event.routes[..]);
+            prop_assert_eq!(read.trace(index as u16), event.trace.as_deref().cloned());
             prop_assert_eq!(read.events[index].tenant, event.tenant);
             prop_assert_eq!(read.events[index].event_type, event.event_type);
         }
@@ -352,7 +411,8 @@ proptest! {
     /// Damage that a checksum would catch, with the checksum out of the way.
     #[test]
     fn no_damaged_block_makes_a_decoder_panic(at in any::<usize>(), value in any::<u8>()) {
-        let (block, _) = build(1, &[event(50, &[(1, true), (9, false)]), event(9, &[])]);
+        let traced = NewEvent { trace: Some(Box::new(trace("k=v"))), ..event(9, &[]) };
+        let (block, _) = build(1, &[event(50, &[(1, true), (9, false)]), traced]);
         let mut bytes = block.bytes.to_vec();
         let len = bytes.len();
         bytes[at % len] = value;

@@ -221,6 +221,7 @@ pub(super) fn event(payload: &str, webhooks: &[u32]) -> NewEvent {
         event_type: EventType::Delivered,
         payload: Bytes::copy_from_slice(payload.as_bytes()),
         key: None,
+        trace: None,
         routes: webhooks.iter().map(|no| route(*no, true)).collect::<Vec<_>>().into(),
     }
 }

@@ -84,7 +84,8 @@ use crate::{
     store::{Health, OpenError, Opened, Settings, Store, history::Extent},
 };
 
-/// The version of the directory's layout and of all records. From 4 on events may be erased.
+/// The version of the directory's layout and of all records. From 4 on an event may carry a trace,
+/// and events may be erased.
 pub const FORMAT: u32 = 4;
 
 /// The oldest version that is read. What it wrote stays as it is; the directory is of this version

@@ -353,7 +353,7 @@ fn a_directory_of_the_format_before_is_taken_over_with_its_events() {
     let running = dir.start();
     running.append(vec![event("x", &[1])]).unwrap();
     running.close();
-    // What it holds, format 3 would have written as well.
+    // What it holds, format 3 would have written as well: no event of it carries a trace or was erased.
     fs::write(dir.data().join("format"), "3\n").unwrap();
     super::check(&dir.data()).unwrap();
     assert_eq!(fs::read_to_string(dir.data().join("format")).unwrap(), "3\n", "only looked at");

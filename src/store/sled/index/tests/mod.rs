@@ -83,6 +83,7 @@ impl Logs {
                 payload: (0, 2),
                 routes: (first, routes.len() as u32),
                 erased: false,
+                has_trace: false,
             });
         }
         let bytes = Bytes::from_static(b"{}");
