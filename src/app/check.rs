@@ -8,10 +8,7 @@ use crate::{
     directory::{encryption_key, operator_key},
     sender, server,
     shard::ShardError,
-    store::{
-        self, OpenError,
-        sled::{NotVerified, Verified},
-    },
+    store::{self, NotVerified, OpenError, Verified},
 };
 
 /// Every error that [`Gateway::start`](super::Gateway::start) would give one of, as far as can be
