@@ -7,10 +7,7 @@ use crate::{
     config::Config,
     directory::{encryption_key, operator_key},
     server,
-    store::{
-        self, OpenError,
-        sled::{NotVerified, Verified},
-    },
+    store::{self, NotVerified, OpenError, Verified},
     trust,
 };
 
@@ -24,7 +21,6 @@ pub fn check(config: &Config, given: &GivenKeys) -> Vec<StartError> {
     }
     found.extend(tracer::settings(config, given).err().map(StartError::Headers));
     let data_dir = store::sled::check(&config.data_dir);
-    // In a directory that cannot be used no file can be looked at either.
     let encryption = given.encryption(config);
     // In a directory that cannot be used no file can be looked at either.
     let can_be_read = matches!(data_dir, Ok(()) | Err(OpenError::InUse(_)));

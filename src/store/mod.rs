@@ -58,6 +58,7 @@ pub use self::{
     ended::{EndedPage, EndedQuery, EndedRow},
     erasure::Erasure,
     events::{EventPage, EventQuery, EventRow, Following},
+    sled::{NotVerified, Verified},
 };
 use crate::{
     clock::Millis,
