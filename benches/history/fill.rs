@@ -150,7 +150,7 @@ impl Filling {
             let slot = (self.batch + wait) % AHEAD;
             self.due[slot].push((key, number + 1));
         }
-        let timed_out = fails && key.place.index() % 4 == 0;
+        let timed_out = fails && key.place.index().is_multiple_of(4);
         let error = |code, detail: &str| AttemptError { code, detail: detail.to_owned() };
         let attempt = Attempt {
             number,
