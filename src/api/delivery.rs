@@ -196,7 +196,7 @@ impl DeliveryView {
 pub(super) struct FullDeliveryView<'a> {
     #[serde(flatten)]
     delivery: DeliveryView,
-    #[schema(value_type = Option<words::EventPayload>, required)]
+    #[schema(value_type = Option<words::StoredPayload>, required)]
     payload: Option<Box<RawValue>>,
     /// Oldest first; at most the last hundred.
     attempts: Vec<AttemptView<'a>>,

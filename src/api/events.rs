@@ -78,7 +78,7 @@ pub(super) struct FullEventView {
     r#type: &'static str,
     #[schema(value_type = words::Time)]
     accepted_at: String,
-    #[schema(value_type = Option<words::EventPayload>, required)]
+    #[schema(value_type = Option<words::StoredPayload>, required)]
     payload: Option<Box<RawValue>>,
     deliveries: Vec<DeliveryView>,
     /// The webhooks that got no delivery: those disabled then, and those of today.

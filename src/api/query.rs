@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Millis,
     delivery::ErrorCode,
-    event::{EventType, EventTypes},
+    event::{EventType, EventTypes, UnknownEventType},
     id::{self, EventId, IdError, WebhookId},
     stats::Period,
 };
@@ -113,11 +113,11 @@ impl<'a> Query<'a> {
     pub(super) fn event_types(&mut self) -> EventTypes {
         let types = self.value("event_type", |text| {
             text.split(',').try_fold(EventTypes::NONE, |types, name| {
-                let parsed: Result<EventType, _> = name.parse();
-                parsed.map(|one| types.with(one)).map_err(|error| error.to_string())
+                let one = EventType::named(name).ok_or_else(|| UnknownEventType.to_string())?;
+                Ok(types.with(one))
             })
         });
-        types.unwrap_or(EventTypes::ALL)
+        types.unwrap_or(EventTypes::EVERY)
     }
 
     /// `code=503` or `code=5xx`, as an inclusive range.

@@ -4,8 +4,8 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::Method;
 
 use super::{
-    ApiState, Settings, deliveries, events, example, keys, openapi, replays, signing_secret,
-    stats, stream, tenants, webhooks,
+    ApiState, Settings, deliveries, events, example, keys, openapi, replays, signing_secret, stats,
+    stream, tenants, webhooks,
 };
 use crate::openapi::{Operation, PATH};
 

@@ -133,6 +133,9 @@ pub(super) struct WebhookStatsView {
     breaker: &'static str,
     /// Whether first attempts wait because too many deliveries of the gateway wait for a retry.
     held_back: bool,
+    /// Since when every attempt has failed; null where the last one did not.
+    #[schema(value_type = Option<words::Time>, required)]
+    failing_since: Option<String>,
     #[serde(flatten)]
     stats: StatsView,
 }
@@ -152,6 +155,8 @@ pub(super) struct OverallStatsView {
 pub(super) struct WebhooksView {
     enabled: u64,
     disabled: u64,
+    /// Their last attempts have all failed.
+    failing: u64,
     /// Cut down to one attempt at a time, as their attempts time out.
     breaker_open: u64,
     /// On the way back from that.
@@ -236,6 +241,7 @@ pub(super) async fn of_webhook(
         enabled: webhook.enabled,
         breaker,
         held_back: now.webhooks_held_back > 0,
+        failing_since: standing.failing_since.map(rfc3339),
         stats: StatsView::of(period, &standing),
     };
     Ok(json(StatusCode::OK, &view))
@@ -263,6 +269,7 @@ pub(super) async fn overall(
         webhooks: WebhooksView {
             enabled: enabled as u64,
             disabled: disabled as u64,
+            failing: standing.failing,
             breaker_open: standing.now.breakers_open,
             breaker_half_open: standing.now.breakers_half_open,
             held_back: standing.now.webhooks_held_back,

@@ -62,6 +62,7 @@ fn summary(stats: &Value) -> Vec<(String, Value)> {
     let fields = [
         ("webhook", stats["webhook_id"].clone()),
         ("enabled", stats["enabled"].clone()),
+        ("failing since", stats["failing_since"].clone()),
         ("breaker", stats["breaker"].clone()),
         ("webhooks", list(&stats["webhooks"])),
         ("since", since),
@@ -97,7 +98,9 @@ fn text(value: &Value) -> &str {
 
 /// Rounded down: what is not whole must not look so.
 fn percent(share: &Value) -> Value {
-    share.as_f64().map_or(Value::Null, |share| json!(format!("{:.1} %", (share * 1e3).floor() / 10.)))
+    share
+        .as_f64()
+        .map_or(Value::Null, |share| json!(format!("{:.1} %", (share * 1e3).floor() / 10.)))
 }
 
 fn millis(value: &Value) -> Value {

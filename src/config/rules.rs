@@ -18,7 +18,7 @@ use super::{
     units::{format_duration, format_size},
     value::Value,
 };
-use crate::webhook::SuccessRule;
+use crate::{tenant::TenantId, webhook::SuccessRule};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -51,7 +51,10 @@ pub(super) fn config(r: &mut Reader<'_>) -> Config {
     let config = Config {
         data_dir,
         server: server(r),
-        ops: Ops { listen: r.value("ops.listen", ops_listen) },
+        ops: Ops {
+            listen: r.value("ops.listen", ops_listen),
+            tenant: r.value("ops.tenant", ops_tenant),
+        },
         runtime: runtime(r),
         ingest: ingest(r),
         delivery: delivery(r),
@@ -156,6 +159,10 @@ fn delivery(r: &mut Reader<'_>) -> Delivery {
         max_response: r.size("delivery.max_response", KIB..=16 * MIB) as usize,
         keep_response: r.size("delivery.keep_response", 0..=4 * KIB) as usize,
         disable_on_gone: r.bool("delivery.disable_on_gone"),
+        disable_after: {
+            let span = r.duration("delivery.disable_after", ZERO..=YEAR);
+            (span > ZERO).then_some(span)
+        },
     };
     let (max_timeout, max_in_flight) = (delivery.max_timeout, delivery.max_in_flight);
     r.rule(
@@ -346,6 +353,14 @@ fn ops_listen(value: &Value) -> Result<Option<SocketAddr>, String> {
         Some("") => Ok(None),
         Some(text) if text.parse::<SocketAddr>().is_ok() => Ok(text.parse().ok()),
         _ => Err("must be an address and a port such as 127.0.0.1:9464, or \"\"".to_owned()),
+    }
+}
+
+fn ops_tenant(value: &Value) -> Result<Option<TenantId>, String> {
+    match value.as_str() {
+        Some("") => Ok(None),
+        Some(text) if text.parse::<TenantId>().is_ok() => Ok(text.parse().ok()),
+        _ => Err("must be a tenant's id, or \"\"".to_owned()),
     }
 }
 

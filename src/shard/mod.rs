@@ -13,6 +13,7 @@
 
 mod attempt;
 mod effects;
+mod failing;
 mod mailbox;
 mod payloads;
 mod turn;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub stats_memory: usize,
     pub drain_timeout: Duration,
     pub disable_on_gone: bool,
+    /// For how long all attempts of a webhook must have failed for it to be disabled.
+    pub disable_after: Option<Duration>,
 }
 
 /// What a shard is connected to.

@@ -115,6 +115,10 @@ pub struct Standing {
     pub report: Report,
     /// What its lanes hold now; of one webhook, the breaker's state is the one that is counted.
     pub now: Gauges,
+    /// Webhooks whose last attempts have all failed; 1 or 0 of one webhook.
+    pub failing: u64,
+    /// Of one webhook: since when.
+    pub failing_since: Option<Millis>,
 }
 
 impl Standing {
@@ -122,6 +126,8 @@ impl Standing {
     pub fn merge(&mut self, other: Self) {
         self.report.merge(other.report);
         self.now.add(other.now);
+        self.failing += other.failing;
+        self.failing_since = self.failing_since.or(other.failing_since);
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) struct Shard {
     pub(crate) stats: RefCell<Stats>,
     /// What it says waits, whoever is asked about.
     pub(crate) gauges: Cell<Gauges>,
+    pub(crate) failing_since: Cell<Option<Millis>>,
 }
 
 impl Shard {
@@ -55,6 +56,7 @@ impl Shard {
             later_room: Cell::new(100),
             stats: RefCell::new(Stats::new(0, 1 << 20)),
             gauges: Cell::default(),
+            failing_since: Cell::default(),
         }
     }
 
@@ -107,7 +109,9 @@ impl Shard {
                     Subject::Tenant(tenant, _) => stats.of_tenant(tenant, period, now),
                     Subject::All => stats.of_all(period, now),
                 };
-                let _ = reply.send(Standing { report, now: self.gauges.get() });
+                let (now, failing_since) = (self.gauges.get(), self.failing_since.get());
+                let failing = u64::from(failing_since.is_some());
+                let _ = reply.send(Standing { report, now, failing, failing_since });
                 return;
             }
             Command::ReplayLater { key, attempts } => Told::Later { key, attempts },

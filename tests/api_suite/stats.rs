@@ -51,7 +51,7 @@ async fn a_webhooks_attempts_are_counted_and_what_waits_is_told() {
     assert_eq!(stats["deliveries"], json!({"delivered": 3, "failed": 0, "canceled": 0}));
     let p50 = stats["latency_ms"]["p50"].as_f64().expect("a number");
     assert!((8.0..17.0).contains(&p50), "{p50} for 12.345 ms");
-    assert_eq!(stats["breaker"], "half_open");
+    assert_eq!((&stats["breaker"], &stats["failing_since"]), (&json!("half_open"), &json!(null)));
     let oldest = "2026-11-23T04:20:00.123Z";
     let backlog = json!({"pending": 42, "retrying": 1, "in_flight": 3, "oldest_at": oldest});
     assert_eq!(stats["backlog"], backlog);
@@ -81,11 +81,13 @@ async fn a_tenant_sees_its_own_and_an_operator_all() {
     }
     record(&world, &other, &foreign, Some(ErrorCode::Dns));
     world.shard.gauges.set(Gauges { breakers_open: 1, ..Gauges::default() });
+    world.shard.failing_since.set(Some(NOW));
 
     let own = world.get(&acme.key, "/v1/stats").await.expect(200).json();
     assert_eq!((&own["attempts"], &own["success_rate"]), (&json!(2), &json!(1.0)));
     let states = json!({
-        "enabled": 1, "disabled": 1, "breaker_open": 1, "breaker_half_open": 0, "held_back": 0,
+        "enabled": 1, "disabled": 1, "failing": 1, "breaker_open": 1, "breaker_half_open": 0,
+        "held_back": 0,
     });
     assert_eq!(own["webhooks"], states);
     let all = world.get(&world.operator, "/v1/stats?period=3d").await.expect(200).json();

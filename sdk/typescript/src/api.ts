@@ -3,7 +3,10 @@
  * gateway's tests hold it to its OpenAPI document.
  */
 
-import type { EventType, WebhookEvent } from "./event.js";
+import type { EventType as MessageType, OperatorEventType, WebhookDisabled, WebhookEvent } from "./event.js";
+
+/** Of an event in the log: what producers send, and what the gateway tells its operator. */
+type EventType = MessageType | OperatorEventType;
 
 /** RFC 3339, UTC. */
 export type Time = string;
@@ -27,11 +30,16 @@ export interface PageParams {
 export interface Webhook {
   id: string;
   url: string;
-  /** `["*"]` means all. */
+  /** `["*"]` means all six that producers send. */
   events: (EventType | "*")[];
   description: string;
   headers: Record<string, string>;
   enabled: boolean;
+  /** Null where it is enabled. */
+  disabled_reason: "requested" | "failing" | "gone" | null;
+  disabled_at: Time | null;
+  /** Where it was disabled because every attempt failed: since when that had been so. */
+  failing_since: Time | null;
   success: "200" | "2xx" | null;
   timeout: Duration | null;
   max_in_flight: number | null;
@@ -126,6 +134,8 @@ export interface WebhookStats extends Stats {
   breaker: "closed" | "open" | "half_open";
   /** Whether first attempts wait because too many deliveries of the gateway wait for a retry. */
   held_back: boolean;
+  /** Since when every attempt has failed; null where the last one did not. */
+  failing_since: Time | null;
 }
 
 /** Over all webhooks. */
@@ -136,6 +146,8 @@ export interface OverallStats extends Stats {
 export interface StatsWebhooks {
   enabled: number;
   disabled: number;
+  /** Their last attempts have all failed. */
+  failing: number;
   breaker_open: number;
   breaker_half_open: number;
   held_back: number;
@@ -172,7 +184,7 @@ export interface StoredEvent {
   id: string;
   type: EventType;
   accepted_at: Time;
-  payload: WebhookEvent | null;
+  payload: WebhookEvent | WebhookDisabled | null;
   deliveries: DeliverySummary[];
   /** The webhooks that got no delivery. */
   skipped: SkippedWebhook[];
@@ -282,7 +294,7 @@ export interface StreamLagged {
 
 /** A delivery with its payload and its attempts, the oldest first; at most the last hundred. */
 export interface DeliveryDetails extends DeliverySummary {
-  payload: WebhookEvent | null;
+  payload: WebhookEvent | WebhookDisabled | null;
   attempts: Attempt[];
 }
 
@@ -356,7 +368,7 @@ export interface Replay {
   id: string;
   state: ReplayState;
   /** Why it rests or failed without having been told to. */
-  reason: "webhook_disabled" | "webhook_deleted" | null;
+  reason: "webhook_disabled" | "webhook_deleted" | "gateway_fault" | null;
   dry_run: boolean;
   webhook: string | null;
   status: ReplayStatus[];

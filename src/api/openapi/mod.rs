@@ -36,6 +36,7 @@ use crate::{
     problem::{self, Kind},
     replays::{Reason, STATUSES, State},
     stats::Period,
+    webhook::DisabledReason,
 };
 
 word!(DeliveryStatus, one_of(STATES, "Where a delivery stands."));
@@ -45,6 +46,10 @@ word!(ReplayReason, one_of(Reason::ALL.map(Reason::as_str), "Why a replay rests 
 word!(ReplayStatus, one_of(STATUSES, "How deliveries ended that are replayed."));
 word!(SkipReason, one_of(super::skipped::REASONS, "Why a webhook got no delivery."));
 word!(Breaker, one_of(super::stats::BREAKERS, "What a breaker allows."));
+word!(
+    DisabledBecause,
+    one_of(DisabledReason::ALL.map(DisabledReason::as_str), "Why a webhook is disabled.")
+);
 word!(StatsPeriod, one_of(Period::ALL.map(Period::as_str), "Which time until now."));
 word!(StatsErrors, words::error_counts());
 word!(LagReason, one_of(super::stream::REASONS, "Why attempts were left out."));

@@ -99,7 +99,7 @@ fn query(name: &str, settings: &Settings) -> Value {
         "status" => ("Only in these states.", list(&STATES), json!(["failed", "canceled"])),
         "event_type" => (
             "Only of these types.",
-            list(&EventType::ALL.map(EventType::as_str)),
+            list(&EventType::EVERY.map(EventType::as_str)),
             json!([EventType::Failed.as_str()]),
         ),
         "code" => (

@@ -49,6 +49,7 @@ pub(in crate::api) fn webhook(_: &Settings) -> Operation {
         "enabled": true,
         "breaker": BREAKERS[0],
         "held_back": false,
+        "failing_since": Example::TIME,
     });
     Operation {
         id: "getWebhookStats",
@@ -62,7 +63,8 @@ pub(in crate::api) fn webhook(_: &Settings) -> Operation {
 
 pub(in crate::api) fn overall(_: &Settings) -> Operation {
     let own = json!({"webhooks": {
-        "enabled": 12, "disabled": 1, "breaker_open": 1, "breaker_half_open": 0, "held_back": 0,
+        "enabled": 12, "disabled": 1, "failing": 2, "breaker_open": 1, "breaker_half_open": 0,
+        "held_back": 0,
     }});
     Operation {
         id: "getStats",

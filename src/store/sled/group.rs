@@ -28,6 +28,8 @@ pub(super) struct Group {
     /// When the first of the entries came.
     pub(super) entries_since: Option<Instant>,
     pub(super) rows: Vec<(Vec<Row>, Reply)>,
+    /// Those that belong to rows.
+    pub(super) with_rows: Vec<NewEvent>,
     pub(super) close: Option<Reply>,
 }
 
@@ -47,7 +49,12 @@ impl Group {
                 self.entry_replies.extend(reply);
                 self.entries_since.get_or_insert_with(instant);
             }
-            Write::Rows { rows, reply } => self.rows.push((rows, reply)),
+            Write::Rows { rows, events, reply } => {
+                self.events += events.len();
+                self.bytes += events.iter().map(|event| event.payload.len()).sum::<usize>();
+                self.with_rows.extend(events);
+                self.rows.push((rows, reply));
+            }
             Write::Close { reply } => self.close = Some(reply),
         }
     }
