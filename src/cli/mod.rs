@@ -154,6 +154,7 @@ pub enum Command {
 pub fn main() -> ExitCode {
     // First, so that the process's start time is right.
     let _ = metrics::install();
+    metrics::count_panics();
     // clap ends the process itself: help and version with 0, wrong usage with 2.
     let Cli { global, command } =
         Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
