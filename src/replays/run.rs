@@ -423,9 +423,8 @@ mod tests {
         let entry = entry();
         entry.at_work().is_running = true;
         replays.watch(Arc::clone(&entry), async { panic!("on purpose") });
-        let Some(Write::Rows { rows, reply, .. }) = written.recv().await else {
-            panic!("it is written down")
-        };
+        let write = tokio::time::timeout(Duration::from_secs(10), written.recv()).await;
+        let Ok(Some(Write::Rows { rows, reply, .. })) = write else { panic!("it is written down") };
         reply.send(Ok(())).unwrap();
         let [Row { key, value: Some(value) }] = rows.as_slice() else { panic!("its row") };
         let kept = wire::decode(key, value).unwrap();

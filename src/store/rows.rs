@@ -12,7 +12,8 @@ pub struct Row {
 }
 
 impl Write {
-    /// Whether it can be done before anyone is fed.
+    /// Whether it can be done before anyone is fed. Rows with events are overtaken by rows without
+    /// then: whoever writes a row twice waits for the first answer.
     pub(super) fn needs_no_feed(&self) -> bool {
         match self {
             Write::Rows { events, .. } => events.is_empty(),

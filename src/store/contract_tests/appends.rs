@@ -315,6 +315,10 @@ fn events_of_rows_wait_until_somebody_is_fed(backend: &Backend) {
     let rows = vec![Row { key: b"row".to_vec(), value: Some(b"new".to_vec()) }];
     let write = Write::Rows { rows, events: vec![event("told", &[1])], reply };
     opened.store.writes.try_send(write).unwrap();
+    // Rows alone are taken at once, so the others have been looked at.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let alone = vec![Row { key: b"alone".to_vec(), value: Some(b"1".to_vec()) }];
+    runtime.block_on(opened.store.put_rows(alone)).unwrap();
     let mut running = Running::feed(opened);
     assert_eq!(running.runtime.block_on(answer).unwrap(), Ok(()));
     let blocks = fed(&mut running);
