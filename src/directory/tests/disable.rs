@@ -160,7 +160,7 @@ async fn what_somebody_wanted_is_told_apart_and_a_reason_ends_with_the_disabling
     let off = WebhookPatch { enabled: Some(false), ..Default::default() };
     let url = url("https://b.example.com");
     let made = scene.directory.create_webhook(scene.tenant, url, EventTypes::ALL, off).await;
-    assert_eq!(reason_of(&*made.unwrap()), Some(DisabledReason::Requested));
+    assert_eq!(reason_of(&made.unwrap()), Some(DisabledReason::Requested));
     assert_eq!(scene.told().len(), 1, "the operator hears of what the gateway did");
 }
 
