@@ -12,7 +12,8 @@ pub use payload::{
     PayloadLimits, parse_payload, parse_payload_str,
 };
 
-/// The six event types of the published contract.
+/// The six event types of the published contract, which producers send, and what the gateway itself
+/// tells its operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum EventType {
@@ -22,11 +23,25 @@ pub enum EventType {
     Inbound = 3,
     Read = 4,
     Blocked = 5,
+    /// The gateway disabled a webhook. Only webhooks of the operator's own tenant get it.
+    WebhookDisabled = 6,
 }
 
 impl EventType {
+    /// The six of the published contract.
     pub const ALL: [EventType; 6] =
         [Self::Sent, Self::Delivered, Self::Failed, Self::Inbound, Self::Read, Self::Blocked];
+
+    /// These, and what the gateway tells its operator; each at its number.
+    pub const EVERY: [EventType; 7] = [
+        Self::Sent,
+        Self::Delivered,
+        Self::Failed,
+        Self::Inbound,
+        Self::Read,
+        Self::Blocked,
+        Self::WebhookDisabled,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,6 +51,7 @@ impl EventType {
             Self::Inbound => "message.inbound",
             Self::Read => "message.read",
             Self::Blocked => "message.blocked",
+            Self::WebhookDisabled => "webhook.disabled",
         }
     }
 
@@ -44,9 +60,14 @@ impl EventType {
         matches!(self, Self::Failed | Self::Blocked)
     }
 
+    /// A name of any type, those that no producer may send included.
+    pub fn named(text: &str) -> Option<Self> {
+        Self::EVERY.into_iter().find(|one| one.as_str() == text)
+    }
+
     /// The inverse of `self as u8`, for reading the log.
     pub fn from_u8(raw: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(raw)).copied()
+        Self::EVERY.get(usize::from(raw)).copied()
     }
 }
 
@@ -63,6 +84,7 @@ impl fmt::Display for EventType {
 )]
 pub struct UnknownEventType;
 
+/// Of the six: what the gateway tells is not for others to send, or to ask for.
 impl FromStr for EventType {
     type Err = UnknownEventType;
 
@@ -77,7 +99,9 @@ pub struct EventTypes(u8);
 
 impl EventTypes {
     pub const NONE: Self = Self(0);
+    /// The six of the published contract.
     pub const ALL: Self = Self(0b11_1111);
+    pub const EVERY: Self = Self(0b111_1111);
 
     pub const fn contains(self, event_type: EventType) -> bool {
         self.0 & (1 << event_type as u8) != 0
@@ -92,6 +116,6 @@ impl EventTypes {
     }
 
     pub fn iter(self) -> impl Iterator<Item = EventType> {
-        EventType::ALL.into_iter().filter(move |t| self.contains(*t))
+        EventType::EVERY.into_iter().filter(move |t| self.contains(*t))
     }
 }

@@ -47,6 +47,7 @@ pub mod quota;
 pub mod sender;
 pub mod shutdown;
 pub mod spans;
+pub mod stats;
 pub mod store;
 pub mod trust;
 

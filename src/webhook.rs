@@ -27,6 +27,8 @@ pub struct Webhook {
     pub description: String,
     pub headers: CustomHeaders,
     pub enabled: bool,
+    /// Why it is not enabled; none where it is, and where nobody wrote it down.
+    pub disabled: Option<Disabled>,
     /// Which responses count as delivered; the gateway's default where none.
     pub success: Option<SuccessRule>,
     /// The deadline of one attempt; the gateway's default where none.
@@ -37,6 +39,49 @@ pub struct Webhook {
     pub rate_limit: Option<u32>,
     pub created_at: Millis,
     pub updated_at: Millis,
+}
+
+/// Why and when a webhook was disabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disabled {
+    pub reason: DisabledReason,
+    pub at: Millis,
+    /// Since when every attempt had failed; where that was the reason.
+    pub failing_since: Option<Millis>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DisabledReason {
+    /// Its owner or the operator wanted it.
+    Requested,
+    /// Every attempt had failed for `delivery.disable_after`.
+    Failing,
+    /// The receiver answered 410, and `delivery.disable_on_gone` is set.
+    Gone,
+}
+
+impl DisabledReason {
+    pub const ALL: [DisabledReason; 3] = [Self::Requested, Self::Failing, Self::Gone];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Failing => "failing",
+            Self::Gone => "gone",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
+impl Webhook {
+    /// Why it is disabled; none where it is not.
+    pub fn disabled_reason(&self) -> Option<DisabledReason> {
+        let reason = self.disabled.map_or(DisabledReason::Requested, |disabled| disabled.reason);
+        (!self.enabled).then_some(reason)
+    }
 }
 
 /// Which response statuses are a success.
@@ -93,8 +138,13 @@ impl EventFilterError {
 }
 
 /// Reads a webhook's `events`: `["*"]` or a list of types, in any order and however often. Of a list
-/// that is not valid every unknown type is told, and whether `*` stands beside a known one.
-pub fn parse_event_filter<S: AsRef<str>>(list: &[S]) -> Result<EventTypes, Vec<EventFilterError>> {
+/// that is not valid every unknown type is told, and whether `*` stands beside a known one. What the
+/// gateway tells its operator is known to webhooks of the operator's own tenant only, and is no part
+/// of `*`.
+pub fn parse_event_filter<S: AsRef<str>>(
+    list: &[S],
+    is_operators: bool,
+) -> Result<EventTypes, Vec<EventFilterError>> {
     if list.is_empty() {
         return Err(vec![EventFilterError::Empty]);
     }
@@ -102,9 +152,11 @@ pub fn parse_event_filter<S: AsRef<str>>(list: &[S]) -> Result<EventTypes, Vec<E
     for (index, name) in list.iter().enumerate() {
         match name.as_ref() {
             ALL_EVENTS => all = true,
-            name => match name.parse::<EventType>() {
-                Ok(known) => named = named.with(known),
-                Err(why) => errors.push(EventFilterError::Unknown { index, why }),
+            name => match EventType::named(name) {
+                Some(known) if is_operators || EventTypes::ALL.contains(known) => {
+                    named = named.with(known);
+                }
+                _ => errors.push(EventFilterError::Unknown { index, why: UnknownEventType }),
             },
         }
     }

@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 108] = [
+const OTHER_VALUES: [(&str, &str); 111] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -17,11 +17,13 @@ const OTHER_VALUES: [(&str, &str); 108] = [
     ("server.body_timeout", "7s"),
     ("server.idle_timeout", "7s"),
     ("ops.listen", "127.0.0.1:7"),
+    ("ops.tenant", "operations"),
     ("runtime.shards", "7"),
     ("runtime.payload_memory", "7MiB"),
     ("runtime.payload_in_flight", "8MiB"),
     ("runtime.max_queued", "7000"),
     ("runtime.max_retrying", "7000"),
+    ("runtime.stats_memory", "7MiB"),
     ("runtime.drain_timeout", "7s"),
     ("ingest.max_payload", "7KiB"),
     ("ingest.max_depth", "7"),
@@ -44,6 +46,7 @@ const OTHER_VALUES: [(&str, &str); 108] = [
     ("delivery.max_response", "7KiB"),
     ("delivery.keep_response", "1KiB"),
     ("delivery.disable_on_gone", "true"),
+    ("delivery.disable_after", "7d"),
     ("retry.schedule", "7s,77s"),
     ("retry.jitter", "0.7"),
     ("retry.max_retry_after", "7s"),

@@ -75,7 +75,7 @@ const fn line(
     Line { method, path, who, object, success, body }
 }
 
-const ROUTES: [Line; 37] = [
+const ROUTES: [Line; 39] = [
     line("GET", "/openapi.json", Who::Anyone, Object::None, 200, nothing),
     line(
         "POST",
@@ -134,6 +134,8 @@ const ROUTES: [Line; 37] = [
         202,
         |_| json!({"type": "message.sent"}),
     ),
+    line("GET", "/v1/webhooks/{id}/stats", Who::Tenant, Object::Webhook, 200, nothing),
+    line("GET", "/v1/stats", Who::TenantOrOperator, Object::None, 200, nothing),
     line("GET", "/v1/events", Who::Tenant, Object::None, 200, nothing),
     line("POST", "/v1/events", Who::Sender, Object::None, 202, |owner| {
         let payload: Value = serde_json::from_str(&payload("message.blocked", "m")).expect("JSON");

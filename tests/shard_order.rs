@@ -372,6 +372,8 @@ fn settings(clock: Clock) -> Settings {
         },
         payload_memory: 1 << 20,
         payload_in_flight: 1 << 20,
+        stats_memory: 1 << 20,
+        disable_after: None,
         drain_timeout: 5 * second,
         disable_on_gone: false,
     }

@@ -28,7 +28,7 @@ const LAYERS: [&[&str]; 10] = [
         "wheel",
     ],
     &["config", "engine"],
-    &["metrics", "quota", "shutdown", "trust"],
+    &["metrics", "quota", "shutdown", "stats", "trust"],
     &["sender", "spans", "store"],
     &["command", "directory"],
     &["backups", "erasures", "replays"],

@@ -139,7 +139,7 @@ impl Head {
 }
 
 /// Twenty webhooks' routes.
-pub(crate) fn rebuild_routes() -> [Vec<(WebhookNo, bool)>; EventType::ALL.len()] {
+pub(crate) fn rebuild_routes() -> [Vec<(WebhookNo, bool)>; EventType::EVERY.len()] {
     router::routes((0..20).map(|no| (WebhookNo(no), EventTypes::ALL, true)))
 }
 
@@ -163,6 +163,7 @@ pub(crate) fn target(tenant: TenantNo, url: WebhookUrl) -> Arc<Target> {
         description: String::new(),
         headers: CustomHeaders::default(),
         enabled: true,
+        disabled: None,
         success: None,
         timeout: None,
         max_in_flight: None,

@@ -23,9 +23,11 @@ pub(crate) fn check(data: &[u8]) {
         }
     }
 
-    if let Ok(types) = parse_event_filter(&parts) {
-        assert!(!types.is_empty());
-        assert_eq!(parse_event_filter(&event_filter_names(types)), Ok(types));
+    for is_operators in [false, true] {
+        if let Ok(types) = parse_event_filter(&parts, is_operators) {
+            assert!(!types.is_empty());
+            assert_eq!(parse_event_filter(&event_filter_names(types), is_operators), Ok(types));
+        }
     }
 }
 

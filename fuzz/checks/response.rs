@@ -149,6 +149,7 @@ fn outgoing(address: SocketAddr, settings: &Settings) -> Outgoing {
         description: String::new(),
         headers: CustomHeaders::default(),
         enabled: true,
+        disabled: None,
         success: None,
         timeout: None,
         max_in_flight: None,

@@ -90,6 +90,12 @@ test("webhooks, events and deliveries, from creation to replay", async (t) => {
   keep("DeliveryDetails", twice);
   assert.deepEqual(twice.attempts.map(({ number, status }) => [number, status]), [[1, 200], [2, 200]]);
 
+  const stats = keep("WebhookStats", await sz.webhooks.stats(webhook.id, { period: "1h" }));
+  assert.deepEqual([stats.attempts, stats.success_rate, stats.deliveries.delivered], [2, 1, 2]);
+  const all = keep("OverallStats", await sz.stats());
+  assert.deepEqual([all.attempts, all.webhooks.enabled, all.webhooks.disabled], [2, 1, 1]);
+  assert.ok((await new SenderZ({ baseUrl: api, apiKey: OPERATOR_KEY }).stats({ period: "3d" })).attempts >= 2);
+
   keep("SentTest", await sz.webhooks.test(webhook.id, "message.read"));
   await assert.rejects(operator.webhooks.test(webhook.id, "message.read"), (error) => {
     assert.ok(error.retryAfter >= 1 && error.retryAfter <= 60, `${error.retryAfter}`);
@@ -125,6 +131,54 @@ test("a failing delivery is seen, canceled, and replayed", async (t) => {
   });
   assert.equal(done.attempts_made, 3);
   await typed([["StoredEvent", await sz.events.get(id)], ["DeliverySummary", waiting], ["DeliverySummary", canceled], ["DeliveryDetails", details]]);
+});
+
+test("many are replayed as a job, which can be looked at, paused, resumed and canceled", async (t) => {
+  const { sz, operator } = await acme("replaying");
+  const target = await receiver(t);
+  target.status = 503;
+  const webhook = await sz.webhooks.create({ url: target.url, events: ["*"] });
+  for (const nth of [1, 2, 3]) {
+    await operator.events.send("replaying", message("message.sent", `msg_${nth}`));
+  }
+  const waiting = await eventually("all wait for a retry", async () => {
+    const { data } = await sz.deliveries.list({ status: "retrying" });
+    return data.length === 3 && data.every(({ attempts_made }) => attempts_made === 2) && data;
+  });
+  for (const { id } of waiting) await sz.deliveries.cancel(id);
+  await eventually("all are canceled", async () => (await sz.deliveries.list({ status: "canceled" })).data.length === 3);
+
+  const counted = await sz.replays.create({ webhook: webhook.id, status: "canceled", dry_run: true });
+  const found = await eventually("they are counted", async () => {
+    const job = await sz.replays.get(counted.id);
+    return job.state === "done" && job;
+  });
+  assert.deepEqual([found.matched, found.replayed, found.progress], [3, 0, 1]);
+
+  target.status = 200;
+  const made = await sz.replays.create({ webhook: webhook.id, status: ["canceled", "failed"], event_type: "message.sent", rate: 1 });
+  const paused = await sz.replays.pause(made.id);
+  assert.equal(paused.state, "paused");
+  await sz.replays.resume(made.id);
+  const done = await eventually("all are sent again", async () => {
+    const job = await sz.replays.get(made.id);
+    return job.state === "done" && job;
+  });
+  assert.deepEqual([done.matched, done.replayed, done.skipped], [3, 3, 0]);
+  await assert.rejects(sz.replays.cancel(made.id), refused(409, "replay_ended"));
+  const delivered = await eventually("all are delivered", async () => {
+    const { data } = await sz.deliveries.list({ status: "delivered" });
+    return data.length === 3 && data;
+  });
+  assert.deepEqual(delivered.map(({ attempts_made }) => attempts_made), [3, 3, 3], "numbers go on");
+
+  const slow = await sz.replays.create({ status: "delivered", rate: 1 });
+  assert.equal((await sz.replays.cancel(slow.id)).state, "canceled");
+  const jobs = [];
+  for await (const job of sz.replays.all({ limit: 2 })) jobs.push(job.id);
+  assert.deepEqual(jobs, [slow.id, made.id, counted.id], "the newest first, over two pages");
+  await assert.rejects(sz.replays.create({ status: "deliverd" }), refused(400, "invalid_body"));
+  await typed([["Replay", found], ["Replay", paused], ["Replay", done], ["Page<Replay>", await sz.replays.list()]]);
 });
 
 test("the stream tells the attempts as they are made, and goes on where another left off", async (t) => {

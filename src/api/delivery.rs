@@ -201,7 +201,7 @@ pub(super) struct FullDeliveryView<'a> {
     #[serde(flatten)]
     delivery: DeliveryView,
     /// Null where it was erased.
-    #[schema(value_type = Option<words::EventPayload>, required)]
+    #[schema(value_type = Option<words::StoredPayload>, required)]
     payload: Option<Box<RawValue>>,
     /// When the event was erased, and with it the responses of these attempts.
     #[schema(value_type = Option<words::Time>, required)]

@@ -83,7 +83,7 @@ pub(super) struct FullEventView {
     #[schema(value_type = words::Time)]
     accepted_at: String,
     /// Null where it was erased.
-    #[schema(value_type = Option<words::EventPayload>, required)]
+    #[schema(value_type = Option<words::StoredPayload>, required)]
     payload: Option<Box<RawValue>>,
     /// When the payload was erased.
     #[schema(value_type = Option<words::Time>, required)]

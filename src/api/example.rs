@@ -171,7 +171,11 @@ fn payload_at(event_type: EventType, timestamp: &str) -> Vec<u8> {
     let status_reason = match event_type {
         EventType::Failed => Some("carrier_rejected"),
         EventType::Blocked => Some("recipient_opted_out"),
-        EventType::Sent | EventType::Delivered | EventType::Inbound | EventType::Read => None,
+        EventType::Sent
+        | EventType::Delivered
+        | EventType::Inbound
+        | EventType::Read
+        | EventType::WebhookDisabled => None,
     };
     let example = Example {
         r#type: event_type.as_str(),

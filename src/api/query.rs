@@ -9,12 +9,14 @@ use super::{
     Code, Problem,
     cursor::{List, Refused},
     params::{Errors, Params},
+    stats::DEFAULT_PERIOD,
 };
 use crate::{
     clock::Millis,
     delivery::ErrorCode,
-    event::{EventType, EventTypes, MAX_RECIPIENT},
+    event::{EventType, EventTypes, MAX_RECIPIENT, UnknownEventType},
     id::{self, EventId, IdError, WebhookId},
+    stats::Period,
 };
 
 /// The states by which deliveries are filtered, as the API names them.
@@ -123,11 +125,11 @@ impl<'a> Query<'a> {
     pub(super) fn event_types(&mut self) -> EventTypes {
         let types = self.value("event_type", |text| {
             text.split(',').try_fold(EventTypes::NONE, |types, name| {
-                let parsed: Result<EventType, _> = name.parse();
-                parsed.map(|one| types.with(one)).map_err(|error| error.to_string())
+                let one = EventType::named(name).ok_or_else(|| UnknownEventType.to_string())?;
+                Ok(types.with(one))
             })
         });
-        types.unwrap_or(EventTypes::ALL)
+        types.unwrap_or(EventTypes::EVERY)
     }
 
     /// `code=503` or `code=5xx`, as an inclusive range.
@@ -155,6 +157,16 @@ impl<'a> Query<'a> {
                 format!("it is one of {all}")
             })
         })
+    }
+
+    /// `period=24h`: over which time statistics are wanted.
+    pub(super) fn of_stats(&mut self) -> Period {
+        let period = self.value("period", |text| {
+            let period = Period::ALL.into_iter().find(|period| period.as_str() == text);
+            let names = || Period::ALL.map(Period::as_str).join(", ");
+            period.ok_or_else(|| format!("it is one of {}", names()))
+        });
+        period.unwrap_or(DEFAULT_PERIOD)
     }
 
     /// `since` and `until`, both inclusive.

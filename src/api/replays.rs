@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::{Millis, rfc3339},
-    event::{EventType, EventTypes},
+    event::{EventType, EventTypes, UnknownEventType},
     id::{ReplayId, WebhookId, WebhookNo},
     openapi::words,
     replays::{Filter, Job, Reason, Refusal, STATUSES},
@@ -102,7 +102,11 @@ pub(super) async fn create(
     OptionalFields(mut fields): OptionalFields,
 ) -> Result<Response, Problem> {
     let settings = api.settings();
-    let (filter, webhook) = read_filter(&mut fields);
+    let all = match api.directory.is_operations(scope.no()) {
+        true => EventTypes::EVERY,
+        false => EventTypes::ALL,
+    };
+    let (filter, webhook) = read_filter(&mut fields, all);
     let dry_run = fields.boolean("dry_run").or_reset(false).unwrap_or(false);
     let rate = fields.number("rate", 1..=settings.max_replay_rate).or_none().flatten();
     fields.finish()?;
@@ -128,8 +132,9 @@ fn find(api: &ApiState, scope: &Scope, id: WebhookId, dry_run: bool) -> Result<W
     Ok(webhook.no)
 }
 
-/// The filter but for the webhook, whose id is looked up once all else is right.
-fn read_filter(fields: &mut Fields) -> (Filter, Option<WebhookId>) {
+/// The filter but for the webhook, whose id is looked up once all else is right; of `every` type
+/// where it names none.
+fn read_filter(fields: &mut Fields, every: EventTypes) -> (Filter, Option<WebhookId>) {
     let webhook = fields.string("webhook");
     let webhook = fields.checked("webhook", webhook, |text| {
         text.parse::<WebhookId>().map_err(|error| error.to_string())
@@ -139,7 +144,7 @@ fn read_filter(fields: &mut Fields) -> (Filter, Option<WebhookId>) {
         known.ok_or_else(|| format!("it is one or more of {}", STATUSES.join(", ")))
     });
     let types = names(fields, "event_type", |name| {
-        name.parse::<EventType>().map_err(|error| error.to_string())
+        EventType::named(name).ok_or_else(|| UnknownEventType.to_string())
     });
     let since = moment(fields, "since");
     let until = moment(fields, "until");
@@ -150,7 +155,7 @@ fn read_filter(fields: &mut Fields) -> (Filter, Option<WebhookId>) {
     let filter = Filter {
         webhook: None,
         statuses: statuses.unwrap_or_else(|| vec![DEFAULT_STATUS]),
-        event_types: types.map_or(EventTypes::ALL, all),
+        event_types: types.map_or(every, all),
         since,
         until,
     };

@@ -5,7 +5,7 @@ use http::Method;
 
 use super::{
     ApiState, Settings, backups, deliveries, erasures, events, example, keys, openapi, replays,
-    signing_secret, stream, tenants, webhooks,
+    signing_secret, stats, stream, tenants, webhooks,
 };
 use crate::openapi::{Operation, PATH};
 
@@ -109,6 +109,22 @@ pub fn all() -> Vec<Route> {
         route(Method::POST, "/v1/webhooks/{id}/test", Tenant, NONE, doc::webhooks::test, || {
             post(example::test)
         }),
+        route(
+            Method::GET,
+            "/v1/webhooks/{id}/stats",
+            Tenant,
+            stats::PARAMS,
+            doc::stats::webhook,
+            || get(stats::of_webhook),
+        ),
+        route(
+            Method::GET,
+            "/v1/stats",
+            TenantOrOperator,
+            stats::PARAMS,
+            doc::stats::overall,
+            || get(stats::overall),
+        ),
         route(Method::GET, EVENTS, Tenant, events::PARAMS, doc::events::list, || get(events::list)),
         route(Method::DELETE, EVENTS, Tenant, erasures::PARAMS, doc::erasures::create, || {
             delete(erasures::create)

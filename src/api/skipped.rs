@@ -110,6 +110,7 @@ mod tests {
             description: String::new(),
             headers: CustomHeaders::default(),
             enabled: true,
+            disabled: None,
             success: None,
             timeout: None,
             max_in_flight: None,

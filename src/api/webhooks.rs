@@ -18,6 +18,7 @@ use super::{
     check::{DryRun, check},
     cursor::List,
     etag::{self, IfMatch},
+    openapi::DisabledBecause,
     page::{Page, json_text, located, to_json},
     params::Params,
     problem::Object,
@@ -31,8 +32,8 @@ use crate::{
     id::WebhookNo,
     openapi::words,
     webhook::{
-        CustomHeaders, HeaderFault, HeadersPatch, SuccessRule, Webhook, event_filter_names,
-        parse_event_filter,
+        CustomHeaders, DisabledReason, HeaderFault, HeadersPatch, SuccessRule, Webhook,
+        event_filter_names, parse_event_filter,
     },
 };
 
@@ -59,6 +60,16 @@ pub(super) struct WebhookView<'a> {
     #[serde(serialize_with = "headers_as_map")]
     headers: &'a CustomHeaders,
     enabled: bool,
+    /// Why it is disabled: somebody wanted it, every attempt had failed for long, or the receiver
+    /// said that it is gone (410). Null where it is enabled.
+    #[schema(value_type = Option<DisabledBecause>, required)]
+    disabled_reason: Option<&'static str>,
+    /// Null also where it was disabled before that was written down.
+    #[schema(value_type = Option<words::Time>, required)]
+    disabled_at: Option<String>,
+    /// Where it was disabled because every attempt failed: since when that had been so.
+    #[schema(value_type = Option<words::Time>, required)]
+    failing_since: Option<String>,
     #[schema(value_type = Option<words::SuccessRule>, required)]
     success: Option<&'static str>,
     /// The deadline of one attempt, from DNS to the last byte read.
@@ -78,6 +89,7 @@ pub(super) struct WebhookView<'a> {
 
 impl<'a> WebhookView<'a> {
     fn of(webhook: &'a Webhook) -> Self {
+        let disabled = webhook.disabled.filter(|_| !webhook.enabled);
         Self {
             id: webhook.id.to_string(),
             url: webhook.url.to_string(),
@@ -85,6 +97,9 @@ impl<'a> WebhookView<'a> {
             description: &webhook.description,
             headers: &webhook.headers,
             enabled: webhook.enabled,
+            disabled_reason: webhook.disabled_reason().map(DisabledReason::as_str),
+            disabled_at: disabled.map(|disabled| rfc3339(disabled.at)),
+            failing_since: disabled.and_then(|d| d.failing_since).map(rfc3339),
             success: webhook.success.map(SuccessRule::as_str),
             timeout: webhook.timeout.map(format_duration),
             max_in_flight: webhook.max_in_flight,
@@ -114,7 +129,8 @@ pub(super) async fn create(
     let settings = api.settings();
     let url = read_url(&mut fields, &settings);
     let url = fields.required("url", url);
-    let events = read_events(&mut fields);
+    let is_operators = api.directory.is_operations(scope.no());
+    let events = read_events(&mut fields, is_operators);
     let events = fields.required("events", events);
     let rest = read_rest(&mut fields, &settings, false);
     fields.finish()?;
@@ -168,7 +184,8 @@ pub(super) async fn update(
     let settings = api.settings();
     let url = read_url(&mut fields, &settings);
     let url = fields.not_null("url", url);
-    let events = read_events(&mut fields);
+    let is_operators = api.directory.is_operations(scope.no());
+    let events = read_events(&mut fields, is_operators);
     let events = fields.not_null("events", events);
     let rest = read_rest(&mut fields, &settings, true);
     fields.finish()?;
@@ -238,7 +255,7 @@ fn read_url(fields: &mut Fields, settings: &Settings) -> Given<WebhookUrl> {
     }
 }
 
-fn read_events(fields: &mut Fields) -> Given<EventTypes> {
+fn read_events(fields: &mut Fields, is_operators: bool) -> Given<EventTypes> {
     let names = fields.take("events", |value| {
         let rule = "it has to be a list of event types, or [\"*\"] for all";
         let Value::Array(names) = value else { return Err(rule) };
@@ -249,7 +266,7 @@ fn read_events(fields: &mut Fields) -> Given<EventTypes> {
         names.into_iter().map(name).collect::<Result<Vec<String>, _>>()
     });
     let Given::Value(names) = names else { return names_without_value(names) };
-    match parse_event_filter(&names) {
+    match parse_event_filter(&names, is_operators) {
         Ok(events) => Given::Value(events),
         Err(errors) => {
             for error in errors {

@@ -187,6 +187,7 @@ impl Gateway {
         let answers = Answers::take_rows(&mut rows);
         let answers = Answers::load(store.clone(), &answers, settings::answers(&config))?;
         let (directory, encryption_key) = keys::directory(&config, given, &store, rows).await?;
+        directory.set_operations(config.ops.tenant.clone());
         let operator_key = directory.ensure_operator_key(given.operator(), &config.data_dir)?;
         let clock = Clock::start();
         let policy = settings::policy(&config, &own_addresses(&listener, ops.address));
@@ -339,6 +340,7 @@ impl Gateway {
             // A shard that is gone is draining; it needs no new settings.
             let _ = shard.send(Box::new(settings)).await;
         }
+        self.directory.set_operations(config.ops.tenant.clone());
         // Webhooks that leave a setting to the default are made anew with it.
         self.directory.announce_all().await;
         self.config = config;

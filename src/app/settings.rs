@@ -78,8 +78,10 @@ pub(super) fn shard(
         sender: sender(config, policy, clock),
         payload_memory: config.runtime.payload_memory.div_ceil(shards),
         payload_in_flight: config.runtime.payload_in_flight.div_ceil(shards),
+        stats_memory: config.runtime.stats_memory.div_ceil(shards),
         drain_timeout: config.runtime.drain_timeout,
         disable_on_gone: delivery.disable_on_gone,
+        disable_after: delivery.disable_after,
     }
 }
 
@@ -122,7 +124,7 @@ pub(super) fn need_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.header_timeout", a.server.header_timeout != b.server.header_timeout),
         ("server.body_timeout", a.server.body_timeout != b.server.body_timeout),
         ("server.idle_timeout", a.server.idle_timeout != b.server.idle_timeout),
-        ("ops.listen", a.ops != b.ops),
+        ("ops.listen", a.ops.listen != b.ops.listen),
         ("runtime.shards", a.runtime.shards != b.runtime.shards),
         ("runtime.payload_memory", a.runtime.payload_memory != b.runtime.payload_memory),
         ("runtime.payload_in_flight", a.runtime.payload_in_flight != b.runtime.payload_in_flight),

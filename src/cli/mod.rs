@@ -27,6 +27,7 @@ mod replay;
 mod send;
 mod serve;
 pub mod sink;
+mod stats;
 mod tail;
 mod tenants;
 #[cfg(test)]
@@ -123,7 +124,7 @@ pub enum Command {
     /// Create, list, show and delete tenants
     #[command(subcommand)]
     Tenants(tenants::Command),
-    /// Create, list, show, update, test and delete webhooks
+    /// Create, list, show, update, test and delete webhooks, and their statistics
     #[command(subcommand)]
     Webhooks(webhooks::Command),
     /// Send an event
@@ -160,6 +161,7 @@ pub enum Command {
 pub fn main() -> ExitCode {
     // First, so that the process's start time is right.
     let _ = metrics::install();
+    metrics::count_panics();
     // clap ends the process itself: help and version with 0, wrong usage with 2.
     let Cli { global, command } =
         Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());

@@ -7,6 +7,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::environment;
 
+/// How finely a share is shown.
+const WHOLE: u64 = 1000;
+
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
@@ -18,6 +21,11 @@ impl Progress {
     /// Over a number of things.
     pub(super) fn of_count(count: u64, is_seen: bool) -> Self {
         Self::new(count, is_seen, "{pos}/{len}")
+    }
+
+    /// Over a share, 0 to 1.
+    pub(super) fn of_share(is_seen: bool) -> Self {
+        Self::new(WHOLE, is_seen, "{percent:>3}%")
     }
 
     fn new(length: u64, is_seen: bool, what: &str) -> Self {
@@ -36,6 +44,10 @@ impl Progress {
     pub(super) fn at(&self, position: u64, message: &str) {
         self.0.set_message(message.to_owned());
         self.0.set_position(position);
+    }
+
+    pub(super) fn at_share(&self, share: f64, message: &str) {
+        self.at((share.clamp(0.0, 1.0) * WHOLE as f64) as u64, message);
     }
 
     /// The bar goes, so that what follows stands alone.

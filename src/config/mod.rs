@@ -28,7 +28,10 @@ pub use self::{
     errors::{ConfigErrors, Origin, Problem},
     layers::{DEFAULTS, FlagSetting, Sources},
 };
-use crate::webhook::{HeaderLimits, SuccessRule};
+use crate::{
+    tenant::TenantId,
+    webhook::{HeaderLimits, SuccessRule},
+};
 
 /// The whole configuration, or everything that is wrong with it.
 pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
@@ -90,6 +93,8 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ops {
     pub listen: Option<SocketAddr>,
+    /// The operator's own; none where nobody is told.
+    pub tenant: Option<TenantId>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +105,7 @@ pub struct Runtime {
     pub payload_in_flight: usize,
     pub max_queued: usize,
     pub max_retrying: usize,
+    pub stats_memory: usize,
     pub drain_timeout: Duration,
 }
 
@@ -131,6 +137,8 @@ pub struct Delivery {
     pub max_response: usize,
     pub keep_response: usize,
     pub disable_on_gone: bool,
+    /// None where nothing is disabled because it fails.
+    pub disable_after: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -19,7 +19,7 @@ use super::{
     units::{format_duration, format_size},
     value::Value,
 };
-use crate::webhook::SuccessRule;
+use crate::{tenant::TenantId, webhook::SuccessRule};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -52,7 +52,10 @@ pub(super) fn config(r: &mut Reader<'_>) -> Config {
     let config = Config {
         data_dir,
         server: server(r),
-        ops: Ops { listen: r.value("ops.listen", ops_listen) },
+        ops: Ops {
+            listen: r.value("ops.listen", ops_listen),
+            tenant: r.value("ops.tenant", ops_tenant),
+        },
         runtime: runtime(r),
         ingest: ingest(r),
         delivery: delivery(r),
@@ -106,6 +109,7 @@ fn runtime(r: &mut Reader<'_>) -> Runtime {
         payload_in_flight: r.size("runtime.payload_in_flight", MIB..=TIB) as usize,
         max_queued: r.count("runtime.max_queued", 1000..=1_000_000_000),
         max_retrying: r.count("runtime.max_retrying", 1000..=1_000_000_000),
+        stats_memory: r.size("runtime.stats_memory", MIB..=TIB) as usize,
         drain_timeout: r.duration("runtime.drain_timeout", ZERO..=HOUR),
     }
 }
@@ -158,6 +162,10 @@ fn delivery(r: &mut Reader<'_>) -> Delivery {
         max_response: r.size("delivery.max_response", KIB..=16 * MIB) as usize,
         keep_response: r.size("delivery.keep_response", 0..=4 * KIB) as usize,
         disable_on_gone: r.bool("delivery.disable_on_gone"),
+        disable_after: {
+            let span = r.duration("delivery.disable_after", ZERO..=YEAR);
+            (span > ZERO).then_some(span)
+        },
     };
     let (max_timeout, max_in_flight) = (delivery.max_timeout, delivery.max_in_flight);
     r.rule(
@@ -394,6 +402,14 @@ fn ops_listen(value: &Value) -> Result<Option<SocketAddr>, String> {
         Some("") => Ok(None),
         Some(text) if text.parse::<SocketAddr>().is_ok() => Ok(text.parse().ok()),
         _ => Err("must be an address and a port such as 127.0.0.1:9464, or \"\"".to_owned()),
+    }
+}
+
+fn ops_tenant(value: &Value) -> Result<Option<TenantId>, String> {
+    match value.as_str() {
+        Some("") => Ok(None),
+        Some(text) if text.parse::<TenantId>().is_ok() => Ok(text.parse().ok()),
+        _ => Err("must be a tenant's id, or \"\"".to_owned()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Directory, Principal,
+    disable::forget_failing,
     key::{ApiKey, KeyText},
     state::{Counters, Edit, State},
 };
@@ -13,9 +14,11 @@ use crate::{
     event::EventTypes,
     guard::WebhookUrl,
     id::{KeyId, TenantNo, WebhookId, WebhookNo, random_u128},
-    store::StoreError,
+    store::{NewEvent, StoreError},
     tenant::{MAX_PREVIOUS_SECRETS, SigningSecrets, Tenant, TenantId, TooManySecrets},
-    webhook::{CustomHeaders, HeaderError, HeadersPatch, SuccessRule, Webhook},
+    webhook::{
+        CustomHeaders, Disabled, DisabledReason, HeaderError, HeadersPatch, SuccessRule, Webhook,
+    },
 };
 
 /// Operator and producer keys together; they belong to no tenant whose limit could hold them.
@@ -141,11 +144,13 @@ impl Directory {
         self.change(move |state, _| {
             let tenant = state.tenants.get(&no).ok_or(ChangeError::NoSuchTenant)?;
             let webhooks = tenant.webhooks.iter().map(|no| Edit::WebhookRemoved(*no));
+            let failing = tenant.webhooks.iter().filter_map(|no| forget_failing(state, *no));
             let keys = tenant.keys.iter().map(|(_, id)| Edit::KeyRemoved(*id));
             let deleted = tenant.deleted.iter();
             let deleted =
                 deleted.map(|deleted| Edit::DeletedForgotten { tenant: no, no: *deleted });
-            let edits = webhooks.chain(keys).chain(deleted).chain([Edit::TenantRemoved(no)]);
+            let edits =
+                webhooks.chain(failing).chain(keys).chain(deleted).chain([Edit::TenantRemoved(no)]);
             Ok((edits.collect(), ()))
         })
         .await
@@ -256,11 +261,20 @@ impl Directory {
         patch: WebhookPatch,
     ) -> Result<Arc<Webhook>, ChangeError> {
         self.change(move |state, limits| {
-            let mut webhook = Webhook::clone(unchanged(owned(state, tenant, no)?, seen.as_ref())?);
+            let before = unchanged(owned(state, tenant, no)?, seen.as_ref())?;
+            let mut webhook = before.clone();
             patch.apply(&mut webhook, limits)?;
             webhook.updated_at = wall_ms();
+            webhook.disabled = match before.enabled {
+                true => disabled_by_request(&webhook),
+                false => before.disabled.filter(|_| !webhook.enabled),
+            };
+            // Another receiver, or another try: what failed before does not count.
+            let begins_anew = before.url != webhook.url || (!before.enabled && webhook.enabled);
+            let forgotten = forget_failing(state, no).filter(|_| begins_anew);
             let webhook = Arc::new(webhook);
-            Ok((vec![Edit::WebhookSet(Arc::clone(&webhook))], webhook))
+            let edits = [Edit::WebhookSet(Arc::clone(&webhook))].into_iter().chain(forgotten);
+            Ok((edits.collect(), webhook))
         })
         .await
     }
@@ -282,6 +296,7 @@ impl Directory {
             let mut edits: Vec<Edit> =
                 forgotten.map(|no| Edit::DeletedForgotten { tenant, no: *no }).collect();
             edits.push(Edit::WebhookRemoved(no));
+            edits.extend(forget_failing(state, no));
             let (order, counters) = state.counters.take_deletion();
             edits.push(Edit::Counters(counters));
             edits.push(Edit::DeletedSet { tenant, no, id: webhook.id, order });
@@ -292,17 +307,29 @@ impl Directory {
 
     /// Plan, make durable, make visible, tell, answer. Runs in a task of its own: an asker who
     /// goes away in the middle must not leave a row that memory does not know.
-    async fn change<T: Send + 'static>(
+    pub(super) async fn change<T: Send + 'static>(
         &self,
         plan: impl FnOnce(&State, &Limits) -> Result<(Vec<Edit>, T), ChangeError> + Send + 'static,
+    ) -> Result<T, ChangeError> {
+        let without = |(edits, answer)| (edits, Vec::new(), answer);
+        self.change_and_tell(move |state, limits| plan(state, limits).map(without)).await
+    }
+
+    /// The same, with events that tell of it in the same commit.
+    pub(super) async fn change_and_tell<T: Send + 'static>(
+        &self,
+        plan: impl FnOnce(&State, &Limits) -> Result<Planned<T>, ChangeError> + Send + 'static,
     ) -> Result<T, ChangeError> {
         let directory = self.clone();
         let work = async move {
             let mut writer = directory.inner.writer.lock().await;
-            let (edits, answer) = plan(&directory.read(), &writer.limits)?;
+            let (edits, events, answer) = plan(&directory.read(), &writer.limits)?;
+            if edits.is_empty() {
+                return Ok(answer);
+            }
             let ring = &directory.inner.ring;
             let rows = edits.iter().map(|edit| super::wire::encode(edit, ring)).collect();
-            directory.inner.store.put_rows(rows).await?;
+            directory.inner.store.put_rows_and_events(rows, events).await?;
             let changes = directory.write().apply(edits);
             writer.tell(changes).await;
             Ok(answer)
@@ -310,6 +337,9 @@ impl Directory {
         tokio::spawn(work).await.unwrap_or(Err(ChangeError::Interrupted))
     }
 }
+
+/// What is to change, what is to be told, and what the asker is answered.
+type Planned<T> = (Vec<Edit>, Vec<NewEvent>, T);
 
 impl Counters {
     fn take_tenant(self) -> Result<(TenantNo, Self), ChangeError> {
@@ -356,6 +386,7 @@ fn draft(
         description: String::new(),
         headers: CustomHeaders::default(),
         enabled: true,
+        disabled: None,
         success: None,
         timeout: None,
         max_in_flight: None,
@@ -364,7 +395,13 @@ fn draft(
         updated_at: now,
     };
     settings.apply(&mut webhook, limits)?;
+    webhook.disabled = disabled_by_request(&webhook);
     Ok(webhook)
+}
+
+fn disabled_by_request(webhook: &Webhook) -> Option<Disabled> {
+    let (reason, at) = (DisabledReason::Requested, webhook.updated_at);
+    (!webhook.enabled).then_some(Disabled { reason, at, failing_since: None })
 }
 
 fn has_room_for_webhook(

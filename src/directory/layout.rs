@@ -6,6 +6,7 @@
 //! | `m` | the counters | one | a new directory: numbers start at 1 |
 //! | `t` tenant:u32 | a tenant with its secrets | `limits.tenants` | never made, or deleted |
 //! | `w` webhook:u32 | a webhook | `limits.webhooks_per_tenant` each tenant | never made, or deleted |
+//! | `f` webhook:u32 | since when every attempt to it has failed | as many as webhooks | its last attempt succeeded, or nobody wants to know |
 //! | `d` tenant:u32 webhook:u32 | a deleted webhook's public id | as many as webhooks | never deleted, or deleted so long ago that its id is forgotten |
 //! | `k` key:u128 | an API key's hash | `limits.keys_per_tenant` each tenant, and [`MAX_GATEWAY_KEYS`](super::MAX_GATEWAY_KEYS) | never made, or revoked |
 //!
@@ -19,6 +20,7 @@ pub(super) enum RowKey {
     Counters,
     Tenant(TenantNo),
     Webhook(WebhookNo),
+    Failing(WebhookNo),
     DeletedWebhook(TenantNo, WebhookNo),
     ApiKey(KeyId),
 }
@@ -29,6 +31,7 @@ impl RowKey {
             RowKey::Counters => b"m".to_vec(),
             RowKey::Tenant(no) => [b"t".as_slice(), &no.0.to_be_bytes()].concat(),
             RowKey::Webhook(no) => [b"w".as_slice(), &no.0.to_be_bytes()].concat(),
+            RowKey::Failing(no) => [b"f".as_slice(), &no.0.to_be_bytes()].concat(),
             RowKey::DeletedWebhook(tenant, no) => {
                 [b"d".as_slice(), &tenant.0.to_be_bytes(), &no.0.to_be_bytes()].concat()
             }
@@ -44,6 +47,7 @@ impl RowKey {
             b'm' if rest.is_empty() => Some(RowKey::Counters),
             b't' => Some(RowKey::Tenant(TenantNo(number(rest)?))),
             b'w' => Some(RowKey::Webhook(WebhookNo(number(rest)?))),
+            b'f' => Some(RowKey::Failing(WebhookNo(number(rest)?))),
             b'd' => {
                 let (tenant, webhook) = rest.split_at_checked(4)?;
                 Some(RowKey::DeletedWebhook(TenantNo(number(tenant)?), WebhookNo(number(webhook)?)))

@@ -17,6 +17,7 @@
 //! was judged.
 
 mod change;
+mod disable;
 pub mod encryption_key;
 mod key;
 mod key_file;
@@ -63,7 +64,7 @@ use crate::{
 #[derive(Debug)]
 pub struct TenantEntry {
     pub tenant: Arc<Tenant>,
-    routes: [Arc<[Route]>; 6],
+    routes: [Arc<[Route]>; EventType::EVERY.len()],
 }
 
 impl TenantEntry {

@@ -16,7 +16,9 @@ use super::{
     layout::RowKey,
 };
 use crate::{
+    clock::Millis,
     engine::router,
+    event::EventType,
     id::{KeyId, TenantNo, WebhookId, WebhookNo},
     store::Route,
     tenant::{Tenant, TenantId},
@@ -32,6 +34,12 @@ pub(super) enum Edit {
     TenantRemoved(TenantNo),
     WebhookSet(Arc<Webhook>),
     WebhookRemoved(WebhookNo),
+    /// Every attempt has failed since then.
+    FailingSet {
+        no: WebhookNo,
+        since: Millis,
+    },
+    FailingForgotten(WebhookNo),
     DeletedSet {
         tenant: TenantNo,
         no: WebhookNo,
@@ -73,6 +81,8 @@ pub(super) struct State {
     pub(super) webhook_ids: HashMap<WebhookId, WebhookNo>,
     /// The public ids of deleted webhooks, for the deliveries that they left behind.
     pub(super) deleted: HashMap<WebhookNo, (TenantNo, WebhookId)>,
+    /// Since when every attempt to a webhook has failed, as far as it was written down.
+    pub(super) failing: HashMap<WebhookNo, Millis>,
     pub(super) keys: HashMap<KeyId, Arc<ApiKey>>,
     /// All keys; `TenantState::keys` has one tenant's.
     pub(super) key_order: BTreeSet<KeyOrder>,
@@ -80,6 +90,8 @@ pub(super) struct State {
     pub(super) gateway_keys: usize,
     /// The key from the environment or the data directory; it has no row.
     pub(super) operator: Option<KeyHash>,
+    /// The operator's own tenant, which hears what the gateway has to tell.
+    pub(super) operations: Option<TenantId>,
 }
 
 /// What belongs to one tenant.
@@ -102,10 +114,12 @@ impl Default for State {
             enabled: 0,
             webhook_ids: HashMap::new(),
             deleted: HashMap::new(),
+            failing: HashMap::new(),
             keys: HashMap::new(),
             key_order: BTreeSet::new(),
             gateway_keys: 0,
             operator: None,
+            operations: None,
         }
     }
 }
@@ -135,6 +149,12 @@ impl State {
                 Edit::WebhookRemoved(no) => {
                     touched.extend(self.remove_webhook(no));
                     said.push(Said::Removed(no));
+                }
+                Edit::FailingSet { no, since } => {
+                    self.failing.insert(no, since);
+                }
+                Edit::FailingForgotten(no) => {
+                    self.failing.remove(&no);
                 }
                 Edit::DeletedSet { tenant, no, id, .. } => {
                     self.deleted.insert(no, (tenant, id));
@@ -166,7 +186,10 @@ impl State {
                 Some(Edit::TenantSet(Arc::clone(tenant)))
             }
             RowKey::Webhook(no) => self.webhooks.get(&no).cloned().map(Edit::WebhookSet),
-            RowKey::Counters | RowKey::DeletedWebhook(..) | RowKey::ApiKey(_) => None,
+            RowKey::Counters
+            | RowKey::DeletedWebhook(..)
+            | RowKey::Failing(_)
+            | RowKey::ApiKey(_) => None,
         }
     }
 
@@ -225,6 +248,7 @@ impl State {
     }
 
     fn remove_webhook(&mut self, no: WebhookNo) -> Option<TenantNo> {
+        self.failing.remove(&no);
         let webhook = self.webhooks.remove(&no)?;
         self.enabled -= usize::from(webhook.enabled);
         self.webhook_ids.remove(&webhook.id);
@@ -282,7 +306,7 @@ enum Said {
 }
 
 /// For each event type, where its events go, as lists that every event shares.
-fn routes(webhooks: &[&Webhook]) -> [Arc<[Route]>; 6] {
+fn routes(webhooks: &[&Webhook]) -> [Arc<[Route]>; EventType::EVERY.len()] {
     let filters = webhooks.iter().map(|webhook| (webhook.no, webhook.events, webhook.enabled));
     router::routes(filters).map(|routed| {
         routed.into_iter().map(|(webhook, enabled)| Route { webhook, enabled }).collect()

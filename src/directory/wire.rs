@@ -28,7 +28,7 @@ use crate::{
     id::{KeyId, TenantNo, WebhookId, WebhookNo},
     store::Row,
     tenant::{SigningSecrets, Tenant},
-    webhook::{CustomHeaders, HeaderLimits, SuccessRule, Webhook},
+    webhook::{CustomHeaders, Disabled, DisabledReason, HeaderLimits, SuccessRule, Webhook},
 };
 
 /// Without secrets; rows of the first version have them here.
@@ -99,6 +99,24 @@ struct WebhookOpen<'a> {
     rate_limit: Option<u32>,
     created_at: Millis,
     updated_at: Millis,
+    /// Left out where there is none, and in older rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disabled: Option<DisabledRow<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DisabledRow<'a> {
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+    at: Millis,
+    failing_since: Option<Millis>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailingRow {
+    since: Millis,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,6 +162,10 @@ pub(super) fn encode(edit: &Edit, ring: &KeyRing) -> Row {
             (RowKey::Webhook(webhook.no), Some(webhook_value(webhook, ring)))
         }
         Edit::WebhookRemoved(no) => (RowKey::Webhook(*no), None),
+        Edit::FailingSet { no, since } => {
+            (RowKey::Failing(*no), Some(plain(&FailingRow { since: *since })))
+        }
+        Edit::FailingForgotten(no) => (RowKey::Failing(*no), None),
         Edit::DeletedSet { tenant, no, id, order } => (
             RowKey::DeletedWebhook(*tenant, *no),
             Some(plain(&DeletedRow { id: id.to_string(), order: *order })),
@@ -215,6 +237,10 @@ fn without_secrets(key: RowKey, body: &[u8]) -> Result<Edit, BadRow> {
             let id = row.id.parse().map_err(|_| BadRow::Value("id"))?;
             Edit::DeletedSet { tenant, no, id, order: row.order }
         }
+        RowKey::Failing(no) => {
+            let row: FailingRow = serde_json::from_slice(body)?;
+            Edit::FailingSet { no, since: row.since }
+        }
         RowKey::ApiKey(id) => Edit::KeySet(api_key(id, serde_json::from_slice(body)?)?.into()),
         RowKey::Tenant(_) | RowKey::Webhook(_) => return Err(BadRow::Key),
     })
@@ -266,6 +292,11 @@ fn webhook_value(webhook: &Webhook, ring: &KeyRing) -> Vec<u8> {
         rate_limit: webhook.rate_limit,
         created_at: webhook.created_at,
         updated_at: webhook.updated_at,
+        disabled: webhook.disabled.map(|disabled| DisabledRow {
+            reason: disabled.reason.as_str().into(),
+            at: disabled.at,
+            failing_since: disabled.failing_since,
+        }),
     };
     let url = webhook.url.to_string();
     let headers = webhook.headers.iter().flat_map(|(name, value)| [name.as_str(), text(value)]);
@@ -287,7 +318,7 @@ fn webhook<N: AsRef<str>, V: AsRef<str>>(
 ) -> Result<Webhook, BadRow> {
     let id: WebhookId = open.id.parse().map_err(|_| BadRow::Value("id"))?;
     let events = open.events.iter().try_fold(EventTypes::NONE, |events, name| {
-        let event_type: EventType = name.parse().map_err(|_| BadRow::Value("events"))?;
+        let event_type = EventType::named(name).ok_or(BadRow::Value("events"))?;
         Ok::<_, BadRow>(events.with(event_type))
     })?;
     let any_number = HeaderLimits { max_count: usize::MAX, max_bytes: usize::MAX };
@@ -295,6 +326,13 @@ fn webhook<N: AsRef<str>, V: AsRef<str>>(
         CustomHeaders::parse(headers, any_number).map_err(|_| BadRow::Value("headers"))?;
     let success = match open.success {
         Some(text) => Some(SuccessRule::parse(&text).ok_or(BadRow::Value("success"))?),
+        None => None,
+    };
+    let disabled = match open.disabled {
+        Some(DisabledRow { reason, at, failing_since }) => {
+            let reason = DisabledReason::parse(&reason).ok_or(BadRow::Value("disabled"))?;
+            Some(Disabled { reason, at, failing_since })
+        }
         None => None,
     };
     Ok(Webhook {
@@ -306,6 +344,7 @@ fn webhook<N: AsRef<str>, V: AsRef<str>>(
         description: open.description.into_owned(),
         headers,
         enabled: open.enabled,
+        disabled,
         success,
         timeout: open.timeout_ms.map(Duration::from_millis),
         max_in_flight: open.max_in_flight,

@@ -28,7 +28,7 @@ use ::metrics::{SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use self::{process::PROCESS, shard::ShardMetrics};
-use crate::{clock, delivery::ErrorCode, event::EventType};
+use crate::{clock, delivery::ErrorCode, event::EventType, webhook::DisabledReason};
 
 pub const EVENTS_ACCEPTED: &str = "senderz_events_accepted_total";
 pub const EVENTS_REJECTED: &str = "senderz_events_rejected_total";
@@ -45,6 +45,8 @@ pub const DELIVERIES: &str = "senderz_deliveries";
 pub const OLDEST_PENDING_AGE: &str = "senderz_oldest_pending_age_seconds";
 pub const BACKLOG_BYTES: &str = "senderz_backlog_bytes";
 pub const WEBHOOKS: &str = "senderz_webhooks";
+pub const WEBHOOKS_DISABLED: &str = "senderz_webhooks_disabled_total";
+pub const PANICS: &str = "senderz_panics_total";
 pub const BREAKER_TRANSITIONS: &str = "senderz_breaker_transitions_total";
 pub const CONNECTIONS: &str = "senderz_connections";
 pub const CONNECTIONS_OPENED: &str = "senderz_connections_opened_total";
@@ -106,7 +108,7 @@ const fn histogram(name: &'static str, unit: Unit, help: &'static str) -> Metric
 
 /// Every metric that the gateway writes, in the order of the interface, [`PROCESS`] apart.
 /// docs/operations.md is held to both.
-pub const CATALOGUE: [Metric; 36] = [
+pub const CATALOGUE: [Metric; 38] = [
     gauge(BUILD_INFO, Unit::Count, "Always 1; the label says which version runs.").by(&["version"]),
     counter(EVENTS_ACCEPTED, "Events made durable, by event type.").by(&["type"]),
     counter(EVENTS_REJECTED, "Events refused before they were accepted, by reason.").by(&["reason"]),
@@ -145,6 +147,10 @@ pub const CATALOGUE: [Metric; 36] = [
         "Payload bytes of events whose deliveries have not all ended.",
     ),
     gauge(WEBHOOKS, Unit::Count, "Webhooks, by state.").by(&["state"]),
+    counter(
+        WEBHOOKS_DISABLED,
+        "Webhooks that the gateway disabled, by why (failing: delivery.disable_after; gone: delivery.disable_on_gone).",
+    ).by(&["reason"]),
     counter(BREAKER_TRANSITIONS, "Breakers that changed their state, by the new state.").by(&["to"]),
     gauge(CONNECTIONS, Unit::Count, "Connections to receivers, by state.").by(&["state"]),
     counter(CONNECTIONS_OPENED, "Connections opened to receivers, by protocol.").by(&["protocol"]),
@@ -161,6 +167,7 @@ pub const CATALOGUE: [Metric; 36] = [
     counter(STORE_ERRORS, "Failed operations of the store, by operation.").by(&["op"]),
     gauge(RECOVERY, Unit::Seconds, "How long reading the logs took at the last start."),
     counter(HTTP_REQUESTS, "Requests to the API, by route and class of status code.").by(&["route", "code_class"]),
+    counter(PANICS, "Faults of the gateway's own that ended a request, a task or a thread."),
     counter(LOG_LINES_DROPPED, "Log lines dropped because their reader was too slow."),
     counter(SPANS_EXPORTED, "Spans of attempts that the collector took."),
     counter(
@@ -227,6 +234,16 @@ pub fn install() -> Handle {
     HANDLE.get_or_init(build).clone()
 }
 
+/// Counts every panic from now on, whatever becomes of it: a task that ends with one is forgotten by
+/// its runtime. Call it once.
+pub fn count_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        ::metrics::counter!(PANICS).increment(1);
+        report(panic);
+    }));
+}
+
 fn build() -> Handle {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(STORE_COMMIT.to_owned()), &COMMIT_SECONDS)
@@ -266,7 +283,11 @@ fn register_known_series() {
     for event_type in EventType::ALL {
         ::metrics::counter!(EVENTS_ACCEPTED, "type" => event_type.as_str()).absolute(0);
     }
-    for name in [DELIVERIES_CREATED, CONNECTIONS_REUSED, LOG_LINES_DROPPED, SPANS_EXPORTED] {
+    for reason in [DisabledReason::Failing, DisabledReason::Gone] {
+        ::metrics::counter!(WEBHOOKS_DISABLED, "reason" => reason.as_str()).absolute(0);
+    }
+    for name in [DELIVERIES_CREATED, CONNECTIONS_REUSED, LOG_LINES_DROPPED, PANICS, SPANS_EXPORTED]
+    {
         ::metrics::counter!(name).absolute(0);
     }
     for why in SpanLoss::ALL {

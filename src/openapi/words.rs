@@ -5,7 +5,8 @@
 
 use serde_json::{Value, json};
 use utoipa::openapi::{
-    KnownFormat, ObjectBuilder, OneOfBuilder, RefOr, Schema, SchemaFormat, Type, schema::SchemaType,
+    KnownFormat, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, SchemaFormat, Type,
+    schema::{AnyOfBuilder, SchemaType},
 };
 
 use crate::{
@@ -50,7 +51,7 @@ word!(ReplayId, id(Replay::PREFIX, "The id of a replay of many."));
 word!(ErasureId, id(Erasure::PREFIX, "The id of an erasure."));
 word!(BackupName, text("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", "The name of a backup's directory."));
 word!(KeyId, id(Key::PREFIX, "Names an API key without being one."));
-word!(EventType, one_of(types(), "One of the six event types."));
+word!(EventType, one_of(types(), EVENT_TYPE));
 word!(EventTypeOrAll, one_of(types().chain([ALL_EVENTS]), "An event type, or `*` for all."));
 word!(SuccessRule, one_of(Success::ALL.map(Success::as_str), "Which statuses are a success."));
 word!(AttemptErrorCode, one_of(ErrorCode::ALL.map(ErrorCode::as_str), "Why an attempt failed."));
@@ -58,12 +59,16 @@ word!(HttpVersion, one_of(Protocol::ALL.map(Protocol::as_str), "What was spoken.
 word!(EndReason, one_of(reasons(), "Why a delivery failed or was canceled."));
 word!(SigningSecret, text(&format!("^{}", Secret::PREFIX), "A signing secret, the whole string."));
 word!(EventPayload, payload());
+word!(StoredPayload, stored_payload());
 word!(HeaderMap, header_map());
 
 const BASE32: &str = "[0-7][0-9a-hjkmnp-tv-z]{25}";
 
+const EVENT_TYPE: &str = "One of the six types that producers send, or `webhook.disabled`, with which \
+                          the gateway tells its operator's own tenant of a webhook that it disabled.";
+
 fn types() -> impl Iterator<Item = &'static str> {
-    crate::event::EventType::ALL.into_iter().map(crate::event::EventType::as_str)
+    crate::event::EventType::EVERY.into_iter().map(crate::event::EventType::as_str)
 }
 
 fn reasons() -> impl Iterator<Item = &'static str> {
@@ -116,6 +121,14 @@ fn tenant_id() -> Schema {
     text(&pattern, "A tenant's name for machines, chosen by the operator.")
 }
 
+/// How often each of the reasons for which attempts fail was there.
+pub fn error_counts() -> Schema {
+    let count = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+    let none = ObjectBuilder::new().description(Some("Those that did not happen are left out."));
+    let all = ErrorCode::ALL.into_iter();
+    all.fold(none, |counts, code| counts.property(code.as_str(), count())).into()
+}
+
 fn header_map() -> Schema {
     ObjectBuilder::new()
         .additional_properties(Some(RefOr::T(string().into())))
@@ -135,6 +148,36 @@ fn payload() -> Schema {
         .item(event(&others, reason().schema_type(optional), false))
         .item(event(&needing, reason().min_length(Some(1)), true))
         .description(Some(text))
+        .into()
+}
+
+/// As [`payload`], or what the gateway tells its operator.
+fn stored_payload() -> Schema {
+    let time = || RefOr::T(time());
+    let told = ObjectBuilder::new()
+        .property("id", RefOr::T(id(Webhook::PREFIX, "Which webhook was disabled.")))
+        .required("id")
+        .property("tenant", RefOr::T(tenant_id()))
+        .required("tenant")
+        .property("host", string().description(Some("Of its URL.")))
+        .required("host")
+        .property("description", string().description(Some("The webhook's.")))
+        .required("description")
+        .property("reason", one_of(["failing", "gone"], "Why."))
+        .required("reason")
+        .property("failing_since", time());
+    let told = ObjectBuilder::new()
+        .property("type", one_of([crate::event::EventType::WebhookDisabled.as_str()], "The type."))
+        .required("type")
+        .property("timestamp", time())
+        .required("timestamp")
+        .property("data", told)
+        .required("data")
+        .description(Some("Of the operator's own tenant only: a webhook was disabled."));
+    AnyOfBuilder::new()
+        .item(Ref::from_schema_name("EventPayload"))
+        .item(told)
+        .description(Some("An event as it is kept."))
         .into()
 }
 

@@ -69,15 +69,18 @@ pub enum Reason {
     WebhookDisabled,
     /// Its webhook was deleted: it failed.
     WebhookDeleted,
+    /// A fault of the gateway's own ended it: it failed.
+    Fault,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 2] = [Self::WebhookDisabled, Self::WebhookDeleted];
+    pub const ALL: [Reason; 3] = [Self::WebhookDisabled, Self::WebhookDeleted, Self::Fault];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::WebhookDisabled => "webhook_disabled",
             Self::WebhookDeleted => "webhook_deleted",
+            Self::Fault => "gateway_fault",
         }
     }
 }

@@ -106,8 +106,24 @@ impl Replays {
         if std::mem::replace(&mut entry.at_work().is_running, true) {
             return;
         }
-        let replays = self.clone();
-        self.inner.tasks.spawn(async move { replays.work(&entry).await });
+        let (replays, working) = (self.clone(), Arc::clone(&entry));
+        self.watch(entry, async move { replays.work(&working).await });
+    }
+
+    /// Has a job's work done. Work that panics would be forgotten and the job look like one that
+    /// runs: it has failed then, and says why.
+    fn watch(&self, entry: Arc<Entry>, work: impl Future<Output = ()> + Send + 'static) {
+        let (replays, work) = (self.clone(), tokio::spawn(work));
+        self.inner.tasks.spawn(async move {
+            let ended = work.await;
+            if ended.is_err_and(|error| error.is_panic()) {
+                tracing::error!(replay = %entry.id, "a replay ended by a fault of the gateway's own");
+                entry.at_work().is_running = false;
+                if let Err(error) = replays.end(&entry, State::Failed, Some(Reason::Fault)).await {
+                    tracing::error!(replay = %entry.id, %error, "nor could that be written down");
+                }
+            }
+        });
     }
 
     async fn work(&self, entry: &Entry) {
@@ -350,4 +366,82 @@ fn turns(rate: u32) -> Interval {
     let mut turns = tokio::time::interval(period);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     turns
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        command::Shards,
+        config::{self, Sources},
+        directory::{Directory, KeyRing},
+        event::EventTypes,
+        id::TenantNo,
+        replays::{Filter, wire},
+        shutdown::{self, Trigger},
+        store::{self, Row, Write},
+    };
+
+    /// Jobs over a store that takes nothing but rows, which the test looks at.
+    fn replays() -> (Replays, mpsc::Receiver<Write>, Trigger) {
+        let config = config::load(&Sources::default()).unwrap();
+        let (writes, written) = mpsc::channel(10);
+        let store = store::Store {
+            writes,
+            reads: mpsc::channel(1).0,
+            health: tokio::sync::watch::channel(store::Health::default()).1,
+            recorded: tokio::sync::watch::channel(0).1,
+            node: crate::id::NodeNo(1),
+        };
+        let directory =
+            Directory::load(store.clone(), Vec::new(), config.limits, KeyRing::generate()).unwrap();
+        let commands = Shards::new(vec![mpsc::channel(1).0]);
+        let (trigger, stop) = shutdown::channel();
+        let limits = config.replays;
+        let replays = Replays::start(store, directory, commands, limits, Vec::new(), stop);
+        (replays.unwrap(), written, trigger)
+    }
+
+    fn entry() -> Arc<Entry> {
+        let filter = Filter {
+            webhook: None,
+            statuses: vec!["failed"],
+            event_types: EventTypes::ALL,
+            since: None,
+            until: None,
+        };
+        Arc::new(Entry::made(Job::new(ReplayId(7), TenantNo(1), filter, false, 50, 1_000)))
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_work_panics_has_failed_says_so_and_is_written_down() {
+        let (replays, mut written, _trigger) = replays();
+        let entry = entry();
+        entry.at_work().is_running = true;
+        replays.watch(Arc::clone(&entry), async { panic!("on purpose") });
+        let write = tokio::time::timeout(Duration::from_secs(10), written.recv()).await;
+        let Ok(Some(Write::Rows { rows, reply, .. })) = write else { panic!("it is written down") };
+        reply.send(Ok(())).unwrap();
+        let [Row { key, value: Some(value) }] = rows.as_slice() else { panic!("its row") };
+        let kept = wire::decode(key, value).unwrap();
+        assert_eq!((kept.state, kept.reason), (State::Failed, Some(Reason::Fault)));
+        tokio::time::timeout(Duration::from_secs(10), replays.stopped()).await.unwrap();
+        let shown = entry.job().clone();
+        assert_eq!((shown.state, shown.reason), (kept.state, kept.reason));
+        assert!(!entry.at_work().is_running);
+    }
+
+    #[tokio::test]
+    async fn work_that_ends_says_nothing() {
+        let (replays, mut written, _trigger) = replays();
+        let entry = entry();
+        replays.watch(Arc::clone(&entry), async {});
+        replays.stopped().await;
+        assert!(written.try_recv().is_err());
+        assert_eq!(entry.job().state, State::Running);
+    }
 }

@@ -52,13 +52,14 @@ static STAMPED_NAMES: [HeaderName; STAMPED] = [
 ];
 
 /// Values that attempts share cost no copy and no count of references; HTTP/2 compresses them.
-static EVENT_TYPES: [HeaderValue; EventType::ALL.len()] = [
+static EVENT_TYPES: [HeaderValue; EventType::EVERY.len()] = [
     event_type_value(0),
     event_type_value(1),
     event_type_value(2),
     event_type_value(3),
     event_type_value(4),
     event_type_value(5),
+    event_type_value(6),
 ];
 static NUMBERS: [HeaderValue; 6] = [
     HeaderValue::from_static("1"),
@@ -70,7 +71,7 @@ static NUMBERS: [HeaderValue; 6] = [
 ];
 
 const fn event_type_value(at: usize) -> HeaderValue {
-    HeaderValue::from_static(EventType::ALL[at].as_str())
+    HeaderValue::from_static(EventType::EVERY[at].as_str())
 }
 
 /// The block of webhooks without headers of their own; the host is a placeholder, too.
@@ -159,6 +160,12 @@ impl Target {
         }
     }
 
+    /// Whether both lead to the same URL.
+    pub fn has_url_of(&self, other: &Self) -> bool {
+        self.origin == other.origin && self.origin_form == other.origin_form
+    }
+
+    /// Whose it is.
     pub fn tenant(&self) -> TenantNo {
         self.origin.tenant
     }

@@ -16,11 +16,11 @@ use crate::{
         Attempt, AttemptError, CancelReason, Entry, ErrorCode, FailReason, KeptResponse, Phases,
         Protocol, Verdict,
     },
-    directory::WebhookPatch,
     engine::{BreakerState, Effect, Gauges, Input, Ticket},
     id::{DeliveryId, DeliveryKey, EventId, Place, WebhookNo},
     sender::{Attempted, Outgoing, target::Target},
     store::Write,
+    webhook::DisabledReason,
 };
 
 /// How long a failed read-back waits before it is asked again.
@@ -136,14 +136,30 @@ impl Shard {
                 }
                 age = now.saturating_sub(accepted_at);
                 if attempted.gone && self.settings.disable_on_gone {
-                    self.disable(key.webhook);
+                    self.disable(key.webhook, DisabledReason::Gone, None);
+                }
+                if attempted.attempt.error.is_some() {
+                    self.failed(key.webhook, now);
                 }
                 (verdict, Some(attempted.attempt))
             }
         };
         debug_assert!(attempt.as_ref().is_none_or(|a| a.number == number), "the ticket's attempt");
         self.metrics.ended(verdict, age);
-        self.entries.push(Entry { key, at: wall, verdict, attempt });
+        let tenant = || self.targets.get(&key.webhook).map(|target| target.tenant());
+        self.stats.record(now, key.webhook, tenant, verdict, attempt.as_ref());
+        let entry = Entry { key, at: wall, verdict, attempt };
+        let entry = match verdict {
+            Verdict::Delivered => self.take_success(entry),
+            _ => Some(entry),
+        };
+        if let Some(entry) = entry {
+            self.entries.push(entry);
+            self.record_soon(now);
+        }
+    }
+
+    pub(super) fn record_soon(&mut self, now: Millis) {
         self.entries_due.get_or_insert(now + ENTRIES_WAIT.as_millis() as u64);
     }
 
@@ -166,21 +182,6 @@ impl Shard {
         // Deleted meanwhile: nobody asks any more.
         let (Some(known), Some(tenant)) = (known, tenant) else { return };
         tracing::info!(tenant = %tenant.tenant.id, webhook = %known.id, ?to, "breaker changed");
-    }
-
-    /// The receiver said 410 and the operator wants that to disable the webhook.
-    fn disable(&self, webhook: WebhookNo) {
-        let directory = self.directory.clone();
-        tokio::task::spawn_local(async move {
-            let Some(known) = directory.webhook_by_no(webhook) else { return };
-            let patch = WebhookPatch { enabled: Some(false), ..WebhookPatch::default() };
-            match directory.update_webhook(known.tenant, webhook, None, patch).await {
-                Ok(_) => tracing::info!(webhook = %known.id, "webhook disabled: answered 410"),
-                Err(error) => {
-                    tracing::warn!(webhook = %known.id, %error, "webhook not disabled");
-                }
-            }
-        });
     }
 
     fn refill(&self, webhook: WebhookNo, from: Place, until: Place, limit: usize) {
@@ -244,6 +245,8 @@ impl Shard {
             self.tell_crowd(gauges);
         }
         self.metrics.gauges(gauges);
+        self.gauges = gauges;
+        self.write_streaks_down(now);
         self.metrics.flush();
     }
 

@@ -9,13 +9,15 @@ use std::{
 use tokio::sync::Notify;
 
 use super::attempt::Finished;
-use crate::{clock, engine::Input};
+use crate::{clock, delivery::Entry, engine::Input};
 
 #[derive(Default)]
 pub(super) struct Mailbox {
     pub(super) finished: RefCell<Vec<Finished>>,
     pub(super) probe: Probe,
     pub(super) inputs: RefCell<Vec<Input>>,
+    /// What is to be recorded and had to wait.
+    pub(super) entries: RefCell<Vec<Entry>>,
     pub(super) notify: Notify,
     /// A task that panicked and owed an answer.
     broken: Cell<Option<&'static str>>,
@@ -60,7 +62,7 @@ impl Mailbox {
     }
 }
 
-/// Held by a task that owes the loop an input.
+/// Held by a task that owes the loop an input, or an entry.
 pub(super) struct Owed {
     mailbox: Rc<Mailbox>,
     what: &'static str,
@@ -73,6 +75,11 @@ impl Owed {
 
     pub(super) fn give(self, input: Input) {
         self.mailbox.inputs.borrow_mut().push(input);
+        self.mailbox.notify.notify_one();
+    }
+
+    pub(super) fn give_entry(self, entry: Entry) {
+        self.mailbox.entries.borrow_mut().push(entry);
         self.mailbox.notify.notify_one();
     }
 }

@@ -13,6 +13,7 @@
 
 mod attempt;
 mod effects;
+mod failing;
 mod mailbox;
 mod payloads;
 mod span;
@@ -49,8 +50,12 @@ pub struct Settings {
     pub payload_memory: usize,
     /// Bytes of payloads that attempts under way may hold beside that.
     pub payload_in_flight: usize,
+    /// Bytes of statistics.
+    pub stats_memory: usize,
     pub drain_timeout: Duration,
     pub disable_on_gone: bool,
+    /// For how long all attempts of a webhook must have failed for it to be disabled.
+    pub disable_after: Option<Duration>,
 }
 
 /// What a shard is connected to.

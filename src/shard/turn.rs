@@ -8,19 +8,21 @@ use super::{
     Inlets, Report, Settings,
     attempt::{Ended, Finished, Held, Means},
     effects::message,
+    failing::Failing,
     mailbox::Mailbox,
     payloads::Payloads,
     workers::Workers,
 };
 use crate::{
     clock::{Clock, Millis},
-    command::{Command, shard_of},
+    command::{Command, Subject, shard_of},
     delivery::Entry,
     directory::{Change, Directory},
-    engine::{Effect, Engine, Input, LaneSettings},
+    engine::{Effect, Engine, Gauges, Input, LaneSettings},
     id::{ByNumber, DeliveryKey, Place, WebhookNo},
     metrics::ShardMetrics,
     sender::{Sender, target::Target},
+    stats::{Period, Standing, Stats},
     store::{EventBlock, Feed, Recovered, RecoveredState, Store},
 };
 
@@ -57,6 +59,10 @@ pub(super) struct Shard {
     pub(super) payloads: Payloads,
     pub(super) workers: Workers,
     pub(super) metrics: ShardMetrics,
+    pub(super) stats: Stats,
+    pub(super) failing: Rc<Failing>,
+    /// As last published.
+    pub(super) gauges: Gauges,
 
     pub(super) inputs: Vec<Input>,
     pub(super) effects: Vec<Effect>,
@@ -103,6 +109,9 @@ impl Shard {
                 tracer: inlets.tracer.clone(),
             }),
             metrics: ShardMetrics::new(),
+            stats: Stats::new(now, settings.stats_memory),
+            failing: Rc::default(),
+            gauges: Gauges::default(),
             settings,
             store,
             directory,
@@ -157,7 +166,7 @@ impl Shard {
                 let deadline = *drain_deadline
                     .get_or_insert(now + self.settings.drain_timeout.as_millis() as u64);
                 let under_way = self.engine.in_flight();
-                if under_way == 0 || now >= deadline {
+                if (under_way == 0 && self.failing.held() == 0) || now >= deadline {
                     self.report.abandoned = under_way;
                     break;
                 }
@@ -236,8 +245,10 @@ impl Shard {
                 if !self.owns(webhook.no) {
                     return;
                 }
-                let target = Target::new(&webhook, &tenant, &self.settings.sender);
-                self.targets.insert(webhook.no, Arc::new(target));
+                let target = Arc::new(Target::new(&webhook, &tenant, &self.settings.sender));
+                let before = self.targets.insert(webhook.no, Arc::clone(&target));
+                let is_elsewhere = before.as_ref().is_some_and(|b| !b.has_url_of(&target));
+                self.watch(webhook.no, webhook.enabled, before.is_none(), is_elsewhere);
                 let settings = LaneSettings {
                     tenant: webhook.tenant,
                     enabled: webhook.enabled,
@@ -247,6 +258,8 @@ impl Shard {
                 self.inputs.push(Input::WebhookSet { webhook: webhook.no, settings });
             }
             Change::WebhookRemoved { webhook } => {
+                self.stats.forget(webhook);
+                self.failing.removed(webhook);
                 if self.targets.remove(&webhook).is_some() {
                     self.inputs.push(Input::WebhookRemoved { webhook });
                 }
@@ -268,13 +281,49 @@ impl Shard {
             Command::Replay { key, attempts } => Input::Replay { key, attempts },
             Command::ReplayLater { key, attempts } => Input::ReplayLater { key, attempts },
             Command::Cancel { key, reason } => Input::Cancel { key, reason },
+            Command::AskStanding { of, period, reply } => {
+                let _ = reply.send(self.standing(&of, period));
+                return;
+            }
             Command::Check { check, reply } => return self.check(*check, reply),
         });
+    }
+
+    fn standing(&self, of: &Subject, period: Period) -> Standing {
+        let now = self.clock.now();
+        match of {
+            Subject::Webhook(webhook) => {
+                let failing_since = self.failing.since(*webhook);
+                Standing {
+                    report: self.stats.of_webhook(*webhook, period, now),
+                    now: self.engine.standing(*webhook),
+                    failing: u64::from(failing_since.is_some()),
+                    failing_since,
+                }
+            }
+            Subject::Tenant(tenant, webhooks) => {
+                let (mut gauges, mut failing) = (Gauges::default(), 0);
+                for webhook in webhooks.iter().filter(|webhook| self.owns(**webhook)) {
+                    gauges.add(self.engine.standing(*webhook));
+                    failing += u64::from(self.failing.since(*webhook).is_some());
+                }
+                let report = self.stats.of_tenant(*tenant, period, now);
+                Standing { report, now: gauges, failing, failing_since: None }
+            }
+            // To count afresh would cost a look at every lane.
+            Subject::All => Standing {
+                report: self.stats.of_all(period, now),
+                now: self.gauges,
+                failing: self.failing.len() as u64,
+                failing_since: None,
+            },
+        }
     }
 
     fn reload(&mut self, settings: Settings) {
         self.inputs.push(Input::SettingsChanged(Box::new(settings.engine.clone())));
         self.workers.sender().set_policy(Arc::clone(&settings.sender.policy));
+        self.stats.set_bound(settings.stats_memory);
         self.settings = settings;
     }
 
@@ -367,6 +416,7 @@ impl Shard {
     fn take_mail(&mut self) {
         self.mailbox.check();
         self.inputs.append(&mut self.mailbox.inputs.borrow_mut());
+        self.take_held_entries();
         self.inputs.extend(self.mailbox.probe.waited().map(Input::Waited));
         let mut finished = self.mailbox.finished.take();
         for Finished { ticket, ended } in finished.drain(..) {

@@ -112,7 +112,7 @@ impl Memory {
             match next {
                 Err(Ok(feeds)) => break feeds,
                 Err(Err(_)) => return,
-                Ok(write @ (Write::Rows { .. } | Write::Close { .. })) => {
+                Ok(write) if write.needs_no_feed() => {
                     if self.take(write, settings, &[]) {
                         return;
                     }
@@ -162,13 +162,18 @@ impl Memory {
                 reply.map(|reply| reply.send(Ok(())));
                 false
             }
-            Write::Rows { rows, reply } => {
+            Write::Rows { rows, events, reply } => {
                 let mut state = self.state();
+                let appended = state.append(events, settings).expect("they have no keys");
                 for Row { key, value } in rows {
                     match value {
                         Some(value) => state.rows.insert(key, value),
                         None => state.rows.remove(&key),
                     };
+                }
+                drop(state);
+                if let Some(block) = appended.1 {
+                    send_all(feeds, Feed::Block(block));
                 }
                 let _ = reply.send(Ok(()));
                 false

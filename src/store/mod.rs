@@ -26,8 +26,10 @@
 //! 5. A record that does not match its checksum is quarantined and counted; never fed, never
 //!    skipped in silence.
 //! 6. Opening tells, in place order, every delivery that is not settled ([`Recovered`]).
-//! 7. `Full` is an answer, not an error: nothing was written, entries still are.
-//! 8. `Erase` answers once no reader and no shard is given the payloads any more. Ids, routes, times
+//! 7. `Rows` are durable before they are answered, all of a message or none of it, and its events
+//!    with them; these are fed as those of an append are.
+//! 8. `Full` is an answer, not an error: nothing was written, entries still are.
+//! 9. `Erase` answers once no reader and no shard is given the payloads any more. Ids, routes, times
 //!    and verdicts stay. What a backend's files still hold of them is gone when `Scrub` answers.
 
 mod attempts;
@@ -43,6 +45,7 @@ mod fold;
 mod history;
 mod ledger;
 pub mod memory;
+mod rows;
 pub mod sled;
 mod tally;
 
@@ -58,6 +61,7 @@ pub use self::{
     ended::{EndedPage, EndedQuery, EndedRow},
     erasure::Erasure,
     events::{EventPage, EventQuery, EventRow, Following},
+    rows::Row,
     sled::{NotVerified, Verified},
 };
 use crate::{
@@ -134,13 +138,6 @@ pub enum StoreError {
     Closed,
 }
 
-/// A directory row; the value is none where the row is to be removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub key: Vec<u8>,
-    pub value: Option<Vec<u8>>,
-}
-
 /// All that a store is asked to write.
 #[derive(Debug)]
 pub enum Write {
@@ -154,9 +151,11 @@ pub enum Write {
         /// Where someone waits for them to be durable.
         reply: Option<oneshot::Sender<Result<(), StoreError>>>,
     },
-    /// Directory rows, all or none, durable before the answer.
+    /// Directory rows, and events that tell of their change: all or none, durable before the answer.
+    /// The events are taken however full the disk is, and have no idempotency keys.
     Rows {
         rows: Vec<Row>,
+        events: Vec<NewEvent>,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
     /// Forget what some events said; see [`Store::erase`].
@@ -415,13 +414,6 @@ impl Store {
             .await
             .map_err(|_| AppendError::Poisoned)?;
         answer.await.map_err(|_| AppendError::Poisoned)?
-    }
-
-    /// Writes directory rows durably.
-    pub async fn put_rows(&self, rows: Vec<Row>) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.writes.send(Write::Rows { rows, reply }).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Writes entries and returns when they are durable.

@@ -229,7 +229,7 @@ fn neither_debug_nor_an_error_shows_a_value() {
 
 #[track_caller]
 fn check_filter(list: &[&str], expected: Result<&[&str], &[EventFilterError]>) {
-    let names = parse_event_filter(list).map(event_filter_names);
+    let names = parse_event_filter(list, false).map(event_filter_names);
     let expected = expected.map(<[&str]>::to_vec).map_err(<[EventFilterError]>::to_vec);
     assert_eq!(names, expected, "{list:?}");
 }
@@ -268,4 +268,20 @@ fn a_success_rule_is_what_it_says() {
     }
     assert_eq!(SuccessRule::parse("3xx"), None);
     assert_eq!(SuccessRule::default(), SuccessRule::Only200);
+}
+
+#[test]
+fn what_the_operator_is_told_is_for_its_own_tenant_and_no_part_of_the_star() {
+    let told = EventType::WebhookDisabled.as_str();
+    let unknown = |index| EventFilterError::Unknown { index, why: UnknownEventType };
+    check_filter(&["message.sent", told], Err(&[unknown(1)]));
+    for list in [&[told][..], &["message.sent", told]] {
+        let read = parse_event_filter(list, true).map(event_filter_names);
+        assert_eq!(read, Ok(list.to_vec()));
+    }
+    assert_eq!(parse_event_filter(&["*"], true), Ok(EventTypes::ALL));
+    assert!(!EventTypes::ALL.contains(EventType::WebhookDisabled));
+    assert_eq!(parse_event_filter(&["*", told], true), Err(vec![EventFilterError::Mixed]));
+    let every = EventType::EVERY.map(EventType::as_str);
+    assert_eq!(parse_event_filter(&every, true).map(event_filter_names), Ok(every.to_vec()));
 }

@@ -28,6 +28,8 @@ const MATRIX: &[(&str, &str, char)] = &[
     ("PATCH", "/v1/webhooks/{id}", 'T'),
     ("DELETE", "/v1/webhooks/{id}", 'T'),
     ("POST", "/v1/webhooks/{id}/test", 'T'),
+    ("GET", "/v1/webhooks/{id}/stats", 'T'),
+    ("GET", "/v1/stats", 'B'),
     ("GET", "/v1/events", 'T'),
     ("DELETE", "/v1/events", 'T'),
     ("GET", "/v1/events/{id}", 'T'),

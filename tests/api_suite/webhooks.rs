@@ -1,7 +1,7 @@
 //! Webhooks: made, shown, patched, tested, removed.
 
 use http::Method;
-use senderz_gateway::{directory::Change, store::EventQuery};
+use senderz_gateway::{directory::Change, store::EventQuery, webhook::DisabledReason};
 use serde_json::{Value, json};
 
 use crate::support::World;
@@ -65,11 +65,17 @@ async fn a_patch_changes_what_it_names_and_null_resets() {
         let before = world.get(&acme.key, &path).await.json();
         let after = world.patch(&acme.key, &path, patch.clone()).await.expect(200).json();
         assert_eq!(world.get(&acme.key, &path).await.json(), after);
-        let mut expected = before;
+        let mut expected = before.clone();
         for (name, value) in changed {
             expected[*name] = value.clone();
         }
         expected["updated_at"] = after["updated_at"].clone();
+        if before["enabled"] != after["enabled"] {
+            let is_off = after["enabled"] == false;
+            expected["disabled_reason"] = if is_off { json!("requested") } else { json!(null) };
+            let at = &after["updated_at"];
+            expected["disabled_at"] = if is_off { at.clone() } else { json!(null) };
+        }
         assert_eq!(after, expected, "{patch}");
     };
     check(json!({}), &[]).await;
@@ -342,4 +348,81 @@ async fn tests_are_limited_for_a_webhook_and_for_its_tenant() {
     let other = world.tenant("other").await;
     let third = world.webhook(&other).await;
     send(&other.key, &third, 6).await;
+}
+
+#[tokio::test]
+async fn why_a_webhook_is_disabled_is_shown_and_no_request_sets_it() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let webhook = world.webhook(&acme).await;
+    let path = format!("/v1/webhooks/{webhook}");
+    let why = |shown: &Value| {
+        let [reason, at, since] = ["disabled_reason", "disabled_at", "failing_since"];
+        (shown[reason].clone(), shown[at].is_string(), shown[since].clone())
+    };
+    let shown = world.get(&acme.key, &path).await.expect(200).json();
+    assert_eq!(why(&shown), (json!(null), false, json!(null)));
+    let off = json!({"enabled": false});
+    let shown = world.patch(&acme.key, &path, off.clone()).await.expect(200).json();
+    assert_eq!(why(&shown), (json!("requested"), true, json!(null)));
+    let on = json!({"enabled": true});
+    let enabled = world.patch(&acme.key, &path, on.clone()).await.expect(200);
+
+    // As a shard does it.
+    let no = world.webhook_no(&acme, &webhook);
+    let since = 1_795_407_600_123;
+    world.directory.note_failing(vec![(no, Some(since))]).await.expect("it is written down");
+    let seen = world.get(&acme.key, &path).await.expect(200);
+    assert_eq!(seen.headers["etag"], enabled.headers["etag"], "nothing that can be set changed");
+    assert_eq!(seen.json(), enabled.json());
+    let reason = DisabledReason::Failing;
+    let disabled = world.directory.disable_webhook(no, reason, Some(since)).await;
+    assert_eq!(disabled, Ok(true));
+    let shown = world.get(&acme.key, &path).await.expect(200);
+    assert_ne!(shown.headers["etag"], seen.headers["etag"]);
+    let expected = (json!("failing"), true, json!("2026-11-23T04:20:00.123Z"));
+    assert_eq!(why(&shown.json()), expected);
+    for name in ["disabled_reason", "disabled_at", "failing_since"] {
+        let refused = world.patch(&acme.key, &path, json!({name: null})).await.expect(400);
+        assert_eq!(refused.pointers(), [format!("/{name}")]);
+    }
+    let shown = world.patch(&acme.key, &path, on).await.expect(200).json();
+    assert_eq!(why(&shown), (json!(null), false, json!(null)));
+}
+
+#[tokio::test]
+async fn only_the_operators_own_tenant_may_ask_for_what_the_gateway_tells() {
+    let world = World::start().await;
+    let (acme, operations) = (world.tenant("acme").await, world.tenant("operations").await);
+    let url = "https://hooks.example.com/in";
+    let body = json!({"url": url, "events": ["message.sent", "webhook.disabled"]});
+    for tenant in [&acme, &operations] {
+        let refused = world.post(&tenant.key, "/v1/webhooks", body.clone()).await.expect(400);
+        assert_eq!(refused.pointers(), ["/events/1"]);
+    }
+    world.directory.set_operations(Some("operations".parse().expect("an id")));
+    world.post(&acme.key, "/v1/webhooks", body.clone()).await.expect(400);
+    let made = world.post(&operations.key, "/v1/webhooks", body.clone()).await.expect(201).json();
+    assert_eq!(made["events"], body["events"]);
+    let all = world.webhook(&operations).await;
+    let all = world.get(&operations.key, &format!("/v1/webhooks/{all}")).await.json();
+    assert_eq!(all["events"], json!(["*"]), "the six, and no more");
+
+    let webhook = world.webhook(&acme).await;
+    let no = world.webhook_no(&acme, &webhook);
+    let done = world.directory.disable_webhook(no, DisabledReason::Gone, None).await;
+    assert_eq!(done, Ok(true));
+    let path = "/v1/events?event_type=webhook.disabled";
+    let events = world.get(&operations.key, path).await.expect(200).json();
+    let id = events["data"][0]["id"].as_str().expect("one").to_owned();
+    assert_eq!((&events["data"][0]["deliveries"], &events["data"][1]), (&json!(1), &json!(null)));
+    let event = world.get(&operations.key, &format!("/v1/events/{id}")).await.expect(200).json();
+    assert_eq!(event["payload"]["data"]["id"], webhook);
+    let none = world.get(&acme.key, path).await.expect(200).json();
+    assert_eq!(none["data"], json!([]), "the tenant itself is shown it in its webhook");
+    // Nobody sends it, not as a test either.
+    let body = json!({"type": "webhook.disabled"});
+    let made = made["id"].as_str().expect("an id");
+    let refused = world.post(&operations.key, &format!("/v1/webhooks/{made}/test"), body).await;
+    assert_eq!(refused.expect(400).pointers(), ["/type"]);
 }

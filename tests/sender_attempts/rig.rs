@@ -150,6 +150,7 @@ impl To {
             description: String::new(),
             headers: self.headers.clone(),
             enabled: true,
+            disabled: None,
             success: None,
             timeout: Some(self.timeout),
             max_in_flight: None,

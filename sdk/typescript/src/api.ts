@@ -3,7 +3,10 @@
  * it can be read; the tests hold it to the types that are made of the gateway's OpenAPI document.
  */
 
-import type { EventType, WebhookEvent } from "./event.js";
+import type { EventType as MessageType, OperatorEventType, WebhookDisabled, WebhookEvent } from "./event.js";
+
+/** Of an event in the log: what producers send, and what the gateway tells its operator. */
+type EventType = MessageType | OperatorEventType;
 
 /** RFC 3339, UTC. */
 export type Time = string;
@@ -27,11 +30,16 @@ export interface PageParams {
 export interface Webhook {
   id: string;
   url: string;
-  /** `["*"]` means all. */
+  /** `["*"]` means all six that producers send. */
   events: (EventType | "*")[];
   description: string;
   headers: Record<string, string>;
   enabled: boolean;
+  /** Null where it is enabled. */
+  disabled_reason: "requested" | "failing" | "gone" | null;
+  disabled_at: Time | null;
+  /** Where it was disabled because every attempt failed: since when that had been so. */
+  failing_since: Time | null;
   success: "200" | "2xx" | null;
   timeout: Duration | null;
   max_in_flight: number | null;
@@ -72,6 +80,79 @@ export interface SentTest {
   delivery_id: string;
 }
 
+export type StatsPeriod = "1h" | "24h" | "3d";
+
+export interface StatsParams {
+  /** Over which time until now; `24h` where left out. */
+  period?: StatsPeriod;
+}
+
+/** What attempts came to in a stretch of time. */
+export interface StatsCounts {
+  attempts: number;
+  /** The share of them that delivered, 0 to 1; null where there was none. */
+  success_rate: number | null;
+  /** How many failed, by why; what did not happen is left out. */
+  errors: Partial<Record<AttemptErrorCode, number>>;
+  /** Those that ended. */
+  deliveries: Record<"delivered" | "failed" | "canceled", number>;
+  /** Estimates. */
+  latency_ms: Record<"p50" | "p95" | "p99", number> | null;
+}
+
+export interface StatsPoint extends StatsCounts {
+  /** When it begins. */
+  at: Time;
+}
+
+/** What waits now. */
+export interface StatsBacklog {
+  pending: number;
+  retrying: number;
+  in_flight: number;
+  oldest_at: Time | null;
+}
+
+export interface Stats extends StatsCounts {
+  period: StatsPeriod;
+  /** Attempts that ended from here on are counted. */
+  since: Time;
+  until: Time;
+  /** Whether the whole period was counted. */
+  complete: boolean;
+  backlog: StatsBacklog;
+  /** From one point to the next. */
+  step: Duration;
+  /** The oldest first; the last one is under way. */
+  points: StatsPoint[];
+}
+
+export interface WebhookStats extends Stats {
+  webhook_id: string;
+  enabled: boolean;
+  /** Open where attempts that time out have cut the webhook down to one at a time. */
+  breaker: "closed" | "open" | "half_open";
+  /** Whether first attempts wait because too many deliveries of the gateway wait for a retry. */
+  held_back: boolean;
+  /** Since when every attempt has failed; null where the last one did not. */
+  failing_since: Time | null;
+}
+
+/** Over all webhooks. */
+export interface OverallStats extends Stats {
+  webhooks: StatsWebhooks;
+}
+
+export interface StatsWebhooks {
+  enabled: number;
+  disabled: number;
+  /** Their last attempts have all failed. */
+  failing: number;
+  breaker_open: number;
+  breaker_half_open: number;
+  held_back: number;
+}
+
 /** What an event's acceptance answers. */
 export interface AcceptedEvent {
   id: string;
@@ -106,7 +187,7 @@ export interface StoredEvent {
   type: EventType;
   accepted_at: Time;
   /** Null where it was erased. */
-  payload: WebhookEvent | null;
+  payload: WebhookEvent | WebhookDisabled | null;
   erased_at: Time | null;
   deliveries: DeliverySummary[];
   /** The webhooks that got no delivery. */
@@ -227,7 +308,7 @@ export interface StreamLagged {
 
 /** A delivery with its payload and its attempts, the oldest first; at most the last hundred. */
 export interface DeliveryDetails extends DeliverySummary {
-  payload: WebhookEvent | null;
+  payload: WebhookEvent | WebhookDisabled | null;
   /** When the event was erased, and with it the responses of these attempts. */
   erased_at: Time | null;
   attempts: Attempt[];
@@ -321,7 +402,7 @@ export interface Replay {
   id: string;
   state: ReplayState;
   /** Why it rests or failed without having been told to. */
-  reason: "webhook_disabled" | "webhook_deleted" | null;
+  reason: "webhook_disabled" | "webhook_deleted" | "gateway_fault" | null;
   dry_run: boolean;
   webhook: string | null;
   status: ReplayStatus[];

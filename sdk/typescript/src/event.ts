@@ -50,6 +50,26 @@ export type WebhookEvent =
   | MessageRead
   | MessageBlocked;
 
+/** What the gateway tells its operator: only webhooks of the operator's own tenant may ask for it. */
+export type OperatorEventType = "webhook.disabled";
+
+/** The gateway disabled a webhook, of whichever tenant. */
+export interface WebhookDisabled {
+  type: "webhook.disabled";
+  timestamp: string;
+  data: {
+    /** The webhook's. */
+    id: string;
+    tenant: string;
+    /** Of its URL. */
+    host: string;
+    description: string;
+    /** Every attempt had failed for long, or the receiver answered 410. */
+    reason: "failing" | "gone";
+    failing_since?: string;
+  };
+}
+
 // A mark of the byte order is part of the bytes: JSON may not start with one.
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 

@@ -24,7 +24,9 @@ export {
   type MessageInbound,
   type MessageRead,
   type MessageSent,
+  type OperatorEventType,
   type UnsentMessageData,
+  type WebhookDisabled,
   type WebhookEvent,
 } from "./event.js";
 export { deliveryOf, type Delivery, type RequestHeaders } from "./headers.js";

@@ -58,7 +58,7 @@ pub(super) fn new(settings: &Settings) -> Value {
         "properties": {
             "webhook": described(webhook, "Only to this webhook; all by default."),
             "status": described(names(&STATUSES), status),
-            "event_type": described(names(&EventType::ALL.map(EventType::as_str)), "All by default."),
+            "event_type": described(names(&EventType::EVERY.map(EventType::as_str)), "All by default."),
             "since": described(time(), "Only of events accepted then or later."),
             "until": described(time(), "Only of events accepted then or earlier, and before now."),
             "dry_run": {"type": ["boolean", "null"], "description": "Count, and send nothing."},

@@ -28,6 +28,9 @@ fn webhook() -> Value {
         "description": "orders",
         "headers": {"x-team": "orders"},
         "enabled": true,
+        "disabled_reason": null,
+        "disabled_at": null,
+        "failing_since": null,
         "success": null,
         "timeout": "5s",
         "max_in_flight": null,
@@ -83,7 +86,9 @@ fn fields(settings: &Settings, mut header: Value) -> Value {
                 "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+",
             },
             "events": {
-                "description": "The types to receive, or `*` alone for all.",
+                "description": "The types to receive, or `*` alone for the six that producers send. \
+                                `webhook.disabled` is for webhooks of the operator's own tenant \
+                                (`ops.tenant`).",
                 "anyOf": [
                     {"type": "array", "minItems": 1, "items": reference("EventType")},
                     {"type": "array", "minItems": 1, "items": {"const": ALL_EVENTS}},
@@ -283,7 +288,9 @@ pub(in crate::api) fn test(settings: &Settings) -> Operation {
         "type": "object",
         "additionalProperties": false,
         "required": ["type"],
-        "properties": {"type": reference("EventType")},
+        "properties": {"type": {
+            "type": "string", "enum": EventType::ALL.map(EventType::as_str),
+        }},
     });
     Operation {
         id: "testWebhook",

@@ -1,5 +1,6 @@
 //! The directory against a store whose answers the test holds in its hand.
 
+mod disable;
 mod load;
 mod memory;
 mod operator;
@@ -50,7 +51,7 @@ fn keeping_store() -> (Store, Rows) {
     let kept = Arc::clone(&rows);
     tokio::spawn(async move {
         while let Some(write) = asked.recv().await {
-            let Write::Rows { rows, reply } = write else { panic!("rows only") };
+            let Write::Rows { rows, reply, .. } = write else { panic!("rows only") };
             let mut kept = kept.lock().unwrap();
             for Row { key, value } in rows {
                 match value {

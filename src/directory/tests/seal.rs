@@ -144,7 +144,7 @@ fn dying_store(rows: &Rows, writes: usize) -> Store {
     let kept = Arc::clone(rows);
     tokio::spawn(async move {
         for _ in 0..writes {
-            let Some(Write::Rows { rows, reply }) = asked.recv().await else { return };
+            let Some(Write::Rows { rows, reply, .. }) = asked.recv().await else { return };
             let mut kept = kept.lock().unwrap();
             for Row { key, value } in rows {
                 kept.insert(key, value.expect("rows that stand"));

@@ -86,6 +86,7 @@ impl<'a> WebhookRow<'a> {
             rate_limit: self.rate_limit,
             created_at: self.created_at,
             updated_at: self.updated_at,
+            disabled: None,
         };
         (open, (self.url, self.headers))
     }

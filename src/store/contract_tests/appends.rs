@@ -24,6 +24,8 @@ suite!(
     keys_are_forgotten_after_their_window,
     rows_are_durable_and_can_change_their_length,
     rows_are_taken_before_anyone_is_fed,
+    rows_and_their_events_are_durable_together,
+    events_of_rows_wait_until_somebody_is_fed,
     a_closed_store_takes_nothing,
     an_empty_batch_is_answered,
 );
@@ -270,13 +272,7 @@ fn rows_are_durable_and_can_change_their_length(backend: &Backend) {
 }
 
 fn rows_are_taken_before_anyone_is_fed(backend: &Backend) {
-    let opened = match backend {
-        Backend::Memory(memory) => memory.open(settings()),
-        Backend::Sled(dir) => {
-            sled::open(Settings { data_dir: dir.path().join("data"), ..settings() })
-        }
-    };
-    let opened = opened.unwrap();
+    let opened = backend.open(settings());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let row = Row { key: b"key".to_vec(), value: Some(b"value".to_vec()) };
     runtime.block_on(opened.store.put_rows(vec![row.clone()])).unwrap();
@@ -291,6 +287,44 @@ fn rows_are_taken_before_anyone_is_fed(backend: &Backend) {
     running.close();
     let running = backend.start();
     assert_eq!(running.rows, vec![row]);
+    running.close();
+}
+
+fn rows_and_their_events_are_durable_together(backend: &Backend) {
+    let mut running = backend.start();
+    running.append(vec![event("before", &[1])]).unwrap();
+    fed(&mut running);
+    let row = Row { key: b"row".to_vec(), value: Some(b"new".to_vec()) };
+    let write = running.store.put_rows_and_events(vec![row.clone()], vec![event("told", &[1, 2])]);
+    running.runtime.block_on(write).unwrap();
+    let Ok(Feed::Block(block)) = running.feed.try_recv() else { panic!("fed before the answer") };
+    assert_eq!(block.payload(0), Some(Bytes::from("told")));
+    assert_eq!(block.routes_of(0).len(), 2);
+    let killed = backend.killed();
+    running.close();
+    let again = killed.start();
+    assert_eq!(again.rows, [row]);
+    let waiting = again.recovered.iter().filter(|one| one.key.place.block() == block.number);
+    assert_eq!(waiting.count(), 2);
+    again.close();
+}
+
+fn events_of_rows_wait_until_somebody_is_fed(backend: &Backend) {
+    let opened = backend.open(settings());
+    let (reply, answer) = oneshot::channel();
+    let rows = vec![Row { key: b"row".to_vec(), value: Some(b"new".to_vec()) }];
+    let write = Write::Rows { rows, events: vec![event("told", &[1])], reply };
+    opened.store.writes.try_send(write).unwrap();
+    // Rows alone are taken at once, so the others have been looked at.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let alone = vec![Row { key: b"alone".to_vec(), value: Some(b"1".to_vec()) }];
+    runtime.block_on(opened.store.put_rows(alone)).unwrap();
+    let mut running = Running::feed(opened);
+    assert_eq!(running.runtime.block_on(answer).unwrap(), Ok(()));
+    let blocks = fed(&mut running);
+    assert_eq!(blocks.len(), 1, "fed once, and not found by recovery too");
+    assert_eq!(blocks[0].payload(0), Some(Bytes::from("told")));
+    assert_eq!(running.recovered, []);
     running.close();
 }
 

@@ -64,13 +64,18 @@ impl Backend {
     fn start_with(&self, change: impl FnOnce(&mut Settings)) -> Running {
         let mut settings = settings();
         change(&mut settings);
+        Running::feed(self.open(settings))
+    }
+
+    /// Opens it and feeds nobody.
+    fn open(&self, settings: Settings) -> Opened {
         let opened = match self {
             Self::Memory(memory) => memory.open(settings),
             Self::Sled(dir) => {
                 sled::open(Settings { data_dir: dir.path().join("data"), ..settings })
             }
         };
-        Running::feed(opened.unwrap())
+        opened.unwrap()
     }
 
     /// What SIGKILL would leave behind, as a backend of its own: the files as the kernel has them

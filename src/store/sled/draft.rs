@@ -81,6 +81,14 @@ impl Draft {
         builder.push(event).expect("an empty block takes any event")
     }
 
+    /// Adds events that stand or fall with the directory's rows of this commit.
+    pub(super) fn with_rows(&mut self, events: &[NewEvent]) {
+        for event in events {
+            self.event(event);
+            self.writes.must_be_whole();
+        }
+    }
+
     /// Writes the last event block; no event comes after it.
     pub(super) fn finish_block(&mut self) {
         let Some(open) = self.open.take() else { return };

@@ -33,6 +33,8 @@ pub(super) struct Group {
     pub(super) erasures: Vec<(Erasure, Reply)>,
     pub(super) scrubs: Vec<Reply>,
     pub(super) backups: Vec<(BackupOrder, BackupReply)>,
+    /// Those that belong to rows.
+    pub(super) with_rows: Vec<NewEvent>,
     pub(super) close: Option<Reply>,
 }
 
@@ -52,7 +54,12 @@ impl Group {
                 self.entry_replies.extend(reply);
                 self.entries_since.get_or_insert_with(instant);
             }
-            Write::Rows { rows, reply } => self.rows.push((rows, reply)),
+            Write::Rows { rows, events, reply } => {
+                self.events += events.len();
+                self.bytes += events.iter().map(|event| event.payload.len()).sum::<usize>();
+                self.with_rows.extend(events);
+                self.rows.push((rows, reply));
+            }
             Write::Erase { erasure, reply } => self.erasures.push((erasure, reply)),
             Write::Scrub { reply } => self.scrubs.push(reply),
             Write::Backup { order, reply } => self.backups.push((order, reply)),

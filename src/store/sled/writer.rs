@@ -161,7 +161,7 @@ impl Writer {
             });
             match write {
                 Err(feeds) => return feeds,
-                Ok(write @ (Write::Rows { .. } | Write::Close { .. })) => {
+                Ok(write) if write.needs_no_feed() => {
                     let is_close = matches!(write, Write::Close { .. });
                     let mut group = Group::default();
                     group.add(write);
@@ -276,6 +276,7 @@ impl Writer {
         let mut draft =
             Draft::new(self.meta.node, now, self.meta.next, (group.bytes, group.events));
         let answers = self.draft_appends(group.appends, &mut draft);
+        draft.with_rows(&group.with_rows);
         draft.finish_block();
         self.lately.redact(&mut group.entries);
         draft.entries(&group.entries);
