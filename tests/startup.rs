@@ -124,7 +124,7 @@ fn check_says_of_a_data_directory_what_serve_says() {
     assert_eq!(Gateway::start(&data_dir, &[]).stop(), 0, "check held nothing");
 
     std::fs::write(data_dir.join("format"), "999\n").expect("ours");
-    agree(&told(&data_dir), 78, "written by a newer version (format 999, this one writes 3)");
+    agree(&told(&data_dir), 78, "written by a newer version (format 999, this one writes 4)");
     std::fs::write(data_dir.join("format"), "one\n").expect("ours");
     agree(&told(&data_dir), 1, "its file `format` holds no version");
     std::fs::remove_file(data_dir.join("format")).expect("ours");
