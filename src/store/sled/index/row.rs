@@ -270,7 +270,7 @@ impl Mask {
     }
 
     pub(super) fn error(code: u8) -> Self {
-        Self(1 << (12 + code.min(11)))
+        Self(1 << (13 + code.min(10)))
     }
 
     /// 1xx to 5xx; what is no such status has a bit of its own.
