@@ -51,11 +51,13 @@ pub mod store;
 pub mod command;
 pub mod directory;
 pub mod replays;
+pub mod sessions;
 
 // Drivers: they never touch each other.
 pub mod api;
 pub mod ingest;
 pub mod ops;
+pub mod portal;
 pub mod server;
 pub mod shard;
 

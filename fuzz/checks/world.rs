@@ -12,6 +12,7 @@ use senderz_gateway::{
     directory::{Directory, KeyRing},
     guard::Policy,
     replays::Replays,
+    sessions::Sessions,
     shutdown::{self, Trigger},
     store::{self, NewEvent},
 };
@@ -68,8 +69,17 @@ impl World {
             Replays::start(store.clone(), directory.clone(), commands_in, jobs, rows, stopped)
         };
         let replays = replays.expect("there are none");
-        let state =
-            ApiState::new(directory.clone(), store.clone(), shards, replays, answers, settings);
+        let portal = config::load(&config::Sources::default()).expect("valid defaults").portal;
+        let sessions = Sessions::new(directory.clone(), portal, "http://127.0.0.1".to_owned());
+        let state = ApiState::new(
+            directory.clone(),
+            store.clone(),
+            shards,
+            replays,
+            sessions,
+            answers,
+            settings,
+        );
         runtime.block_on(store.append(events)).expect("there is room");
         Self { runtime, state, directory, tenant_key, _stop: stop, _commands: commands }
     }

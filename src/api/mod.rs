@@ -15,7 +15,7 @@
 //!   not.
 //!
 //! It does not take events (ingest does), decide when a delivery is attempted (the engine does), or
-//! serve pages.
+//! serve pages: the portal does, which asks this router for all that it shows.
 
 mod access;
 mod attempt;
@@ -33,6 +33,7 @@ mod keys;
 pub mod openapi;
 mod page;
 mod params;
+mod portal;
 mod problem;
 mod query;
 mod replays;
@@ -69,6 +70,7 @@ use crate::{
     guard::Policy,
     metrics,
     replays::Replays,
+    sessions::{Pass, Sessions},
     store::Store,
 };
 
@@ -97,6 +99,7 @@ pub struct ApiState {
     pub store: Store,
     pub commands: Shards,
     pub replays: Replays,
+    sessions: Sessions,
     settings: Arc<ArcSwap<Settings>>,
     tests: Arc<example::Tests>,
     answers: Answers,
@@ -111,6 +114,7 @@ impl ApiState {
         store: Store,
         commands: Shards,
         replays: Replays,
+        sessions: Sessions,
         answers: Answers,
         settings: Settings,
     ) -> Self {
@@ -118,7 +122,18 @@ impl ApiState {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let tests = Arc::new(example::Tests::new());
         let streams = Arc::new(stream::Streams::new());
-        Self { directory, store, commands, replays, settings, tests, answers, checks, streams }
+        Self {
+            directory,
+            store,
+            commands,
+            replays,
+            sessions,
+            settings,
+            tests,
+            answers,
+            checks,
+            streams,
+        }
     }
 
     /// New settings, for requests from now on. The directory's limits are set on the directory.
@@ -165,9 +180,10 @@ async fn no_such_method() -> Problem {
     Problem::new(Code::MethodNotAllowed, "this path has other methods; see the header Allow")
 }
 
-/// Counts the answer, and keeps it (it may hold secrets) out of every cache.
+/// Counts the answer (the portal counts its own pages, and not what they are made of), and keeps it (it may hold secrets) out of every cache.
 async fn finish(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let route = path.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let is_counted = request.extensions().get::<Pass>().is_none();
     let mut response = next.run(request).await.into_response();
     let class = match response.status().as_u16() / 100 {
         2 => "2xx",
@@ -175,8 +191,10 @@ async fn finish(path: Option<MatchedPath>, request: Request, next: Next) -> Resp
         4 => "4xx",
         _ => "5xx",
     };
-    ::metrics::counter!(metrics::HTTP_REQUESTS, "route" => route, "code_class" => class)
-        .increment(1);
+    if is_counted {
+        ::metrics::counter!(metrics::HTTP_REQUESTS, "route" => route, "code_class" => class)
+            .increment(1);
+    }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -4,8 +4,8 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::Method;
 
 use super::{
-    ApiState, Settings, deliveries, events, example, keys, openapi, replays, signing_secret,
-    stream, tenants, webhooks,
+    ApiState, Settings, deliveries, events, example, keys, openapi, portal, replays,
+    signing_secret, stream, tenants, webhooks,
 };
 use crate::openapi::{Operation, PATH};
 
@@ -158,5 +158,8 @@ pub fn all() -> Vec<Route> {
             doc::stream::open,
             || get(stream::open),
         ),
+        route(Method::POST, "/v1/portal/sessions", Tenant, NONE, doc::portal::create, || {
+            post(portal::create)
+        }),
     ]
 }

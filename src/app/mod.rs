@@ -5,6 +5,7 @@
 //! entries written, store closed. The operations listener lives from before the first to after the
 //! last of these.
 
+mod about;
 mod check;
 mod keys;
 pub mod openapi;
@@ -18,6 +19,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::D
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use self::about::About;
 pub(crate) use self::serve::banner;
 pub use self::{
     check::check,
@@ -29,7 +31,7 @@ use crate::{
     api::{self, Answers, ApiState, BadAnswer},
     clock::{self, Clock},
     command::Shards,
-    config::{Config, Listen},
+    config::{Config, Effective, Listen},
     directory::{
         Directory, EncryptionKeyError, LoadError, OperatorKey, OperatorKeyError, encryption_key,
     },
@@ -37,8 +39,10 @@ use crate::{
     ingest::Ingest,
     metrics,
     ops::{self, Readiness, reason},
+    portal,
     replays::{self, Replays},
     server::{self, Front, Listener, TlsError},
+    sessions::Sessions,
     shard::{self, Report, ShardError},
     shutdown::{self, Alarm, Signal, Trigger},
     store::{self, Health, OpenError, Opened, Store},
@@ -109,6 +113,7 @@ pub struct Gateway {
     config: Config,
     readiness: Readiness,
     state: ApiState,
+    about: About,
     directory: Directory,
     store: Store,
     front: Serving,
@@ -201,11 +206,14 @@ impl Gateway {
             replay_rows,
             replays_signal,
         )?;
+        let base = base_url(listener.local_addr(), listener.has_tls());
+        let sessions = Sessions::new(directory.clone(), config.portal.clone(), base);
         let state = ApiState::new(
             directory.clone(),
             store.clone(),
             commands,
             replays,
+            sessions.clone(),
             answers,
             api_settings(&config, &policy, openapi::bytes(&config)),
         );
@@ -215,8 +223,18 @@ impl Gateway {
             Arc::new(directory.clone()),
             store.clone(),
         );
-        let front =
-            Front::new(Arc::new(ingest), api::router(state.clone()), config.server.body_timeout);
+        let about = About::new(readiness.clone(), metrics::install());
+        let mut router = api::router(state.clone());
+        if config.portal.enabled {
+            router = router.clone().merge(portal::router(
+                router,
+                sessions,
+                directory.clone(),
+                config.portal.clone(),
+                Arc::new(about.clone()),
+            ));
+        }
+        let front = Front::new(Arc::new(ingest), router, config.server.body_timeout);
         let (stop, signal) = shutdown::channel();
         let api = listener.local_addr().clone();
         let has_tls = listener.has_tls();
@@ -244,6 +262,7 @@ impl Gateway {
             config,
             readiness,
             state,
+            about,
             directory,
             store,
             front: Serving { stop, served },
@@ -256,6 +275,17 @@ impl Gateway {
             clock,
             alarm,
         })
+    }
+
+    /// Where the portal is; none where it is off or behind a socket that browsers do not reach.
+    pub fn portal(&self) -> Option<String> {
+        let is_reachable = matches!(self.api, Listen::Tcp(_)) && self.config.portal.enabled;
+        is_reachable.then(|| base_url(&self.api, self.has_tls) + "/portal/")
+    }
+
+    /// Lets operators see the configuration in force and where each value comes from.
+    pub fn explain(&self, configuration: &Effective) {
+        self.about.explain(configuration.to_toml());
     }
 
     /// Returns what failed once something did that the gateway cannot go on without: the store, or
@@ -427,6 +457,15 @@ fn api_settings(config: &Config, policy: &Arc<Policy>, document: Bytes) -> api::
         longest_idempotency_key: config.ingest.max_idempotency_key,
         max_replay_rate: config.replays.max_rate,
         document,
+    }
+}
+
+/// By which address the gateway is reached from its own machine.
+fn base_url(listen: &Listen, has_tls: bool) -> String {
+    let scheme = if has_tls { "https" } else { "http" };
+    match listen {
+        Listen::Tcp(address) => format!("{scheme}://{address}"),
+        Listen::Unix(_) => format!("{scheme}://localhost"),
     }
 }
 

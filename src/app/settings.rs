@@ -139,6 +139,7 @@ pub(super) fn need_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("store.*", a.store != b.store),
         ("limits.*", a.limits != b.limits),
         ("replays.*", a.replays != b.replays),
+        ("portal.*", a.portal != b.portal),
         ("log.format", a.log.format != b.log.format),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

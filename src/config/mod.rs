@@ -63,6 +63,7 @@ pub struct Config {
     pub limits: Limits,
     pub replays: Replays,
     pub stream: Stream,
+    pub portal: Portal,
     pub log: Log,
 }
 
@@ -248,6 +249,25 @@ pub struct Stream {
     pub max_per_tenant: usize,
     pub max_lag: Duration,
     pub keep_alive: Duration,
+}
+
+/// `/portal/`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Portal {
+    pub enabled: bool,
+    /// Scheme and host by which users reach it, without a slash at the end; empty where they do by
+    /// address.
+    pub url: String,
+    /// Host names that it answers to beside that one, `localhost` and addresses.
+    pub hosts: Vec<String>,
+    /// Origins whose pages may show it in a frame.
+    pub frame_ancestors: Vec<String>,
+    pub session_lifetime: Duration,
+    pub max_sessions: usize,
+    /// Of one tenant, or of the operator.
+    pub max_per_tenant: usize,
+    /// Of a one-time link that is asked for without saying how long.
+    pub link_lifetime: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

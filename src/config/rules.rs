@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::{
     Backend, Breaker, Config, Delivery, Dns, Ingest, Limits, Listen, Log, LogFormat, Ops, Pool,
-    Replays, Retry, Runtime, Security, Server, Store, Stream, Tls,
+    Portal, Replays, Retry, Runtime, Security, Server, Store, Stream, Tls,
     read::{self, Reader},
     units::{format_duration, format_size},
     value::Value,
@@ -65,6 +65,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Config {
         limits: limits(r),
         replays: replays(r),
         stream: stream(r),
+        portal: portal(r),
         log: log(r),
     };
     if let (Listen::Tcp(api), Some(ops)) = (&config.server.listen, config.ops.listen) {
@@ -324,6 +325,22 @@ fn stream(r: &mut Reader<'_>) -> Stream {
     }
 }
 
+fn portal(r: &mut Reader<'_>) -> Portal {
+    Portal {
+        enabled: r.bool("portal.enabled"),
+        url: r.value("portal.url", |value| match value.as_str() {
+            Some("") => Ok(String::new()),
+            _ => origin(value),
+        }),
+        hosts: r.list("portal.hosts", host_name),
+        frame_ancestors: r.list("portal.frame_ancestors", origin),
+        session_lifetime: r.duration("portal.session_lifetime", SECOND..=30 * DAY),
+        max_sessions: r.count("portal.max_sessions", 1..=1_000_000),
+        max_per_tenant: r.count("portal.max_per_tenant", 1..=1_000_000),
+        link_lifetime: r.duration("portal.link_lifetime", SECOND..=DAY),
+    }
+}
+
 fn log(r: &mut Reader<'_>) -> Log {
     Log {
         level: r.value("log.level", log_level),
@@ -384,6 +401,16 @@ fn host_name(value: &Value) -> Result<String, String> {
     };
     let rule = "must be a host name in lower-case ASCII, such as internal.example.com";
     value.as_str().filter(is_name).map(str::to_owned).ok_or_else(|| rule.to_owned())
+}
+
+/// A scheme, a host and maybe a port: what a browser calls an origin.
+fn origin(value: &Value) -> Result<String, String> {
+    let rule = "must be a scheme and a host, such as https://hooks.example.com";
+    let text = value.as_str().ok_or(rule)?;
+    let url = url::Url::parse(text).map_err(|_| rule)?;
+    let origin = url.origin().ascii_serialization();
+    let is_one = matches!(url.scheme(), "http" | "https") && origin == text.trim_end_matches('/');
+    if is_one { Ok(origin) } else { Err(rule.to_owned()) }
 }
 
 /// A level, or levels for parts of the program. Stricter than the logger itself, which takes any

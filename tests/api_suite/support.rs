@@ -19,6 +19,7 @@ use senderz_gateway::{
     guard::Policy,
     id::{DeliveryId, DeliveryKey, EventId, WebhookNo},
     replays::Replays,
+    sessions::Sessions,
     shutdown::{self, Trigger},
     store::{self, NewEvent, Opened, Row, Store, Write},
 };
@@ -330,7 +331,11 @@ fn router(
     let (directory, jobs) = (directory.clone(), commands_in.clone());
     let replays = Replays::start(store.clone(), directory.clone(), jobs, limits, rows, stopped);
     let replays = replays.expect("its rows are whole");
-    let state = ApiState::new(directory, store, commands_in, replays, answers, settings());
+    let portal = config::load(&config::Sources::default()).expect("valid defaults").portal;
+    let base = "http://127.0.0.1:8080".to_owned();
+    let sessions = Sessions::new(directory.clone(), portal, base);
+    let state =
+        ApiState::new(directory, store, commands_in, replays, sessions, answers, settings());
     (api::router(state.clone()), state, Shard::new(commands), stop)
 }
 

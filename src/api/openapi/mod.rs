@@ -8,6 +8,7 @@ pub(super) mod deliveries;
 pub(super) mod events;
 pub(super) mod keys;
 mod params;
+pub(super) mod portal;
 pub(super) mod replays;
 pub(super) mod signing_secret;
 pub(super) mod stream;
@@ -44,7 +45,7 @@ word!(ReplayStatus, one_of(STATUSES, "How deliveries ended that are replayed."))
 word!(SkipReason, one_of(super::skipped::REASONS, "Why a webhook got no delivery."));
 word!(LagReason, one_of(super::stream::REASONS, "Why attempts were left out."));
 
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("Tenants", "Customers of senderZ, for the operator."),
     ("Keys", "API keys: made, listed without their text, revoked."),
     ("Signing secret", "What deliveries are signed with."),
@@ -53,6 +54,7 @@ const TAGS: [(&str, &str); 8] = [
     ("Deliveries", "One event for one webhook each, with all its attempts."),
     ("Replays", "Many deliveries sent again, slowly, as a job."),
     ("Stream", "Attempts as they are made."),
+    ("Portal", "Ways into the portal."),
 ];
 
 pub(super) const GATEWAY: &str = "Gateway";
@@ -86,6 +88,7 @@ pub fn schemas(settings: &Settings) -> Schemas {
     collect::<super::replays::ReplayView>(&mut schemas);
     collect::<super::stream::StreamedAttemptView<'_>>(&mut schemas);
     collect::<super::stream::LaggedView>(&mut schemas);
+    collect::<super::portal::LinkView>(&mut schemas);
     collect::<words::EventPayload>(&mut schemas);
     collect::<words::TenantId>(&mut schemas);
     for name in ["Tenant", "ApiKey", "Webhook", "EventSummary", "DeliverySummary", "Replay"] {
