@@ -4,7 +4,7 @@
 //! the one shard that owns the webhook. Drivers never import each other; this is the word between
 //! them. Each shard's channel is bounded, and the sender waits for room.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     delivery::{Attempt, Outcome},
     event::EventType,
-    id::{DeliveryKey, WebhookNo},
+    id::{DeliveryKey, TenantNo, WebhookNo},
+    stats::{Period, Standing},
     tenant::Tenant,
     webhook::Webhook,
 };
@@ -31,6 +32,8 @@ pub enum Command {
     Replay { key: DeliveryKey, attempts: u16 },
     /// End a waiting or retrying delivery. The shard records it.
     Cancel { key: DeliveryKey },
+    /// What came of attempts lately, and what waits; of a tenant and of all, this shard's part.
+    AskStanding { of: Subject, period: Period, reply: oneshot::Sender<Standing> },
     /// Make one attempt that belongs to no delivery and is recorded nowhere.
     Check { check: Box<Check>, reply: oneshot::Sender<Checked> },
 }
@@ -51,14 +54,27 @@ pub struct Checked {
     pub outcome: Outcome,
 }
 
+/// About whom somebody wants to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Webhook(WebhookNo),
+    /// With the webhooks that it has now: what waits is looked up for each of them.
+    Tenant(TenantNo, Arc<[WebhookNo]>),
+    All,
+}
+
 impl Command {
-    pub fn webhook(&self) -> WebhookNo {
+    /// Which one it is about; none where it is about several.
+    pub fn webhook(&self) -> Option<WebhookNo> {
         match self {
-            Command::AskRoom { webhook, .. } | Command::AskLaterRoom { webhook, .. } => *webhook,
+            Command::AskRoom { webhook, .. }
+            | Command::AskLaterRoom { webhook, .. }
+            | Command::AskStanding { of: Subject::Webhook(webhook), .. } => Some(*webhook),
+            Command::AskStanding { .. } => None,
             Command::Replay { key, .. }
             | Command::ReplayLater { key, .. }
-            | Command::Cancel { key } => key.webhook,
-            Command::Check { check, .. } => check.webhook.no,
+            | Command::Cancel { key } => Some(key.webhook),
+            Command::Check { check, .. } => Some(check.webhook.no),
         }
     }
 }
@@ -85,10 +101,35 @@ impl Shards {
         shard_of(webhook, self.senders.len())
     }
 
-    /// Hands the command to the webhook's shard; waits while its channel is full.
+    /// Hands the command to the webhook's shard, or to the first; waits while its channel is full.
     pub async fn send(&self, command: Command) -> Result<(), Stopped> {
-        let shard = self.shard_of(command.webhook());
+        let shard = command.webhook().map_or(0, |webhook| self.shard_of(webhook));
         self.senders[shard].send(command).await.map_err(|_| Stopped)
+    }
+
+    /// What came of attempts over the period, and what waits now. All shards are asked at once, each
+    /// for its part.
+    pub async fn standing(&self, of: Subject, period: Period) -> Result<Standing, Stopped> {
+        let asked = match of {
+            Subject::Webhook(webhook) => slice::from_ref(&self.senders[self.shard_of(webhook)]),
+            Subject::Tenant(..) | Subject::All => &self.senders,
+        };
+        let mut answers = Vec::with_capacity(asked.len());
+        for shard in asked {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::AskStanding { of: of.clone(), period, reply };
+            shard.send(command).await.map_err(|_| Stopped)?;
+            answers.push(answer);
+        }
+        let mut whole: Option<Standing> = None;
+        for answer in answers {
+            let part = answer.await.map_err(|_| Stopped)?;
+            match &mut whole {
+                Some(whole) => whole.merge(part),
+                None => whole = Some(part),
+            }
+        }
+        whole.ok_or(Stopped)
     }
 
     /// Whether the webhook's shard has room for another replay to it.

@@ -45,6 +45,7 @@ pub mod metrics;
 pub mod quota;
 pub mod sender;
 pub mod shutdown;
+pub mod stats;
 pub mod store;
 
 // What the drivers share.

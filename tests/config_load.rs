@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 104] = [
+const OTHER_VALUES: [(&str, &str); 105] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -22,6 +22,7 @@ const OTHER_VALUES: [(&str, &str); 104] = [
     ("runtime.payload_in_flight", "8MiB"),
     ("runtime.max_queued", "7000"),
     ("runtime.max_retrying", "7000"),
+    ("runtime.stats_memory", "7MiB"),
     ("runtime.drain_timeout", "7s"),
     ("ingest.max_payload", "7KiB"),
     ("ingest.max_depth", "7"),

@@ -73,7 +73,7 @@ const fn line(
     Line { method, path, who, object, success, body }
 }
 
-const ROUTES: [Line; 31] = [
+const ROUTES: [Line; 33] = [
     line("GET", "/openapi.json", Who::Anyone, Object::None, 200, nothing),
     line(
         "POST",
@@ -132,6 +132,8 @@ const ROUTES: [Line; 31] = [
         202,
         |_| json!({"type": "message.sent"}),
     ),
+    line("GET", "/v1/webhooks/{id}/stats", Who::Tenant, Object::Webhook, 200, nothing),
+    line("GET", "/v1/stats", Who::TenantOrOperator, Object::None, 200, nothing),
     line("GET", "/v1/events", Who::Tenant, Object::None, 200, nothing),
     line("POST", "/v1/events", Who::Sender, Object::None, 202, |owner| {
         let payload: Value = serde_json::from_str(&payload("message.blocked", "m")).expect("JSON");

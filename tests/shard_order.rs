@@ -354,6 +354,7 @@ fn settings(clock: Clock) -> Settings {
         },
         payload_memory: 1 << 20,
         payload_in_flight: 1 << 20,
+        stats_memory: 1 << 20,
         drain_timeout: 5 * second,
         disable_on_gone: false,
     }

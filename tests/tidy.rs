@@ -27,7 +27,7 @@ const LAYERS: [&[&str]; 10] = [
         "wheel",
     ],
     &["config", "engine"],
-    &["metrics", "quota", "shutdown"],
+    &["metrics", "quota", "shutdown", "stats"],
     &["sender", "store"],
     &["command", "directory"],
     &["replays", "sessions"],

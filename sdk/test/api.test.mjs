@@ -90,6 +90,12 @@ test("webhooks, events and deliveries, from creation to replay", async (t) => {
   keep("DeliveryDetails", twice);
   assert.deepEqual(twice.attempts.map(({ number, status }) => [number, status]), [[1, 200], [2, 200]]);
 
+  const stats = keep("WebhookStats", await sz.webhooks.stats(webhook.id, { period: "1h" }));
+  assert.deepEqual([stats.attempts, stats.success_rate, stats.deliveries.delivered], [2, 1, 2]);
+  const all = keep("OverallStats", await sz.stats());
+  assert.deepEqual([all.attempts, all.webhooks.enabled, all.webhooks.disabled], [2, 1, 1]);
+  assert.ok((await new SenderZ({ baseUrl: api, apiKey: OPERATOR_KEY }).stats({ period: "3d" })).attempts >= 2);
+
   keep("SentTest", await sz.webhooks.test(webhook.id, "message.read"));
   await assert.rejects(operator.webhooks.test(webhook.id, "message.read"), (error) => {
     assert.ok(error.retryAfter >= 1 && error.retryAfter <= 60, `${error.retryAfter}`);

@@ -40,6 +40,7 @@ mod replays;
 pub mod routes;
 mod signing_secret;
 mod skipped;
+mod stats;
 mod stream;
 mod tenants;
 mod webhooks;

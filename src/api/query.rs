@@ -9,12 +9,14 @@ use super::{
     Code, Problem,
     cursor::{List, Refused},
     params::{Errors, Params},
+    stats::DEFAULT_PERIOD,
 };
 use crate::{
     clock::Millis,
     delivery::ErrorCode,
     event::{EventType, EventTypes},
     id::{self, EventId, IdError, WebhookId},
+    stats::Period,
 };
 
 /// The states by which deliveries are filtered, as the API names them.
@@ -143,6 +145,16 @@ impl<'a> Query<'a> {
                 format!("it is one of {all}")
             })
         })
+    }
+
+    /// `period=24h`: over which time statistics are wanted.
+    pub(super) fn of_stats(&mut self) -> Period {
+        let period = self.value("period", |text| {
+            let period = Period::ALL.into_iter().find(|period| period.as_str() == text);
+            let names = || Period::ALL.map(Period::as_str).join(", ");
+            period.ok_or_else(|| format!("it is one of {}", names()))
+        });
+        period.unwrap_or(DEFAULT_PERIOD)
     }
 
     /// `since` and `until`, both inclusive.

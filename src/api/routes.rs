@@ -5,7 +5,7 @@ use http::Method;
 
 use super::{
     ApiState, Settings, deliveries, events, example, keys, openapi, portal, replays,
-    signing_secret, stream, tenants, webhooks,
+    signing_secret, stats, stream, tenants, webhooks,
 };
 use crate::openapi::{Operation, PATH};
 
@@ -101,6 +101,22 @@ pub fn all() -> Vec<Route> {
         route(Method::POST, "/v1/webhooks/{id}/test", Tenant, NONE, doc::webhooks::test, || {
             post(example::test)
         }),
+        route(
+            Method::GET,
+            "/v1/webhooks/{id}/stats",
+            Tenant,
+            stats::PARAMS,
+            doc::stats::webhook,
+            || get(stats::of_webhook),
+        ),
+        route(
+            Method::GET,
+            "/v1/stats",
+            TenantOrOperator,
+            stats::PARAMS,
+            doc::stats::overall,
+            || get(stats::overall),
+        ),
         route(Method::GET, "/v1/events", Tenant, events::PARAMS, doc::events::list, || {
             get(events::list)
         }),

@@ -77,6 +77,7 @@ pub(super) fn shard(
         sender: sender(config, policy, clock),
         payload_memory: config.runtime.payload_memory.div_ceil(shards),
         payload_in_flight: config.runtime.payload_in_flight.div_ceil(shards),
+        stats_memory: config.runtime.stats_memory.div_ceil(shards),
         drain_timeout: config.runtime.drain_timeout,
         disable_on_gone: delivery.disable_on_gone,
     }

@@ -4,7 +4,7 @@
 //! A test parses every example, and holds that every command has some.
 
 /// The examples of a command, by the words that name it.
-const EXAMPLES: [(&str, &str); 31] = [
+const EXAMPLES: [(&str, &str); 32] = [
     ("", "\
 Examples:
   $ senderz-gateway dev                          # see it work, with example events
@@ -74,6 +74,11 @@ Examples:
     ("webhooks test", "\
 Examples:
   $ senderz-gateway webhooks test --tenant acme wh_014d2pf2dbsqqg28t5cy4tqkqf message.sent --wait"),
+    ("webhooks stats", "\
+Examples:
+  $ senderz-gateway webhooks stats --tenant acme wh_014d2pf2dbsqqg28t5cy4tqkqf
+  $ senderz-gateway webhooks stats --tenant acme --period 1h
+  $ senderz-gateway webhooks stats --period 3d --output json"),
     ("webhooks delete", "\
 Examples:
   $ senderz-gateway webhooks delete --tenant acme wh_014d2pf2dbsqqg28t5cy4tqkqf"),

@@ -25,6 +25,7 @@ mod replay;
 mod send;
 mod serve;
 pub mod sink;
+mod stats;
 mod tail;
 mod tenants;
 #[cfg(test)]
@@ -121,7 +122,7 @@ pub enum Command {
     /// Create, list, show and delete tenants
     #[command(subcommand)]
     Tenants(tenants::Command),
-    /// Create, list, show, update, test and delete webhooks
+    /// Create, list, show, update, test and delete webhooks, and their statistics
     #[command(subcommand)]
     Webhooks(webhooks::Command),
     /// Send an event

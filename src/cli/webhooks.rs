@@ -1,4 +1,4 @@
-//! `webhooks`: create, list, show, update, test, delete.
+//! `webhooks`: create, list, show, update, test, stats, delete.
 //!
 //! Custom headers may be credentials, so they are not flags: `--body` takes the request's JSON from
 //! a file or stdin, and the flags go on top of it.
@@ -13,6 +13,7 @@ use super::{
     client::{Client, segment, with_query},
     output,
     send::{Wait, read_input},
+    stats,
     tenants::{FOR_TENANT, Page},
 };
 use crate::{event::EventType, tenant::TenantId};
@@ -74,6 +75,13 @@ pub enum Command {
         event_type: EventType,
         #[command(flatten)]
         wait: Wait,
+    },
+    /// Show what came of attempts lately, and what waits
+    Stats {
+        #[arg(long, help = FOR_TENANT)]
+        tenant: Option<TenantId>,
+        #[command(flatten)]
+        args: stats::Args,
     },
     /// Delete a webhook; what waits for it is canceled
     Delete {
@@ -168,6 +176,10 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             let event = sent["event_id"].as_str().context("the answer has no event id")?;
             output::or_unread(output::object(global.output, &sent))?;
             return wait.until_ended(&client, event, global.output).await;
+        }
+        Command::Stats { tenant, args } => {
+            let client = Client::new(global, tenant)?;
+            stats::run(args, &client, global.output).await?;
         }
         Command::Delete { tenant, id } => {
             let client = Client::new(global, tenant)?;

@@ -98,6 +98,7 @@ pub struct Runtime {
     pub payload_in_flight: usize,
     pub max_queued: usize,
     pub max_retrying: usize,
+    pub stats_memory: usize,
     pub drain_timeout: Duration,
 }
 

@@ -104,6 +104,7 @@ fn runtime(r: &mut Reader<'_>) -> Runtime {
         payload_in_flight: r.size("runtime.payload_in_flight", MIB..=TIB) as usize,
         max_queued: r.count("runtime.max_queued", 1000..=1_000_000_000),
         max_retrying: r.count("runtime.max_retrying", 1000..=1_000_000_000),
+        stats_memory: r.size("runtime.stats_memory", MIB..=TIB) as usize,
         drain_timeout: r.duration("runtime.drain_timeout", ZERO..=HOUR),
     }
 }

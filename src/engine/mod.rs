@@ -16,6 +16,7 @@ mod breaker;
 mod crowd;
 mod dispatch;
 mod fairness;
+mod gauges;
 mod lane;
 mod later;
 mod rate;

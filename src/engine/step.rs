@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 
 use super::{
-    Blame, Effect, Gauges, Input, LaneSettings, Settings, Ticket,
+    Blame, Effect, Input, LaneSettings, Settings, Ticket,
     ages::Ages,
     backoff::{self, Next},
     crowd::Round,
@@ -33,8 +33,6 @@ const TIMERS_PER_STEP: usize = 10_000;
 pub(super) const OWN_FAULT_PAUSE: Millis = 1000;
 /// Ages are kept by the second.
 const MARK: Millis = 1000;
-/// Accepted-at marks are kept this long beyond the oldest age that matters.
-const AGE_SLACK: Millis = 3_600_000;
 
 /// All policy of one shard.
 #[derive(Debug)]
@@ -422,37 +420,6 @@ impl Engine {
     /// Attempts under way.
     pub fn in_flight(&self) -> u64 {
         self.flights.len() as u64
-    }
-
-    /// What it holds now. Costs a look at each lane: for once in a second.
-    pub fn gauges(&mut self, now: Millis) -> Gauges {
-        let mut gauges = Gauges {
-            pending: self.pending as u64,
-            spilled: self.spilled,
-            retrying: self.retrying,
-            in_flight: self.flights.len() as u64,
-            crowded: self.crowded,
-            ..Gauges::default()
-        };
-        let mut oldest: Option<Millis> = None;
-        for (_, lane) in &self.lanes {
-            match lane.breaker.state() {
-                super::BreakerState::Closed => {}
-                super::BreakerState::Open => gauges.breakers_open += 1,
-                super::BreakerState::HalfOpen => gauges.breakers_half_open += 1,
-            }
-            gauges.webhooks_held_back += u64::from(lane.is_held_back(self.crowded));
-            let fresh = lane.oldest_fresh().and_then(|place| self.ages.of(place));
-            let due = lane.due.front().map(|due| self.age_base(due));
-            let later = lane.later.front().map(|later| later.due);
-            oldest = [oldest, fresh, due, later].into_iter().flatten().min();
-        }
-        gauges.oldest_accepted_at = oldest;
-        let max_age = self.settings.max_age.as_millis() as Millis;
-        let of_no_use = now.saturating_sub(max_age + AGE_SLACK);
-        // `max_age` may have become shorter than the age of what waits and will only now expire.
-        self.ages.forget_older_than(oldest.map_or(of_no_use, |oldest| of_no_use.min(oldest)));
-        gauges
     }
 }
 

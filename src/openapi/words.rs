@@ -113,6 +113,14 @@ fn tenant_id() -> Schema {
     text(&pattern, "A tenant's name for machines, chosen by the operator.")
 }
 
+/// How often each of the reasons for which attempts fail was there.
+pub fn error_counts() -> Schema {
+    let count = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+    let none = ObjectBuilder::new().description(Some("Those that did not happen are left out."));
+    let all = ErrorCode::ALL.into_iter();
+    all.fold(none, |counts, code| counts.property(code.as_str(), count())).into()
+}
+
 fn header_map() -> Schema {
     ObjectBuilder::new()
         .additional_properties(Some(RefOr::T(string().into())))

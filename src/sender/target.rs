@@ -158,6 +158,11 @@ impl Target {
         }
     }
 
+    /// Whose it is.
+    pub fn tenant(&self) -> TenantNo {
+        self.origin.tenant
+    }
+
     /// The request of one attempt, made at the wall time `at`; whether it is the connection's
     /// `first`.
     pub fn request(

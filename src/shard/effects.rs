@@ -138,6 +138,8 @@ impl Shard {
         };
         debug_assert!(attempt.as_ref().is_none_or(|a| a.number == number), "the ticket's attempt");
         self.metrics.ended(verdict, age);
+        let tenant = || self.targets.get(&key.webhook).map(|target| target.tenant());
+        self.stats.record(now, key.webhook, tenant, verdict, attempt.as_ref());
         self.entries.push(Entry { key, at: wall, verdict, attempt });
         self.entries_due.get_or_insert(now + ENTRIES_WAIT.as_millis() as u64);
     }
@@ -239,6 +241,7 @@ impl Shard {
             self.tell_crowd(gauges);
         }
         self.metrics.gauges(gauges);
+        self.gauges = gauges;
         self.metrics.flush();
     }
 

@@ -47,6 +47,8 @@ pub struct Settings {
     pub payload_memory: usize,
     /// Bytes of payloads that attempts under way may hold beside that.
     pub payload_in_flight: usize,
+    /// Bytes of statistics.
+    pub stats_memory: usize,
     pub drain_timeout: Duration,
     pub disable_on_gone: bool,
 }

@@ -14,13 +14,14 @@ use super::{
 };
 use crate::{
     clock::{Clock, Millis},
-    command::{Command, shard_of},
+    command::{Command, Subject, shard_of},
     delivery::Entry,
     directory::{Change, Directory},
-    engine::{Effect, Engine, Input, LaneSettings},
+    engine::{Effect, Engine, Gauges, Input, LaneSettings},
     id::{ByNumber, DeliveryKey, Place, WebhookNo},
     metrics::ShardMetrics,
     sender::{Sender, target::Target},
+    stats::{Period, Standing, Stats},
     store::{EventBlock, Feed, Recovered, RecoveredState, Store},
 };
 
@@ -57,6 +58,9 @@ pub(super) struct Shard {
     pub(super) payloads: Payloads,
     pub(super) workers: Workers,
     pub(super) metrics: ShardMetrics,
+    pub(super) stats: Stats,
+    /// As last published.
+    pub(super) gauges: Gauges,
 
     pub(super) inputs: Vec<Input>,
     pub(super) effects: Vec<Effect>,
@@ -102,6 +106,8 @@ impl Shard {
                 mailbox: Rc::clone(&mailbox),
             }),
             metrics: ShardMetrics::new(),
+            stats: Stats::new(now, settings.stats_memory),
+            gauges: Gauges::default(),
             settings,
             store,
             directory,
@@ -246,6 +252,7 @@ impl Shard {
                 self.inputs.push(Input::WebhookSet { webhook: webhook.no, settings });
             }
             Change::WebhookRemoved { webhook } => {
+                self.stats.forget(webhook);
                 if self.targets.remove(&webhook).is_some() {
                     self.inputs.push(Input::WebhookRemoved { webhook });
                 }
@@ -267,13 +274,37 @@ impl Shard {
             Command::Replay { key, attempts } => Input::Replay { key, attempts },
             Command::ReplayLater { key, attempts } => Input::ReplayLater { key, attempts },
             Command::Cancel { key } => Input::Cancel { key },
+            Command::AskStanding { of, period, reply } => {
+                let _ = reply.send(self.standing(&of, period));
+                return;
+            }
             Command::Check { check, reply } => return self.check(*check, reply),
         });
+    }
+
+    fn standing(&self, of: &Subject, period: Period) -> Standing {
+        let now = self.clock.now();
+        match of {
+            Subject::Webhook(webhook) => Standing {
+                report: self.stats.of_webhook(*webhook, period, now),
+                now: self.engine.standing(*webhook),
+            },
+            Subject::Tenant(tenant, webhooks) => {
+                let mut gauges = Gauges::default();
+                for webhook in webhooks.iter().filter(|webhook| self.owns(**webhook)) {
+                    gauges.add(self.engine.standing(*webhook));
+                }
+                Standing { report: self.stats.of_tenant(*tenant, period, now), now: gauges }
+            }
+            // To count afresh would cost a look at every lane.
+            Subject::All => Standing { report: self.stats.of_all(period, now), now: self.gauges },
+        }
     }
 
     fn reload(&mut self, settings: Settings) {
         self.inputs.push(Input::SettingsChanged(Box::new(settings.engine.clone())));
         self.workers.sender().set_policy(Arc::clone(&settings.sender.policy));
+        self.stats.set_bound(settings.stats_memory);
         self.settings = settings;
     }
 

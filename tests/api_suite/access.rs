@@ -28,6 +28,8 @@ const MATRIX: &[(&str, &str, char)] = &[
     ("PATCH", "/v1/webhooks/{id}", 'T'),
     ("DELETE", "/v1/webhooks/{id}", 'T'),
     ("POST", "/v1/webhooks/{id}/test", 'T'),
+    ("GET", "/v1/webhooks/{id}/stats", 'T'),
+    ("GET", "/v1/stats", 'B'),
     ("GET", "/v1/events", 'T'),
     ("GET", "/v1/events/{id}", 'T'),
     ("GET", "/v1/deliveries", 'T'),
@@ -178,7 +180,7 @@ async fn another_tenants_object_answers_exactly_as_a_missing_one() {
         }
         compared += 1;
     }
-    assert_eq!(compared, 13);
+    assert_eq!(compared, 14);
     // Nothing of beta's was harmed.
     assert_eq!(world.directory.webhook_counts(), (1, 0));
     assert_eq!(

@@ -15,6 +15,7 @@ mod openapi;
 mod replays;
 mod sdk_types;
 mod shard;
+mod stats;
 mod stream;
 mod support;
 mod webhooks;

@@ -8,14 +8,20 @@ use std::{
 };
 
 use senderz_gateway::{
-    command::{Check, Checked, Command},
+    clock::Millis,
+    command::{Check, Checked, Command, Subject},
     delivery::Outcome,
+    engine::Gauges,
     id::DeliveryKey,
+    stats::{Standing, Stats},
     webhook::SuccessRule,
 };
 use tokio::sync::mpsc;
 
 use crate::support::attempt;
+
+/// When it is asked for statistics: 2026-11-23T04:20:00.123Z.
+pub(crate) const NOW: Millis = 1_795_407_600_123;
 
 /// What the shard is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,9 @@ pub(crate) struct Shard {
     /// The webhooks that it was to try. One that takes any 2xx is a success.
     pub(crate) checked: RefCell<Vec<Check>>,
     pub(crate) later_room: Cell<usize>,
+    pub(crate) stats: RefCell<Stats>,
+    /// What it says waits, whoever is asked about.
+    pub(crate) gauges: Cell<Gauges>,
 }
 
 impl Shard {
@@ -44,6 +53,8 @@ impl Shard {
             has_room: Cell::new(true),
             checked: RefCell::default(),
             later_room: Cell::new(100),
+            stats: RefCell::new(Stats::new(0, 1 << 20)),
+            gauges: Cell::default(),
         }
     }
 
@@ -87,6 +98,16 @@ impl Shard {
             }
             Command::AskLaterRoom { reply, .. } => {
                 let _ = reply.send(self.later_room.get());
+                return;
+            }
+            Command::AskStanding { of, period, reply } => {
+                let (stats, now) = (self.stats.borrow(), NOW);
+                let report = match of {
+                    Subject::Webhook(webhook) => stats.of_webhook(webhook, period, now),
+                    Subject::Tenant(tenant, _) => stats.of_tenant(tenant, period, now),
+                    Subject::All => stats.of_all(period, now),
+                };
+                let _ = reply.send(Standing { report, now: self.gauges.get() });
                 return;
             }
             Command::ReplayLater { key, attempts } => Told::Later { key, attempts },

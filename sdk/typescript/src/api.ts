@@ -72,6 +72,75 @@ export interface SentTest {
   delivery_id: string;
 }
 
+export type StatsPeriod = "1h" | "24h" | "3d";
+
+export interface StatsParams {
+  /** Over which time until now; `24h` where left out. */
+  period?: StatsPeriod;
+}
+
+/** What attempts came to in a stretch of time. */
+export interface StatsCounts {
+  attempts: number;
+  /** The share of them that delivered, 0 to 1; null where there was none. */
+  success_rate: number | null;
+  /** How many failed, by why; what did not happen is left out. */
+  errors: Partial<Record<AttemptErrorCode, number>>;
+  /** Those that ended. */
+  deliveries: Record<"delivered" | "failed" | "canceled", number>;
+  /** Estimates. */
+  latency_ms: Record<"p50" | "p95" | "p99", number> | null;
+}
+
+export interface StatsPoint extends StatsCounts {
+  /** When it begins. */
+  at: Time;
+}
+
+/** What waits now. */
+export interface StatsBacklog {
+  pending: number;
+  retrying: number;
+  in_flight: number;
+  oldest_at: Time | null;
+}
+
+export interface Stats extends StatsCounts {
+  period: StatsPeriod;
+  /** Attempts that ended from here on are counted. */
+  since: Time;
+  until: Time;
+  /** Whether the whole period was counted. */
+  complete: boolean;
+  backlog: StatsBacklog;
+  /** From one point to the next. */
+  step: Duration;
+  /** The oldest first; the last one is under way. */
+  points: StatsPoint[];
+}
+
+export interface WebhookStats extends Stats {
+  webhook_id: string;
+  enabled: boolean;
+  /** Open where attempts that time out have cut the webhook down to one at a time. */
+  breaker: "closed" | "open" | "half_open";
+  /** Whether first attempts wait because too many deliveries of the gateway wait for a retry. */
+  held_back: boolean;
+}
+
+/** Over all webhooks. */
+export interface OverallStats extends Stats {
+  webhooks: StatsWebhooks;
+}
+
+export interface StatsWebhooks {
+  enabled: number;
+  disabled: number;
+  breaker_open: number;
+  breaker_half_open: number;
+  held_back: number;
+}
+
 /** What an event's acceptance answers. */
 export interface AcceptedEvent {
   id: string;

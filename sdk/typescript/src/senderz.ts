@@ -27,6 +27,11 @@ export class SenderZ {
     this.#http = http;
   }
 
+  /** What came of attempts lately, over all of the tenant's webhooks, and what waits; of the gateway, where an operator names no tenant. */
+  async stats(params?: api.StatsParams, options?: CallOptions): Promise<api.OverallStats> {
+    return this.#http.ask("GET", "/v1/stats", { ...options, query: params });
+  }
+
   /**
    * Attempts as they are made. A connection that breaks is made again, and goes on behind what was seen;
    * it ends when you leave the loop, when the signal does, or with an `ApiError` where it is refused.
@@ -93,6 +98,11 @@ export class Webhooks extends Verifier {
 
   async delete(id: string, options?: CallOptions): Promise<void> {
     return this.#http.ask("DELETE", `/v1/webhooks/${segment(id)}`, options);
+  }
+
+  /** What came of its attempts lately, and what waits. */
+  async stats(id: string, params?: api.StatsParams, options?: CallOptions): Promise<api.WebhookStats> {
+    return this.#http.ask("GET", `/v1/webhooks/${segment(id)}/stats`, { ...options, query: params });
   }
 
   /** Sends an example event to this webhook only. */

@@ -11,6 +11,7 @@ mod params;
 pub(super) mod portal;
 pub(super) mod replays;
 pub(super) mod signing_secret;
+pub(super) mod stats;
 pub(super) mod stream;
 pub(super) mod tenants;
 pub(super) mod webhooks;
@@ -35,6 +36,7 @@ use crate::{
     },
     problem::{self, Kind},
     replays::{Reason, STATUSES, State},
+    stats::Period,
 };
 
 word!(DeliveryStatus, one_of(STATES, "Where a delivery stands."));
@@ -43,6 +45,9 @@ word!(ReplayState, one_of(State::ALL.map(State::as_str), "Where a replay stands.
 word!(ReplayReason, one_of(Reason::ALL.map(Reason::as_str), "Why a replay rests or failed."));
 word!(ReplayStatus, one_of(STATUSES, "How deliveries ended that are replayed."));
 word!(SkipReason, one_of(super::skipped::REASONS, "Why a webhook got no delivery."));
+word!(Breaker, one_of(super::stats::BREAKERS, "What a breaker allows."));
+word!(StatsPeriod, one_of(Period::ALL.map(Period::as_str), "Which time until now."));
+word!(StatsErrors, words::error_counts());
 word!(LagReason, one_of(super::stream::REASONS, "Why attempts were left out."));
 
 const TAGS: [(&str, &str); 9] = [
@@ -50,6 +55,7 @@ const TAGS: [(&str, &str); 9] = [
     ("Keys", "API keys: made, listed without their text, revoked."),
     ("Signing secret", "What deliveries are signed with."),
     ("Webhooks", "Where events go, and how."),
+    ("Statistics", "What came of attempts lately, and what waits."),
     ("Events", "What producers send, and what was accepted."),
     ("Deliveries", "One event for one webhook each, with all its attempts."),
     ("Replays", "Many deliveries sent again, slowly, as a job."),
@@ -86,6 +92,8 @@ pub fn schemas(settings: &Settings) -> Schemas {
     collect::<super::events::FullEventView>(&mut schemas);
     collect::<super::delivery::FullDeliveryView<'_>>(&mut schemas);
     collect::<super::replays::ReplayView>(&mut schemas);
+    collect::<super::stats::WebhookStatsView>(&mut schemas);
+    collect::<super::stats::OverallStatsView>(&mut schemas);
     collect::<super::stream::StreamedAttemptView<'_>>(&mut schemas);
     collect::<super::stream::LaggedView>(&mut schemas);
     collect::<super::portal::LinkView>(&mut schemas);

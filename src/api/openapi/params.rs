@@ -4,10 +4,14 @@ use serde_json::{Value, json};
 
 use super::{Access, Route, Settings};
 use crate::{
-    api::query::{DEFAULT_LIMIT, STATES},
+    api::{
+        query::{DEFAULT_LIMIT, STATES},
+        stats::DEFAULT_PERIOD,
+    },
     delivery::ErrorCode,
     event::EventType,
     openapi::{parameter, reference, words::Example},
+    stats::Period,
 };
 
 /// A route's parameters: of its path, of the query, and the header that names a tenant.
@@ -78,6 +82,14 @@ fn query(name: &str, settings: &Settings) -> Value {
             "`true`: only events that found a webhook disabled when they came.",
             json!({"type": "string", "enum": ["true"]}),
             json!("true"),
+        ),
+        "period" => (
+            "Over which time until now.",
+            json!({
+                "type": "string", "enum": Period::ALL.map(Period::as_str),
+                "default": DEFAULT_PERIOD.as_str(),
+            }),
+            Value::Null,
         ),
         "webhook" => (
             "Only of this webhook; 404 where there is none.",
