@@ -97,7 +97,9 @@ fn text(value: &Value) -> &str {
 
 /// Rounded down: what is not whole must not look so.
 fn percent(share: &Value) -> Value {
-    share.as_f64().map_or(Value::Null, |share| json!(format!("{:.1} %", (share * 1e3).floor() / 10.)))
+    share
+        .as_f64()
+        .map_or(Value::Null, |share| json!(format!("{:.1} %", (share * 1e3).floor() / 10.)))
 }
 
 fn millis(value: &Value) -> Value {

@@ -44,8 +44,7 @@ impl Engine {
 
     /// What it holds for one webhook; nothing where it does not know it.
     pub fn standing(&self, webhook: WebhookNo) -> Gauges {
-        self.live(webhook)
-            .map_or_else(Gauges::default, |no| self.held_by(&self.lanes[no as usize]))
+        self.live(webhook).map_or_else(Gauges::default, |no| self.held_by(&self.lanes[no as usize]))
     }
 
     fn held_by(&self, lane: &Lane) -> Gauges {

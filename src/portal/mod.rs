@@ -33,6 +33,7 @@ mod phases;
 mod replays;
 mod samples;
 mod shell;
+mod stats;
 mod verify;
 mod visit;
 mod webhook;
@@ -78,33 +79,34 @@ pub fn router(
     about: Arc<dyn About>,
 ) -> Router {
     let portal = Portal { api, sessions, directory, settings: Arc::new(settings), about };
-    let of_tenant = Router::new()
-        .route("/", get(overview::show))
-        .route("/deliveries", get(deliveries::list))
-        .route("/deliveries/replay", post(deliveries::replay_selected))
-        .route("/deliveries/{id}", get(delivery::show))
-        .route("/deliveries/{id}/replay", post(delivery::replay))
-        .route("/deliveries/{id}/cancel", post(delivery::cancel))
-        .route("/webhooks", get(webhooks::list))
-        .route("/webhooks/new", get(webhooks::blank).post(webhooks::create))
-        .route("/webhooks/{id}", get(webhook::show).post(webhook::update))
-        .route("/webhooks/{id}/test", post(webhook::test))
-        .route("/webhooks/{id}/delete", post(webhook::delete))
-        .route("/events", get(events::list))
-        .route("/events/{id}", get(events::show))
-        .route("/live", get(live::show))
-        .route("/stream", get(live::stream))
-        .route("/verify", get(verify::show).post(verify::check))
-        .route("/keys", get(keys::list).post(keys::create))
-        .route("/keys/{id}/revoke", post(keys::revoke))
-        .route("/secret", get(keys::secret).post(keys::reveal))
-        .route("/secret/rotate", post(keys::rotate))
-        .route("/replays", get(replays::list).post(replays::create))
-        .route("/replays/new", get(replays::blank))
-        .route("/replays/{id}", get(replays::show))
-        .route("/replays/{id}/{change}", post(replays::change))
-        .route("/link", post(operator::link));
+    // Not nested: a page knows its whole address, to come back to after a login.
+    let of = |page: &str| format!("/portal/t/{{tenant}}{page}");
     Router::new()
+        .route(&of("/"), get(overview::show))
+        .route(&of("/deliveries"), get(deliveries::list))
+        .route(&of("/deliveries/replay"), post(deliveries::replay_selected))
+        .route(&of("/deliveries/{id}"), get(delivery::show))
+        .route(&of("/deliveries/{id}/replay"), post(delivery::replay))
+        .route(&of("/deliveries/{id}/cancel"), post(delivery::cancel))
+        .route(&of("/webhooks"), get(webhooks::list))
+        .route(&of("/webhooks/new"), get(webhooks::blank).post(webhooks::create))
+        .route(&of("/webhooks/{id}"), get(webhook::show).post(webhook::update))
+        .route(&of("/webhooks/{id}/test"), post(webhook::test))
+        .route(&of("/webhooks/{id}/delete"), post(webhook::delete))
+        .route(&of("/events"), get(events::list))
+        .route(&of("/events/{id}"), get(events::show))
+        .route(&of("/live"), get(live::show))
+        .route(&of("/stream"), get(live::stream))
+        .route(&of("/verify"), get(verify::show).post(verify::check))
+        .route(&of("/keys"), get(keys::list).post(keys::create))
+        .route(&of("/keys/{id}/revoke"), post(keys::revoke))
+        .route(&of("/secret"), get(keys::secret).post(keys::reveal))
+        .route(&of("/secret/rotate"), post(keys::rotate))
+        .route(&of("/replays"), get(replays::list).post(replays::create))
+        .route(&of("/replays/new"), get(replays::blank))
+        .route(&of("/replays/{id}"), get(replays::show))
+        .route(&of("/replays/{id}/{change}"), post(replays::change))
+        .route(&of("/link"), post(operator::link))
         .route("/portal", get(door::front))
         .route("/portal/", get(door::front))
         .route("/portal/login", get(door::login_page).post(door::login))
@@ -114,7 +116,6 @@ pub fn router(
         .route("/portal/static/{version}/{name}", get(assets::serve))
         .route("/portal/tenants", get(operator::tenants).post(operator::create_tenant))
         .route("/portal/system", get(operator::system))
-        .nest("/portal/t/{tenant}", of_tenant)
         .route("/portal/{*rest}", get(door::nothing_here))
         .layer(middleware::from_fn_with_state(portal.clone(), fence::pass))
         .with_state(portal)

@@ -10,11 +10,12 @@ use super::{
     deliveries::said,
     form::Form,
     shell::{Place, Shell, page, page_with},
+    stats::{self, Panel},
     visit::Visit,
     webhooks::{Filled, Names, Tried},
     wire::{Check, Delivery, Page, Webhook},
 };
-use crate::event::EventType;
+use crate::{event::EventType, stats::Period};
 
 /// How many of its deliveries its page shows.
 const RECENT: &str = "10";
@@ -32,6 +33,8 @@ struct WebhookPage {
     types: [&'static str; 6],
     wrong: Vec<String>,
     tried: Option<Tried>,
+    panel: Panel,
+    trouble: Option<&'static str>,
     rows: Vec<Delivery>,
 }
 
@@ -39,6 +42,9 @@ async fn whole(visit: &Visit, filled: Option<Filled>) -> Result<WebhookPage, Ref
     let webhook: Webhook = visit.asker.get(&format!("/v1/webhooks/{}", visit.id)).await?;
     let asked = with_query("/v1/deliveries", [("webhook", webhook.id.as_str()), ("limit", RECENT)]);
     let recent: Page<Delivery> = visit.asker.get(&asked).await?;
+    let here = visit.to(&format!("/webhooks/{}", webhook.id));
+    let counted = format!("/v1/webhooks/{}/stats", webhook.id);
+    let counted = stats::ask(visit, &counted, Period::Day).await?;
     Ok(WebhookPage {
         shell: visit.shell("Webhook", Place::Webhooks),
         base: visit.to("/webhooks"),
@@ -50,6 +56,8 @@ async fn whole(visit: &Visit, filled: Option<Filled>) -> Result<WebhookPage, Ref
         types: EventType::ALL.map(EventType::as_str),
         wrong: Vec::new(),
         tried: None,
+        panel: Panel::of(visit, &counted, &here, Some(&visit.id)),
+        trouble: counted.trouble(),
         rows: recent.data,
     })
 }

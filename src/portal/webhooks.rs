@@ -10,10 +10,11 @@ use super::{
     form::{Form, Pairs},
     phases::{Bar, bars},
     shell::{Place, Shell, page, page_with},
+    stats::{self, Spot, Stats},
     visit::Visit,
     wire::{Check, Page, Webhook},
 };
-use crate::event::EventType;
+use crate::{event::EventType, stats::Period};
 
 /// The tenant's webhooks by id, so that pages can name them by where they are.
 #[derive(Clone, Debug)]
@@ -48,9 +49,16 @@ fn short(url: &str) -> String {
 struct ListPage {
     shell: Shell,
     base: String,
-    rows: Vec<Webhook>,
+    rows: Vec<Listed>,
     older: Option<String>,
     newest: Option<String>,
+}
+
+/// A webhook with how it does; without, where nobody can say now.
+struct Listed {
+    webhook: Webhook,
+    stats: Option<Stats>,
+    spots: Vec<Spot>,
 }
 
 pub(super) async fn list(visit: Visit) -> Result<Response, Refused> {
@@ -58,11 +66,18 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Refused> {
     let cursor = visit.query.filled("cursor");
     let asked = with_query("/v1/webhooks", cursor.map(|cursor| ("cursor", cursor)));
     let rows: Page<Webhook> = visit.asker.get(&asked).await?;
+    let mut listed = Vec::with_capacity(rows.data.len());
+    for webhook in rows.data {
+        let counted = format!("/v1/webhooks/{}/stats", webhook.id);
+        let stats = stats::ask(&visit, &counted, Period::Day).await.ok();
+        let spots = stats.as_ref().map(stats::spots).unwrap_or_default();
+        listed.push(Listed { webhook, stats, spots });
+    }
     Ok(page(&ListPage {
         shell: visit.shell("Webhooks", Place::Webhooks),
         older: rows.next_cursor.as_deref().map(|next| with_query(&base, [("cursor", next)])),
         newest: cursor.map(|_| base.clone()),
-        rows: rows.data,
+        rows: listed,
         base,
     }))
 }

@@ -50,7 +50,7 @@ word!(StatsPeriod, one_of(Period::ALL.map(Period::as_str), "Which time until now
 word!(StatsErrors, words::error_counts());
 word!(LagReason, one_of(super::stream::REASONS, "Why attempts were left out."));
 
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     ("Tenants", "Customers of senderZ, for the operator."),
     ("Keys", "API keys: made, listed without their text, revoked."),
     ("Signing secret", "What deliveries are signed with."),
