@@ -61,11 +61,14 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Refused> {
     }
     let cursor = visit.query.filled("cursor");
     let asked = filter.at("/v1/deliveries", cursor);
+    let none = || Page { data: Vec::new(), next_cursor: None };
     let rows: Page<Delivery> = match visit.asker.get(&asked).await {
+        // What was typed is not what this would be a list of.
+        Ok(_) if !wrong.is_empty() => none(),
         Ok(rows) => rows,
         Err(refused) if refused.is_correctable() || !filter.is_empty() => {
             wrong.extend(said(&refused));
-            Page { data: Vec::new(), next_cursor: None }
+            none()
         }
         Err(refused) => return Err(refused),
     };

@@ -54,7 +54,10 @@ fn authority(request: &Request) -> Option<Authority> {
     }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
+        // A user in front of the host is no part of any host.
+        (Some(host), None) => Authority::try_from(host.as_bytes())
+            .ok()
+            .filter(|authority| !authority.as_str().contains('@')),
         _ => None,
     }
 }

@@ -101,7 +101,7 @@ pub fn router(
         .route(&of("/keys"), get(keys::list).post(keys::create))
         .route(&of("/keys/{id}/revoke"), post(keys::revoke))
         .route(&of("/secret"), get(keys::secret).post(keys::reveal))
-        .route(&of("/secret/rotate"), post(keys::rotate))
+        .route(&of("/secret/rotate"), get(keys::secret).post(keys::rotate))
         .route(&of("/replays"), get(replays::list).post(replays::create))
         .route(&of("/replays/new"), get(replays::blank))
         .route(&of("/replays/{id}"), get(replays::show))

@@ -60,7 +60,7 @@ test("an attempt is seen as it is made", async () => {
 
 test("an open list says that there is more, and its rows go on", async () => {
   hooks.answers.set("/hook", 500);
-  await page.getByRole("link", { name: "Deliveries" }).click();
+  await page.getByRole("link", { name: "Deliveries", exact: true }).click();
   await page.locator("tr[data-delivery]").first().waitFor();
   await eventually("the list says so", async () => {
     await sz.event("acme", "message.failed");
@@ -114,7 +114,7 @@ test("the secret is rotated, and the old one signs as well", async () => {
   const after = await page.locator("#the-secret").innerText();
   assert.notEqual(after, before);
   await page.getByText(before).waitFor();
-  await page.reload();
+  await page.getByRole("link", { name: "Keys" }).click();
   await page.getByText("An older secret signs as well").waitFor();
 });
 
