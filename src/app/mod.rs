@@ -6,6 +6,7 @@
 //! last of these.
 
 mod about;
+mod addresses;
 mod check;
 mod keys;
 pub mod openapi;
@@ -19,8 +20,11 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::D
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use self::about::About;
 pub(crate) use self::serve::banner;
+use self::{
+    about::About,
+    addresses::{base_url, own_addresses, own_addresses_of},
+};
 pub use self::{
     check::check,
     keys::GivenKeys,
@@ -458,27 +462,6 @@ fn api_settings(config: &Config, policy: &Arc<Policy>, document: Bytes) -> api::
         max_replay_rate: config.replays.max_rate,
         document,
     }
-}
-
-/// By which address the gateway is reached from its own machine.
-fn base_url(listen: &Listen, has_tls: bool) -> String {
-    let scheme = if has_tls { "https" } else { "http" };
-    match listen {
-        Listen::Tcp(address) => format!("{scheme}://{address}"),
-        Listen::Unix(_) => format!("{scheme}://localhost"),
-    }
-}
-
-fn own_addresses(listener: &Listener, ops: Option<SocketAddr>) -> Vec<SocketAddr> {
-    own_addresses_of(listener.local_addr(), ops)
-}
-
-fn own_addresses_of(api: &Listen, ops: Option<SocketAddr>) -> Vec<SocketAddr> {
-    let api = match api {
-        Listen::Tcp(address) => Some(*address),
-        Listen::Unix(_) => None,
-    };
-    api.into_iter().chain(ops).collect()
 }
 
 /// Sets the gauges that belong to no shard, until the signal.

@@ -23,8 +23,8 @@ pub(super) struct Names(Vec<(String, String)>);
 impl Names {
     /// Of one page of them: a webhook beyond it is shown by its id.
     pub(super) async fn of(visit: &Visit) -> Result<Self, Refused> {
-        let limit = visit.asker.get::<Page<Webhook>>("/v1/webhooks").await?;
-        Ok(Self(limit.data.into_iter().map(|one| (one.id, short(&one.url))).collect()))
+        let found: Page<Webhook> = visit.asker.get("/v1/webhooks").await?;
+        Ok(Self(found.data.into_iter().map(|one| (one.id, short(&one.url))).collect()))
     }
 
     pub(super) fn all(&self) -> &[(String, String)] {

@@ -72,8 +72,8 @@ fn relative(at: Millis, now: Millis) -> String {
     }
     let (count, unit) = match away {
         ..MINUTE => (away / SECOND, "s"),
-        ..HOUR => (away / MINUTE, "min"),
-        ..DAY => (away / HOUR, "h"),
+        MINUTE..HOUR => (away / MINUTE, "min"),
+        HOUR..DAY => (away / HOUR, "h"),
         _ => (away / DAY, "d"),
     };
     if at < now { format!("{count} {unit} ago") } else { format!("in {count} {unit}") }
@@ -124,8 +124,8 @@ impl fmt::Display for Badge {
 pub(super) fn latency(ms: f64) -> String {
     match ms {
         ..1.0 => format!("{ms:.2} ms"),
-        ..10.0 => format!("{ms:.1} ms"),
-        ..1000.0 => format!("{ms:.0} ms"),
+        1.0..10.0 => format!("{ms:.1} ms"),
+        10.0..1000.0 => format!("{ms:.0} ms"),
         _ => format!("{:.2} s", ms / 1000.0),
     }
 }
@@ -147,8 +147,8 @@ pub(super) fn count(number: u64) -> String {
 pub(super) fn size(bytes: u64) -> String {
     match bytes {
         ..1024 => format!("{bytes} B"),
-        ..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
-        ..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
         _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }
 }
@@ -191,8 +191,8 @@ mod tests {
             ["0", "999", "1\u{2009}000", "1\u{2009}234\u{2009}567"]
         );
         assert_eq!(
-            [0.25, 3.14, 312.4, 15_000.0].map(latency),
-            ["0.25 ms", "3.1 ms", "312 ms", "15.00 s"]
+            [0.25, 3.21, 312.4, 15_000.0].map(latency),
+            ["0.25 ms", "3.2 ms", "312 ms", "15.00 s"]
         );
         assert_eq!([7, 2048, 5 << 20].map(size), ["7 B", "2.0 KiB", "5.0 MiB"]);
     }
