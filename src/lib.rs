@@ -57,11 +57,13 @@ pub mod command;
 pub mod directory;
 pub mod erasures;
 pub mod replays;
+pub mod sessions;
 
 // Drivers: they never touch each other.
 pub mod api;
 pub mod ingest;
 pub mod ops;
+pub mod portal;
 pub mod server;
 pub mod shard;
 

@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 111] = [
+const OTHER_VALUES: [(&str, &str); 119] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -117,6 +117,14 @@ const OTHER_VALUES: [(&str, &str); 111] = [
     ("tracing.interval", "7s"),
     ("tracing.timeout", "7s"),
     ("tracing.flush_timeout", "7s"),
+    ("portal.enabled", "false"),
+    ("portal.url", "https://hooks.example.com"),
+    ("portal.hosts", "hooks.example.net"),
+    ("portal.frame_ancestors", "https://app.example.com"),
+    ("portal.session_lifetime", "7h"),
+    ("portal.max_sessions", "7"),
+    ("portal.max_per_tenant", "7"),
+    ("portal.link_lifetime", "7m"),
     ("log.level", "info,senderz_gateway::sender=debug"),
     ("log.format", "json"),
 ];

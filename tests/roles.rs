@@ -75,7 +75,7 @@ const fn line(
     Line { method, path, who, object, success, body }
 }
 
-const ROUTES: [Line; 39] = [
+const ROUTES: [Line; 40] = [
     line("GET", "/openapi.json", Who::Anyone, Object::None, 200, nothing),
     line(
         "POST",
@@ -162,6 +162,7 @@ const ROUTES: [Line; 39] = [
     line("POST", "/v1/replays/{id}/resume", Who::Tenant, Object::Replay, 200, nothing),
     line("POST", "/v1/replays/{id}/cancel", Who::Tenant, Object::Replay, 200, nothing),
     line("GET", "/v1/stream", Who::TenantOrOperator, Object::None, 200, nothing),
+    line("POST", "/v1/portal/sessions", Who::Tenant, Object::None, 201, nothing),
 ];
 
 /// Who asks, and for whose object.

@@ -14,6 +14,7 @@ use senderz_gateway::{
     erasures::Erasures,
     guard::Policy,
     replays::Replays,
+    sessions::Sessions,
     shutdown::{self, Trigger},
     store::{self, NewEvent},
 };
@@ -78,11 +79,14 @@ impl World {
         let erasures = erasures.expect("there are none");
         let backups =
             Backups::new(store.clone(), config::Backup { dir: "nowhere".into(), rate: 1 });
+        let portal = config::load(&config::Sources::default()).expect("valid defaults").portal;
+        let sessions = Sessions::new(directory.clone(), portal, "http://127.0.0.1".to_owned());
         let state = ApiState::new(
             directory.clone(),
             store.clone(),
             shards,
             Jobs { replays, erasures, backups },
+            sessions,
             answers,
             settings,
         );

@@ -11,7 +11,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderMap, HeaderName, header, request::Parts};
+use http::{Extensions, HeaderMap, HeaderName, header, request::Parts};
 
 use super::{
     Code, Problem,
@@ -20,8 +20,9 @@ use super::{
     routes::{Access, Route},
 };
 use crate::{
-    directory::{Directory, Principal, TenantEntry},
+    directory::{Directory, KeyMark, Principal, TenantEntry},
     id::TenantNo,
+    sessions::Pass,
 };
 
 /// The header in which an operator names the tenant it acts for.
@@ -48,10 +49,41 @@ impl Gate {
     }
 }
 
+/// What a request came with: a key in its header, or, where it comes from the portal, the session of
+/// whoever sits before it. Only the portal puts a session into a request; what comes over the
+/// network has headers and nothing else.
+#[derive(Clone, Debug)]
+pub(super) enum Credential {
+    Key(KeyMark),
+    Session(Pass),
+}
+
+impl Credential {
+    fn of(extensions: &Extensions, headers: &HeaderMap) -> Result<Self, Problem> {
+        if let Some(pass) = extensions.get::<Pass>() {
+            return Ok(Self::Session(pass.clone()));
+        }
+        KeyMark::of(bearer(headers)?).map(Self::Key).ok_or_else(unknown_key)
+    }
+
+    /// For whom it speaks at this moment: keys are revoked, sessions end.
+    pub(super) fn principal(&self, directory: &Directory) -> Option<Principal> {
+        match self {
+            Self::Key(mark) => directory.speaks_for(mark),
+            Self::Session(pass) => pass.principal(),
+        }
+    }
+}
+
+fn unknown_key() -> Problem {
+    Problem::new(Code::Unauthorized, "the key is unknown or was revoked")
+}
+
 /// Who asks, once allowed to.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) principal: Principal,
+    pub(super) credential: Credential,
     /// For which tenant; always there where the route's access is [`Access::Tenant`].
     pub(super) tenant: Option<Arc<TenantEntry>>,
 }
@@ -75,7 +107,7 @@ pub(super) async fn pass(
     let params = Params::of(request.uri().query().unwrap_or_default(), gate.params);
     refuse_key_in_url(&params)?;
     if gate.access != Access::Anyone {
-        let caller = gate.admit(request.headers())?;
+        let caller = gate.admit(request.extensions(), request.headers())?;
         request.extensions_mut().insert(caller);
     }
     if gate.params.is_empty() {
@@ -103,29 +135,25 @@ fn refuse_key_in_url(params: &Params) -> Result<(), Problem> {
 }
 
 impl Gate {
-    fn admit(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let principal = self
-            .directory
-            .authenticate(bearer(headers)?)
-            .ok_or_else(|| Problem::new(Code::Unauthorized, "the key is unknown or was revoked"))?;
-        match (self.access, principal) {
+    fn admit(&self, extensions: &Extensions, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let credential = Credential::of(extensions, headers)?;
+        let principal = credential.principal(&self.directory).ok_or_else(unknown_key)?;
+        let tenant = match (self.access, principal) {
             (_, Principal::Producer) => {
-                Err(Problem::new(Code::Forbidden, "a producer's key may only send events"))
+                return Err(Problem::new(Code::Forbidden, "a producer's key may only send events"));
             }
             (Access::Operator, Principal::Tenant(_)) => {
-                Err(Problem::new(Code::Forbidden, "this needs an operator's key"))
+                return Err(Problem::new(Code::Forbidden, "this needs an operator's key"));
             }
-            (_, Principal::Tenant(no)) => self.as_tenant(no, headers),
-            (_, Principal::Operator) => self.as_operator(headers),
-        }
+            (_, Principal::Tenant(no)) => Some(self.as_tenant(no, headers)?),
+            (_, Principal::Operator) => self.as_operator(headers)?,
+        };
+        Ok(Caller { principal, credential, tenant })
     }
 
-    fn as_tenant(&self, no: TenantNo, headers: &HeaderMap) -> Result<Caller, Problem> {
+    fn as_tenant(&self, no: TenantNo, headers: &HeaderMap) -> Result<Arc<TenantEntry>, Problem> {
         // A key goes with its tenant; this one went a moment ago.
-        let entry = self
-            .directory
-            .tenant_by_no(no)
-            .ok_or_else(|| Problem::new(Code::Unauthorized, "the key is unknown or was revoked"))?;
+        let entry = self.directory.tenant_by_no(no).ok_or_else(unknown_key)?;
         let mut named = headers.get_all(TENANT_HEADER).iter();
         if named.any(|name| name.as_bytes() != entry.tenant.id.as_str().as_bytes()) {
             return Err(Problem::new(
@@ -133,33 +161,26 @@ impl Gate {
                 "a tenant's key acts for its own tenant only; leave the header Senderz-Tenant out",
             ));
         }
-        Ok(Caller { principal: Principal::Tenant(no), tenant: Some(entry) })
+        Ok(entry)
     }
 
-    fn as_operator(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    fn as_operator(&self, headers: &HeaderMap) -> Result<Option<Arc<TenantEntry>>, Problem> {
         let mut named = headers.get_all(TENANT_HEADER).iter();
-        let tenant = match (named.next(), named.next()) {
-            (None, _) if self.access == Access::Tenant => {
-                return Err(Problem::new(
-                    Code::TenantRequired,
-                    "say for which tenant with the header `Senderz-Tenant: <tenant id>`",
-                ));
-            }
-            (None, _) => None,
+        match (named.next(), named.next()) {
+            (None, _) if self.access == Access::Tenant => Err(Problem::new(
+                Code::TenantRequired,
+                "say for which tenant with the header `Senderz-Tenant: <tenant id>`",
+            )),
+            (None, _) => Ok(None),
             (Some(name), None) => {
                 let entry = name.to_str().ok().and_then(|name| self.directory.tenant(name));
-                Some(entry.ok_or_else(|| {
-                    Problem::new(Code::NotFound, "Senderz-Tenant names no tenant")
-                })?)
+                let missing = || Problem::new(Code::NotFound, "Senderz-Tenant names no tenant");
+                entry.ok_or_else(missing).map(Some)
             }
             (Some(_), Some(_)) => {
-                return Err(Problem::new(
-                    Code::TenantRequired,
-                    "the header Senderz-Tenant may appear once",
-                ));
+                Err(Problem::new(Code::TenantRequired, "the header Senderz-Tenant may appear once"))
             }
-        };
-        Ok(Caller { principal: Principal::Operator, tenant })
+        }
     }
 }
 

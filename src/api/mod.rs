@@ -15,7 +15,7 @@
 //!   not.
 //!
 //! It does not take events (ingest does), decide when a delivery is attempted (the engine does), or
-//! serve pages.
+//! serve pages: the portal does, which asks this router for all that it shows.
 
 mod access;
 mod attempt;
@@ -35,6 +35,7 @@ mod keys;
 pub mod openapi;
 mod page;
 mod params;
+mod portal;
 mod problem;
 mod query;
 mod replays;
@@ -74,6 +75,7 @@ use crate::{
     guard::Policy,
     metrics,
     replays::Replays,
+    sessions::{Pass, Sessions},
     store::Store,
 };
 
@@ -112,6 +114,7 @@ pub struct ApiState {
     pub replays: Replays,
     pub erasures: Erasures,
     pub backups: Backups,
+    sessions: Sessions,
     settings: Arc<ArcSwap<Settings>>,
     tests: Arc<example::Tests>,
     answers: Answers,
@@ -126,6 +129,7 @@ impl ApiState {
         store: Store,
         commands: Shards,
         jobs: Jobs,
+        sessions: Sessions,
         answers: Answers,
         settings: Settings,
     ) -> Self {
@@ -141,6 +145,7 @@ impl ApiState {
             replays,
             erasures,
             backups,
+            sessions,
             settings,
             tests,
             answers,
@@ -193,9 +198,10 @@ async fn no_such_method() -> Problem {
     Problem::new(Code::MethodNotAllowed, "this path has other methods; see the header Allow")
 }
 
-/// Counts the answer, and keeps it (it may hold secrets) out of every cache.
+/// Counts the answer (the portal counts its own pages, and not what they are made of), and keeps it (it may hold secrets) out of every cache.
 async fn finish(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let route = path.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let is_counted = request.extensions().get::<Pass>().is_none();
     let mut response = next.run(request).await.into_response();
     let class = match response.status().as_u16() / 100 {
         2 => "2xx",
@@ -203,8 +209,10 @@ async fn finish(path: Option<MatchedPath>, request: Request, next: Next) -> Resp
         4 => "4xx",
         _ => "5xx",
     };
-    ::metrics::counter!(metrics::HTTP_REQUESTS, "route" => route, "code_class" => class)
-        .increment(1);
+    if is_counted {
+        ::metrics::counter!(metrics::HTTP_REQUESTS, "route" => route, "code_class" => class)
+            .increment(1);
+    }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -4,8 +4,8 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::Method;
 
 use super::{
-    ApiState, Settings, backups, deliveries, erasures, events, example, keys, openapi, replays,
-    signing_secret, stats, stream, tenants, webhooks,
+    ApiState, Settings, backups, deliveries, erasures, events, example, keys, openapi, portal,
+    replays, signing_secret, stats, stream, tenants, webhooks,
 };
 use crate::openapi::{Operation, PATH};
 
@@ -198,5 +198,8 @@ pub fn all() -> Vec<Route> {
             doc::stream::open,
             || get(stream::open),
         ),
+        route(Method::POST, "/v1/portal/sessions", Tenant, NONE, doc::portal::create, || {
+            post(portal::create)
+        }),
     ]
 }

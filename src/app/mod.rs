@@ -5,6 +5,8 @@
 //! entries written, store closed. The operations listener lives from before the first to after the
 //! last of these.
 
+mod about;
+mod addresses;
 mod check;
 mod keys;
 pub mod openapi;
@@ -21,6 +23,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 pub(crate) use self::serve::banner;
+use self::{
+    about::About,
+    addresses::{base_url, own_addresses, own_addresses_of},
+};
 pub use self::{
     check::{check, verify_backup},
     keys::GivenKeys,
@@ -33,7 +39,7 @@ use crate::{
     backups::Backups,
     clock::{self, Clock},
     command::Shards,
-    config::{Config, Listen},
+    config::{Config, Effective, Listen},
     directory::{
         Directory, EncryptionKeyError, LoadError, OperatorKey, OperatorKeyError, encryption_key,
     },
@@ -42,8 +48,10 @@ use crate::{
     ingest::Ingest,
     metrics,
     ops::{self, Readiness, reason},
+    portal,
     replays::{self, Replays},
     server::{self, Front, Listener, TlsError},
+    sessions::Sessions,
     shard::{self, Report, ShardError},
     shutdown::{self, Alarm, Signal, Trigger},
     spans::{self, Exporter, ExporterError},
@@ -125,6 +133,7 @@ pub struct Gateway {
     config: Config,
     readiness: Readiness,
     state: ApiState,
+    about: About,
     directory: Directory,
     store: Store,
     front: Serving,
@@ -237,11 +246,14 @@ impl Gateway {
             jobs_signal,
         )?;
         let backups = Backups::new(store.clone(), config.backup.clone());
+        let base = base_url(listener.local_addr(), listener.has_tls());
+        let sessions = Sessions::new(directory.clone(), config.portal.clone(), base);
         let state = ApiState::new(
             directory.clone(),
             store.clone(),
             commands,
             Jobs { replays, erasures, backups },
+            sessions.clone(),
             answers,
             api_settings(&config, &policy, openapi::bytes(&config)),
         );
@@ -251,8 +263,18 @@ impl Gateway {
             Arc::new(directory.clone()),
             store.clone(),
         );
-        let front =
-            Front::new(Arc::new(ingest), api::router(state.clone()), config.server.body_timeout);
+        let about = About::new(readiness.clone(), metrics::install());
+        let mut router = api::router(state.clone());
+        if config.portal.enabled {
+            router = router.clone().merge(portal::router(
+                router,
+                sessions,
+                directory.clone(),
+                config.portal.clone(),
+                Arc::new(about.clone()),
+            ));
+        }
+        let front = Front::new(Arc::new(ingest), router, config.server.body_timeout);
         let (stop, signal) = shutdown::channel();
         let api = listener.local_addr().clone();
         let has_tls = listener.has_tls();
@@ -280,6 +302,7 @@ impl Gateway {
             config,
             readiness,
             state,
+            about,
             directory,
             store,
             front: Serving { stop, served },
@@ -293,6 +316,17 @@ impl Gateway {
             clock,
             alarm,
         })
+    }
+
+    /// Where the portal is; none where it is off or behind a socket that browsers do not reach.
+    pub fn portal(&self) -> Option<String> {
+        let is_reachable = matches!(self.api, Listen::Tcp(_)) && self.config.portal.enabled;
+        is_reachable.then(|| base_url(&self.api, self.has_tls) + "/portal/")
+    }
+
+    /// Lets operators see the configuration in force and where each value comes from.
+    pub fn explain(&self, configuration: &Effective) {
+        self.about.explain(configuration.to_toml());
     }
 
     /// Returns what failed once something did that the gateway cannot go on without: the store, or
@@ -408,18 +442,6 @@ fn api_settings(config: &Config, policy: &Arc<Policy>, document: Bytes) -> api::
         max_replay_rate: config.replays.max_rate,
         document,
     }
-}
-
-fn own_addresses(listener: &Listener, ops: Option<SocketAddr>) -> Vec<SocketAddr> {
-    own_addresses_of(listener.local_addr(), ops)
-}
-
-fn own_addresses_of(api: &Listen, ops: Option<SocketAddr>) -> Vec<SocketAddr> {
-    let api = match api {
-        Listen::Tcp(address) => Some(*address),
-        Listen::Unix(_) => None,
-    };
-    api.into_iter().chain(ops).collect()
 }
 
 /// Sets the gauges that belong to no shard, until the signal.

@@ -37,6 +37,7 @@ pub async fn serve(
 ) -> Result<Exit, StartError> {
     let mut signals = Signals::install().map_err(|e| StartError::Bind(e.to_string()))?;
     let given = GivenKeys::of_process();
+    let explained = config::load_explained(&sources).ok();
     let starting = Gateway::start(config, &given, alarm);
     let mut gateway = tokio::select! {
         started = starting => started?,
@@ -46,6 +47,9 @@ pub async fn serve(
             return Ok(Exit::Drained);
         }
     };
+    if let Some((_, explained)) = &explained {
+        gateway.explain(explained);
+    }
     banner(&gateway);
     supervisor::ready();
     loop {
@@ -129,8 +133,8 @@ enum Asked {
 
 async fn reload(gateway: &mut Gateway, sources: &Sources, reloaded: &impl Fn(&Config)) {
     // Reading files is short and rare.
-    let config = match config::load(sources) {
-        Ok(config) => config,
+    let (config, explained) = match config::load_explained(sources) {
+        Ok(loaded) => loaded,
         Err(errors) => {
             let errors = errors.to_string().replace('\n', ";");
             tracing::error!(errors, "not reloaded: the configuration has mistakes");
@@ -139,6 +143,7 @@ async fn reload(gateway: &mut Gateway, sources: &Sources, reloaded: &impl Fn(&Co
     };
     match gateway.reload(config.clone()).await {
         Ok(()) => {
+            gateway.explain(&explained);
             reloaded(&config);
             tracing::info!("configuration reloaded");
         }
@@ -156,6 +161,9 @@ pub(crate) fn banner(gateway: &Gateway) {
         Listen::Unix(path) => format!("unix:{}", path.display()),
     };
     let mut text = format!("senderz-gateway {}\n  api      {api}\n", env!("CARGO_PKG_VERSION"));
+    if let Some(portal) = gateway.portal() {
+        text += &format!("  portal   {portal}\n");
+    }
     if let Some(ops) = gateway.ops {
         text += &format!("  metrics  http://{ops}/metrics\n");
     }

@@ -144,6 +144,7 @@ pub(super) fn need_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("replays.*", a.replays != b.replays),
         ("backup.*", a.backup != b.backup),
         ("tracing.*", a.tracing != b.tracing),
+        ("portal.*", a.portal != b.portal),
         ("log.format", a.log.format != b.log.format),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

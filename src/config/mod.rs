@@ -69,6 +69,7 @@ pub struct Config {
     pub backup: Backup,
     pub stream: Stream,
     pub tracing: Tracing,
+    pub portal: Portal,
     pub log: Log,
 }
 
@@ -292,6 +293,25 @@ pub struct Tracing {
     pub interval: Duration,
     pub timeout: Duration,
     pub flush_timeout: Duration,
+}
+
+/// `/portal/`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Portal {
+    pub enabled: bool,
+    /// Scheme and host by which users reach it, without a slash at the end; empty where they do by
+    /// address.
+    pub url: String,
+    /// Host names that it answers to beside that one, `localhost` and addresses.
+    pub hosts: Vec<String>,
+    /// Origins whose pages may show it in a frame.
+    pub frame_ancestors: Vec<String>,
+    pub session_lifetime: Duration,
+    pub max_sessions: usize,
+    /// Of one tenant, or of the operator.
+    pub max_per_tenant: usize,
+    /// Of a one-time link that is asked for without saying how long.
+    pub link_lifetime: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

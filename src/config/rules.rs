@@ -14,7 +14,8 @@ use url::Url;
 
 use super::{
     Backend, Backup, Breaker, Config, Delivery, Dns, Forward, Ingest, Limits, Listen, Log,
-    LogFormat, Ops, Pool, Replays, Retry, Runtime, Security, Server, Store, Stream, Tls, Tracing,
+    LogFormat, Ops, Pool, Portal, Replays, Retry, Runtime, Security, Server, Store, Stream, Tls,
+    Tracing,
     read::{self, Reader},
     units::{format_duration, format_size},
     value::Value,
@@ -71,6 +72,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Config {
         backup: backup(r),
         stream: stream(r),
         tracing: tracing(r),
+        portal: portal(r),
         log: log(r),
     };
     if let (Listen::Tcp(api), Some(ops)) = (&config.server.listen, config.ops.listen) {
@@ -381,6 +383,22 @@ fn collector(value: &Value) -> Result<Option<Url>, String> {
     if is_http && is_plain { Ok(Some(url)) } else { Err(rule.to_owned()) }
 }
 
+fn portal(r: &mut Reader<'_>) -> Portal {
+    Portal {
+        enabled: r.bool("portal.enabled"),
+        url: r.value("portal.url", |value| match value.as_str() {
+            Some("") => Ok(String::new()),
+            _ => origin(value),
+        }),
+        hosts: r.list("portal.hosts", host_name),
+        frame_ancestors: r.list("portal.frame_ancestors", origin),
+        session_lifetime: r.duration("portal.session_lifetime", SECOND..=30 * DAY),
+        max_sessions: r.count("portal.max_sessions", 1..=1_000_000),
+        max_per_tenant: r.count("portal.max_per_tenant", 1..=1_000_000),
+        link_lifetime: r.duration("portal.link_lifetime", SECOND..=DAY),
+    }
+}
+
 fn log(r: &mut Reader<'_>) -> Log {
     Log {
         level: r.value("log.level", log_level),
@@ -449,6 +467,16 @@ fn host_name(value: &Value) -> Result<String, String> {
     };
     let rule = "must be a host name in lower-case ASCII, such as internal.example.com";
     value.as_str().filter(is_name).map(str::to_owned).ok_or_else(|| rule.to_owned())
+}
+
+/// A scheme, a host and maybe a port: what a browser calls an origin.
+fn origin(value: &Value) -> Result<String, String> {
+    let rule = "must be a scheme and a host, such as https://hooks.example.com";
+    let text = value.as_str().ok_or(rule)?;
+    let url = url::Url::parse(text).map_err(|_| rule)?;
+    let origin = url.origin().ascii_serialization();
+    let is_one = matches!(url.scheme(), "http" | "https") && origin == text.trim_end_matches('/');
+    if is_one { Ok(origin) } else { Err(rule.to_owned()) }
 }
 
 /// A level, or levels for parts of the program. Stricter than the logger itself, which takes any

@@ -77,6 +77,21 @@ impl fmt::Debug for KeyText {
     }
 }
 
+/// What remains of a key that somebody presented: enough to ask again whether it still speaks for
+/// anybody, and not enough to present it.
+#[derive(Clone, Debug)]
+pub struct KeyMark {
+    pub(super) id: Option<KeyId>,
+    pub(super) hash: KeyHash,
+}
+
+impl KeyMark {
+    /// None where the text is longer than any key.
+    pub fn of(key: &str) -> Option<Self> {
+        (key.len() <= MAX_KEY_TEXT).then(|| Self { id: id_in(key), hash: KeyHash::of(key) })
+    }
+}
+
 /// SHA-256 of a key's whole text.
 #[derive(Clone, Copy)]
 pub(super) struct KeyHash(pub(super) [u8; 32]);
@@ -110,7 +125,7 @@ fn prefix_of(principal: Principal) -> &'static str {
 }
 
 /// The id that a key's text carries; none where it has another shape.
-pub(super) fn id_in(text: &str) -> Option<KeyId> {
+fn id_in(text: &str) -> Option<KeyId> {
     let rest = [OPERATOR_PREFIX, PRODUCER_PREFIX, TENANT_PREFIX]
         .into_iter()
         .find_map(|prefix| text.strip_prefix(prefix))?;

@@ -42,7 +42,9 @@ pub(crate) use self::wire::{BadRow, open_plain, plain};
 pub use self::{
     change::{ChangeError, MAX_GATEWAY_KEYS, NewTenant, WebhookPatch},
     encryption_key::EncryptionKeyError,
-    key::{ApiKey, KeyText, MAX_KEY_TEXT, OPERATOR_PREFIX, PRODUCER_PREFIX, TENANT_PREFIX},
+    key::{
+        ApiKey, KeyMark, KeyText, MAX_KEY_TEXT, OPERATOR_PREFIX, PRODUCER_PREFIX, TENANT_PREFIX,
+    },
     keyring::{BadKeyRing, EncryptionKeyId, KeyRing},
     operator_key::{OperatorKey, OperatorKeyError},
 };
@@ -337,17 +339,18 @@ impl Directory {
     /// Who presents this bearer key; none where it is unknown or revoked. Whatever the text, one
     /// hash is made and one constant-time compare is done.
     pub fn authenticate(&self, key: &str) -> Option<Principal> {
-        if key.len() > MAX_KEY_TEXT {
-            return None;
-        }
-        let presented = KeyHash::of(key);
+        self.speaks_for(&KeyMark::of(key)?)
+    }
+
+    /// For whom the key of this mark speaks now; none where it is unknown or was revoked.
+    pub fn speaks_for(&self, mark: &KeyMark) -> Option<Principal> {
         let state = self.read();
-        let named = key::id_in(key).and_then(|id| state.keys.get(&id));
+        let named = mark.id.and_then(|id| state.keys.get(&id));
         let (kept, principal) = match named {
             Some(named) => (named.hash, named.principal),
             None => (state.operator?, Principal::Operator),
         };
-        kept.matches(&presented).then_some(principal)
+        kept.matches(&mark.hash).then_some(principal)
     }
 
     /// Everything as it stands now, then each change after its commit. The capacity is the

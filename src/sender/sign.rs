@@ -13,6 +13,8 @@
 //! Verifying is strict: no white space, no upper-case hex, no base64 variants, at most
 //! [`MAX_SIGNATURES`], and no early exit once a comparison has begun.
 
+pub mod diagnose;
+
 use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -49,6 +49,7 @@ const MATRIX: &[(&str, &str, char)] = &[
     ("POST", "/v1/replays/{id}/resume", 'T'),
     ("POST", "/v1/replays/{id}/cancel", 'T'),
     ("GET", "/v1/stream", 'B'),
+    ("POST", "/v1/portal/sessions", 'T'),
 ];
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use senderz_gateway::{
     guard::Policy,
     id::{DeliveryId, DeliveryKey, EventId, WebhookNo},
     replays::Replays,
+    sessions::Sessions,
     shutdown::{self, Trigger},
     store::{self, NewEvent, Opened, Row, Store, Write},
 };
@@ -350,11 +351,15 @@ fn router(
     let erasures = erasures.expect("its rows are whole");
     let settings_of_backups = config::Backup { dir: "nowhere".into(), rate: 1 };
     let backups = Backups::new(store.clone(), settings_of_backups);
+    let portal = config::load(&config::Sources::default()).expect("valid defaults").portal;
+    let base = "http://127.0.0.1:8080".to_owned();
+    let sessions = Sessions::new(directory.clone(), portal, base);
     let state = ApiState::new(
         directory,
         store,
         commands_in,
         Jobs { replays, erasures, backups },
+        sessions,
         answers,
         settings(),
     );

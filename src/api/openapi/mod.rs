@@ -10,6 +10,7 @@ pub(super) mod erasures;
 pub(super) mod events;
 pub(super) mod keys;
 mod params;
+pub(super) mod portal;
 pub(super) mod replays;
 pub(super) mod signing_secret;
 pub(super) mod stats;
@@ -60,7 +61,7 @@ word!(StatsPeriod, one_of(Period::ALL.map(Period::as_str), "Which time until now
 word!(StatsErrors, words::error_counts());
 word!(LagReason, one_of(super::stream::REASONS, "Why attempts were left out."));
 
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 11] = [
     ("Tenants", "Customers of senderZ, for the operator."),
     ("Keys", "API keys: made, listed without their text, revoked."),
     ("Signing secret", "What deliveries are signed with."),
@@ -71,6 +72,7 @@ const TAGS: [(&str, &str); 10] = [
     ("Replays", "Many deliveries sent again, slowly, as a job."),
     ("Erasures", "What events said of a person, forgotten as a job."),
     ("Stream", "Attempts as they are made."),
+    ("Portal", "Ways into the portal."),
 ];
 
 pub(super) const GATEWAY: &str = "Gateway";
@@ -108,6 +110,7 @@ pub fn schemas(settings: &Settings) -> Schemas {
     collect::<super::stats::OverallStatsView>(&mut schemas);
     collect::<super::stream::StreamedAttemptView<'_>>(&mut schemas);
     collect::<super::stream::LaggedView>(&mut schemas);
+    collect::<super::portal::LinkView>(&mut schemas);
     collect::<words::EventPayload>(&mut schemas);
     collect::<words::TenantId>(&mut schemas);
     let listed = [

@@ -23,7 +23,6 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::{BodyExt as _, channel::Channel};
-use zeroize::Zeroizing;
 
 pub(super) use self::{
     slots::Streams,
@@ -31,14 +30,9 @@ pub(super) use self::{
 };
 use self::{
     view::MEDIA_TYPE,
-    watcher::{Reader, Start, Watcher},
+    watcher::{Start, Watcher},
 };
-use super::{
-    ApiState, Code, Problem,
-    access::{Caller, bearer},
-    params::Params,
-    problem::Object,
-};
+use super::{ApiState, Code, Problem, access::Caller, params::Params, problem::Object};
 use crate::{
     id::{StreamId, WebhookId, WebhookNo},
     shutdown::{self, Signal},
@@ -79,7 +73,6 @@ pub(super) async fn open(
     let webhook = webhook.map(|id| webhook_no(&api, &caller, id)).transpose()?;
     let wanted = AttemptQuery { webhook, ..wanted };
     let seen = seen(&api, &headers)?;
-    let key = Zeroizing::new(bearer(&headers)?.to_owned());
     let limits = api.settings().stream.clone();
     let slot = api.streams.enter(caller.tenant_no(), &limits)?;
     let start = match seen {
@@ -91,8 +84,7 @@ pub(super) async fn open(
     let (reader_here, reader_gone) = shutdown::channel();
     let (ended, has_ended) = shutdown::channel();
     let draining = api.streams.draining();
-    let reader = Reader { key, caller };
-    let watcher = Watcher::new(api, reader, wanted, start, pieces, limits, slot);
+    let watcher = Watcher::new(api, caller, wanted, start, pieces, limits, slot);
     tokio::spawn(async move {
         let _ended = ended;
         watcher.run(draining, reader_gone).await;

@@ -16,7 +16,6 @@ use std::{
 use bytes::Bytes;
 use http_body_util::channel::Sender;
 use tokio::sync::watch;
-use zeroize::Zeroizing;
 
 use super::{
     super::{ApiState, access::Caller},
@@ -41,14 +40,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A reader who takes nothing for so many keep-alives is gone.
 const PATIENCE: u32 = 4;
 
-/// Who reads.
-#[derive(Debug)]
-pub(super) struct Reader {
-    /// Judged again and again: it may be revoked while the stream is open.
-    pub(super) key: Zeroizing<String>,
-    pub(super) caller: Caller,
-}
-
 /// Where a stream begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Start {
@@ -60,7 +51,8 @@ pub(super) enum Start {
 
 pub(super) struct Watcher {
     api: ApiState,
-    reader: Reader,
+    /// Whose key or session is judged again and again: it may end while the stream is open.
+    reader: Caller,
     query: AttemptQuery,
     place: EntryPlace,
     pieces: Sender<Bytes, Infallible>,
@@ -75,7 +67,7 @@ pub(super) struct Watcher {
 impl Watcher {
     pub(super) fn new(
         api: ApiState,
-        reader: Reader,
+        reader: Caller,
         query: AttemptQuery,
         start: Start,
         pieces: Sender<Bytes, Infallible>,
@@ -125,7 +117,7 @@ impl Watcher {
             let to = found.rows.first().map_or(found.next, |row| row.place);
             self.writer.lagged(None, Reason::Gap(gap), self.place, to);
         }
-        let to_operator = self.reader.caller.is_operator();
+        let to_operator = self.reader.is_operator();
         for row in &found.rows {
             self.writer.attempt(&self.api, row, to_operator);
             if self.writer.len() >= CHUNK {
@@ -176,10 +168,10 @@ impl Watcher {
     }
 
     fn is_allowed(&self) -> bool {
-        let Reader { key, caller } = &self.reader;
+        let reader = &self.reader;
         let directory = &self.api.directory;
-        directory.authenticate(key) == Some(caller.principal)
-            && caller.tenant_no().is_none_or(|no| directory.tenant_by_no(no).is_some())
+        reader.credential.principal(directory) == Some(reader.principal)
+            && reader.tenant_no().is_none_or(|no| directory.tenant_by_no(no).is_some())
     }
 
     /// Waits until more was recorded, with a sign of life from time to time.

@@ -201,6 +201,9 @@ impl Stage {
             self.look_closer()
         ))?;
         self.tenant(examples::TENANT).await?;
+        if let Some(link) = self.portal_link(examples::TENANT).await? {
+            output::line(&format!("Open the portal (the link works once):\n  {link}\n"))?;
+        }
         let examples = examples::run(&self);
         let done = tokio::select! {
             done = examples => done,
@@ -208,6 +211,16 @@ impl Stage {
         };
         self.stop().await?;
         done.map(|()| Exit::Ok)
+    }
+
+    /// A way into the tenant's portal for one browser; none where no browser gets there.
+    async fn portal_link(&self, tenant: &str) -> anyhow::Result<Option<String>> {
+        if self.gateway.portal().is_none() {
+            return Ok(None);
+        }
+        let client = self.client.for_tenant(tenant.parse::<TenantId>()?);
+        let link = client.post("/v1/portal/sessions", &json!({"expires_in": "1h"})).await?;
+        Ok(link["url"].as_str().map(str::to_owned))
     }
 
     /// A command that finds this gateway wherever it is typed.

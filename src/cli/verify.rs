@@ -4,21 +4,21 @@
 //! A receiver that refuses what we signed has mostly made one of a few mistakes, and from the outside
 //! they all look the same. What they would have signed can be tried out: [`diagnose`] does so.
 
-mod diagnose;
-mod rewritten;
-
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use self::diagnose::{Given, Mistake};
 use super::{Exit, Output, output::tell, send::read_input};
 use crate::{
     clock,
     config::{environment, units},
-    sender::sign::{BadSignature, DEFAULT_TOLERANCE, StandardHeaders, verify_hex, verify_standard},
+    sender::sign::{
+        BadSignature, DEFAULT_TOLERANCE, StandardHeaders,
+        diagnose::{self, Given, Mistake},
+        verify_hex, verify_standard,
+    },
     tenant::SigningSecret,
 };
 

@@ -4,7 +4,11 @@
 //! are looked for: one in the text of the secret, one in how it is used as a key, one in what is
 //! signed, one in the body.
 
-use std::time::Duration;
+mod rewritten;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, time::Duration};
 
 use base64::{
     Engine as _,
@@ -14,28 +18,34 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::rewritten;
 use crate::{config::units, tenant::SigningSecret};
 
 /// What is to be explained.
-pub(super) struct Given<'a> {
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
     /// Names and texts, the current one first.
-    pub(super) secrets: &'a [(&'a str, &'a str)],
-    pub(super) signature: &'a str,
+    pub secrets: &'a [(&'a str, &'a str)],
+    pub signature: &'a str,
     /// Id and timestamp, where it is the header of Standard Webhooks.
-    pub(super) standard: Option<(&'a str, &'a str)>,
-    pub(super) body: &'a [u8],
+    pub standard: Option<(&'a str, &'a str)>,
+    pub body: &'a [u8],
     /// Wall, milliseconds.
-    pub(super) now: u64,
+    pub now: u64,
+}
+
+impl fmt::Debug for Given<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Given(hidden)")
+    }
 }
 
 const OTHER_HEADER: &str = "other_header";
 
 /// A mistake: a name for programs, and what it is and what mends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mistake {
-    pub(super) code: &'static str,
-    pub(super) detail: String,
+pub struct Mistake {
+    pub code: &'static str,
+    pub detail: String,
 }
 
 fn mistake(code: &'static str, detail: impl Into<String>) -> Mistake {
@@ -57,7 +67,7 @@ fn wrong<T>(what: T, mistake: Mistake) -> Try<T> {
 }
 
 /// The mistakes that explain why the signature is not accepted; none where no usual one does.
-pub(super) fn mistakes(given: &Given<'_>, tolerance: Duration) -> Vec<Mistake> {
+pub fn mistakes(given: &Given<'_>, tolerance: Duration) -> Vec<Mistake> {
     let mut found = of_time(given, tolerance);
     let (signatures, spelling) = signatures(given);
     if signatures.is_empty() {
@@ -134,7 +144,7 @@ fn signatures(given: &Given<'_>) -> (Vec<[u8; 32]>, Option<Mistake>) {
         let part = part.trim_start_matches("sha256=").trim_start_matches("v1=");
         if let Some(mac) = hex(part) {
             if given.standard.is_some() {
-                let detail = "this is hex, as in X-Senderz-Signature: leave --id and --timestamp out, or \
+                let detail = "this is hex, as in X-Senderz-Signature: leave id and timestamp out, or \
                               pass webhook-signature";
                 spelling.get_or_insert(mistake(OTHER_HEADER, detail));
             } else if part.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -144,7 +154,7 @@ fn signatures(given: &Given<'_>) -> (Vec<[u8; 32]>, Option<Mistake>) {
             found.push(mac);
         } else if let Some(mac) = base64(part) {
             if given.standard.is_none() {
-                let detail = "this is base64, as in webhook-signature: pass --id and --timestamp with it, \
+                let detail = "this is base64, as in webhook-signature: give id and timestamp with it, \
                               or X-Senderz-Signature, which is hex";
                 spelling.get_or_insert(mistake(OTHER_HEADER, detail));
             }
@@ -303,7 +313,3 @@ impl Body {
         Self { what, mistakes: vec![mistake(code, detail)] }
     }
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

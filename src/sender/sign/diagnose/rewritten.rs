@@ -7,7 +7,7 @@
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::diagnose::Body;
+use super::Body;
 
 const RAW: &str = "verify the raw bytes, before any parser has seen them";
 

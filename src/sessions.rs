@@ -1,0 +1,261 @@
+//! Who is logged in to the portal.
+//!
+//! A session stands for the key that it was opened with, or for the tenant whose one-time link was
+//! followed, and it never outlives either: whoever asks with a [`Pass`] is judged again each time,
+//! so a key that is revoked, a tenant that is deleted and a logout end what was opened with them at
+//! once. The browser holds a random token, we hold its hash, so that what is in our memory opens
+//! nothing.
+//!
+//! Sessions are in memory only: a restart logs everybody out. That costs a login, where keeping them
+//! would put another kind of credential on the disk.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::{
+    clock,
+    config::Portal,
+    directory::{Directory, KeyMark, Principal},
+    id::TenantNo,
+};
+
+/// Random bytes of a token.
+const TOKEN_BYTES: usize = 32;
+/// The same as text: base64 without padding.
+const TOKEN_CHARS: usize = 43;
+
+/// The longest that a one-time link may be good for.
+pub const MAX_LINK_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// One-time links that nobody has followed yet, of one tenant; beyond it the oldest goes.
+const MAX_LINKS_PER_TENANT: usize = 100;
+
+/// What a browser holds: shown once, compared by its hash. `Debug` does not show it.
+#[derive(Clone)]
+pub struct Token(Zeroizing<String>);
+
+impl Token {
+    fn generate() -> Self {
+        let mut random = Zeroizing::new([0_u8; TOKEN_BYTES]);
+        getrandom::fill(random.as_mut())
+            .expect("the kernel's random source does not fail after boot");
+        Self(Zeroizing::new(URL_SAFE_NO_PAD.encode(random.as_ref())))
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(hidden)")
+    }
+}
+
+/// SHA-256 of a token. Looking it up tells by its time at most where hashes differ, which helps
+/// nobody to find what hashes to them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// None where the text is no token.
+    fn of(text: &str) -> Option<Self> {
+        (text.len() == TOKEN_CHARS).then(|| Self(Sha256::digest(text.as_bytes()).into()))
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash(hidden)")
+    }
+}
+
+/// For whom a session was opened.
+#[derive(Clone, Debug)]
+enum Holder {
+    Key(KeyMark),
+    /// Who followed a link.
+    Tenant(TenantNo),
+}
+
+impl Holder {
+    fn principal(&self, directory: &Directory) -> Option<Principal> {
+        match self {
+            Self::Key(mark) => directory.speaks_for(mark),
+            Self::Tenant(no) => {
+                directory.tenant_by_no(*no).map(|entry| Principal::Tenant(entry.tenant.no))
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Session {
+    holder: Holder,
+    /// Whose limit it counts against.
+    principal: Principal,
+    opened: Instant,
+}
+
+#[derive(Debug)]
+struct Link {
+    tenant: TenantNo,
+    expires: Instant,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: HashMap<TokenHash, Session>,
+    links: HashMap<TokenHash, Link>,
+}
+
+/// Why nobody was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("the key is unknown or was revoked")]
+    Unknown,
+    /// A key that may not look at anything.
+    #[error("a producer's key may only send events")]
+    Producer,
+    #[error("the link was used already, or its time is over; ask for a new one")]
+    Link,
+    #[error("as many are logged in as may be (portal.max_sessions)")]
+    Full,
+}
+
+/// All sessions of the gateway. Copies share them.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: Directory,
+    settings: Portal,
+    /// What links begin with: scheme and host, without a slash at the end.
+    base: String,
+    state: Mutex<State>,
+}
+
+impl Sessions {
+    /// `base`: where the gateway listens, for links where `portal.url` does not say how users reach
+    /// it.
+    pub fn new(directory: Directory, settings: Portal, base: String) -> Self {
+        let base = if settings.url.is_empty() { base } else { settings.url.clone() };
+        let state = Mutex::default();
+        Self { inner: Arc::new(Inner { directory, settings, base, state }) }
+    }
+
+    /// Opens a session for a key.
+    pub fn log_in(&self, key: &str) -> Result<Token, Refused> {
+        let mark = KeyMark::of(key).ok_or(Refused::Unknown)?;
+        match self.inner.directory.speaks_for(&mark) {
+            None => Err(Refused::Unknown),
+            Some(Principal::Producer) => Err(Refused::Producer),
+            Some(principal) => self.open(Holder::Key(mark), principal),
+        }
+    }
+
+    /// Makes a one-time link for a tenant: its address, and how long it is good for.
+    pub fn link(&self, tenant: TenantNo, lifetime: Option<Duration>) -> Option<(String, Duration)> {
+        let settings = &self.inner.settings;
+        if !settings.enabled {
+            return None;
+        }
+        let lifetime = lifetime.unwrap_or(settings.link_lifetime).min(MAX_LINK_LIFETIME);
+        let (token, now) = (Token::generate(), clock::instant());
+        let mut state = self.lock();
+        state.links.retain(|_, link| link.expires > now);
+        let own = state.links.iter().filter(|(_, link)| link.tenant == tenant);
+        if own.clone().count() >= MAX_LINKS_PER_TENANT {
+            let oldest = own.min_by_key(|(_, link)| link.expires).map(|(hash, _)| *hash);
+            oldest.map(|hash| state.links.remove(&hash));
+        }
+        state.links.insert(hash_of(&token), Link { tenant, expires: now + lifetime });
+        Some((format!("{}/portal/link/{}", self.inner.base, token.expose()), lifetime))
+    }
+
+    /// Takes a link and opens a session for its tenant. It works once.
+    pub fn follow(&self, link: &str) -> Result<Token, Refused> {
+        let found = TokenHash::of(link).and_then(|hash| self.lock().links.remove(&hash));
+        let link = found.filter(|link| link.expires > clock::instant()).ok_or(Refused::Link)?;
+        let holder = Holder::Tenant(link.tenant);
+        let principal = holder.principal(&self.inner.directory).ok_or(Refused::Link)?;
+        self.open(holder, principal)
+    }
+
+    /// For which tenant a link is, while it is good; looking does not use it up.
+    pub fn link_is_for(&self, link: &str) -> Option<TenantNo> {
+        let state = self.lock();
+        let link = state.links.get(&TokenHash::of(link)?)?;
+        (link.expires > clock::instant()).then_some(link.tenant)
+    }
+
+    /// What a browser's token opens; none where that is nothing, or nothing any more.
+    pub fn pass(&self, token: &str) -> Option<Pass> {
+        let pass = Pass { sessions: self.clone(), hash: TokenHash::of(token)? };
+        pass.principal()?;
+        Some(pass)
+    }
+
+    fn open(&self, holder: Holder, principal: Principal) -> Result<Token, Refused> {
+        let (token, opened) = (Token::generate(), clock::instant());
+        let settings = &self.inner.settings;
+        let mut state = self.lock();
+        state.sessions.retain(|_, session| opened < session.opened + settings.session_lifetime);
+        let own = state.sessions.iter().filter(|(_, session)| session.principal == principal);
+        if own.clone().count() >= settings.max_per_tenant {
+            let oldest = own.min_by_key(|(_, session)| session.opened).map(|(hash, _)| *hash);
+            oldest.map(|hash| state.sessions.remove(&hash));
+        }
+        if state.sessions.len() >= settings.max_sessions {
+            return Err(Refused::Full);
+        }
+        state.sessions.insert(hash_of(&token), Session { holder, principal, opened });
+        Ok(token)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // The maps are whole between any two statements: a panic elsewhere cannot have torn them.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn hash_of(token: &Token) -> TokenHash {
+    TokenHash::of(token.expose()).expect("tokens have the length of tokens")
+}
+
+/// A session that somebody asks with. It says for whom as long as that is so.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    sessions: Sessions,
+    hash: TokenHash,
+}
+
+impl Pass {
+    /// For whom it speaks now; none once the session has ended, for whatever reason.
+    pub fn principal(&self) -> Option<Principal> {
+        let inner = &self.sessions.inner;
+        let state = self.sessions.lock();
+        let session = state.sessions.get(&self.hash)?;
+        if clock::instant() >= session.opened + inner.settings.session_lifetime {
+            return None;
+        }
+        session.holder.principal(&inner.directory)
+    }
+
+    /// Ends the session.
+    pub fn log_out(&self) {
+        self.sessions.lock().sessions.remove(&self.hash);
+    }
+}

@@ -1,0 +1,9 @@
+//! The portal over HTTP, as browsers without JavaScript use it, and as others should not.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fence;
+mod flows;
+mod sessions;
+mod visitor;
