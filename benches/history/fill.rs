@@ -128,6 +128,7 @@ impl Filling {
             event_type: EventType::ALL[self.next(6)],
             payload: Bytes::from_static(PAYLOAD),
             key: None,
+            trace: None,
             routes: Arc::clone(&self.routes[tenant][webhook]),
         }
     }

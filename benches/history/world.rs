@@ -10,14 +10,17 @@ use axum::{
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use senderz_gateway::{
-    api::{self, Answers, ApiState},
+    api::{self, Answers, ApiState, Jobs},
+    backups::Backups,
     command::{Command, Shards},
     config::{self, Limits},
     directory::{Directory, KeyRing, WebhookPatch},
+    erasures::Erasures,
     event::EventTypes,
     guard::{Host, Policy, Scheme, WebhookUrl},
     id::{NodeNo, TenantNo, WebhookId, WebhookNo},
     replays::Replays,
+    sessions::Sessions,
     shutdown::{self, Trigger},
     store::{self, Health, Opened, Store, Write},
 };
@@ -64,10 +67,23 @@ impl World {
             shards.clone(),
             jobs,
             Vec::new(),
-            stopped,
+            stopped.clone(),
         )?;
-        let state =
-            ApiState::new(directory, store.clone(), shards, replays, answers, api_settings());
+        let erasures =
+            Erasures::start(store.clone(), directory.clone(), shards.clone(), Vec::new(), stopped)?;
+        let backups =
+            Backups::new(store.clone(), config::Backup { dir: "nowhere".into(), rate: 1 });
+        let portal = config::load(&config::Sources::default())?.portal;
+        let sessions = Sessions::new(directory.clone(), portal, "http://127.0.0.1".to_owned());
+        let state = ApiState::new(
+            directory,
+            store.clone(),
+            shards,
+            Jobs { replays, erasures, backups },
+            sessions,
+            answers,
+            api_settings(),
+        );
         let router = api::router(state);
         Ok(Self { store, webhooks, router, threads, _commands: commands, _stop: stop })
     }
