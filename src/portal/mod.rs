@@ -1,14 +1,14 @@
 //! The portal: pages about one tenant's webhooks, events and deliveries, and about the gateway.
 //!
 //! It holds no rule of its own. Everything that a page shows or does is asked of the API's router,
-//! in this process, with the session of whoever sits before it ([`ask`]): so what a page may show is
+//! in this process, with the session of whoever sits before it (`ask`): so what a page may show is
 //! what the API's gate lets that session see, filters mean what they mean there, and a refusal comes
 //! with the API's words. What is left to do here is to make pages of answers and requests of forms.
 //!
 //! Pages are whole without JavaScript: forms are posted, answers redirect, and what is live says when
 //! it was made. The one script adds copying, live rows and ages that go on.
 //!
-//! What holds everywhere ([`fence`]): requests come with a host that is ours; what changes something
+//! What holds everywhere (`fence`): requests come with a host that is ours; what changes something
 //! comes from a page of ours; no page has a script, a style or an image that is not ours, and none is
 //! kept in a cache. Text from tenants, producers and receivers reaches a page through askama's
 //! escaping only: nothing in here marks a string as safe HTML.
