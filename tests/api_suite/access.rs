@@ -193,7 +193,7 @@ async fn another_tenants_object_answers_exactly_as_a_missing_one() {
         }
         compared += 1;
     }
-    assert_eq!(compared, 14);
+    assert_eq!(compared, 15);
     // Nothing of beta's was harmed.
     assert_eq!(world.directory.webhook_counts(), (1, 0));
     assert_eq!(
