@@ -85,6 +85,9 @@ def possible(path, body):
         return {**body, "rate": None}
     if path == "/v1/signing-secret/rotate" and isinstance(body, dict) and body.get("overlap"):
         return {"overlap": "1m"}
+    # … and so do links.
+    if path == "/v1/portal/sessions" and isinstance(body, dict) and body.get("expires_in"):
+        return {"expires_in": "5m"}
     if path == "/v1/keys" and isinstance(body, dict) and isinstance(body.get("tenant"), str):
         return {**body, "tenant": TENANT}
     return body

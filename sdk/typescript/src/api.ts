@@ -228,7 +228,8 @@ export type EndReason =
   | "unreadable"
   | "requested"
   | "webhook_deleted"
-  | "webhook_disabled";
+  | "webhook_disabled"
+  | "event_erased";
 
 export type AttemptErrorCode =
   | "dns"
