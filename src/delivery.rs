@@ -189,6 +189,35 @@ pub struct Entry {
     pub attempt: Option<Attempt>,
 }
 
+impl Entry {
+    pub fn facts(&self) -> EntryFacts {
+        let Self { key, at, verdict, ref attempt } = *self;
+        let attempt = attempt.as_ref().map(|attempt| AttemptFacts {
+            number: attempt.number,
+            status: attempt.status,
+            error: attempt.error.as_ref().map(|error| error.code),
+        });
+        EntryFacts { key, at, verdict, attempt }
+    }
+}
+
+/// What an entry changes about its delivery, without what its attempt says at length: all that
+/// those who read the whole log need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryFacts {
+    pub key: DeliveryKey,
+    pub at: Millis,
+    pub verdict: Verdict,
+    pub attempt: Option<AttemptFacts>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptFacts {
+    pub number: u16,
+    pub status: Option<u16>,
+    pub error: Option<ErrorCode>,
+}
+
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum State {

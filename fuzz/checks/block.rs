@@ -3,12 +3,14 @@
 
 use bytes::Bytes;
 use senderz_gateway::{
+    delivery::Entry,
     id::Place,
     store::{
         NewEvent,
         codec::{
             EntryBlockBuilder, EventBlockBuilder, RECORD_HEAD, RECORD_MAX, decode_entries,
-            decode_entry_head, decode_event_block, decode_event_head, open, parse_key, seal,
+            decode_entry_facts, decode_entry_head, decode_event_block, decode_event_head, open,
+            parse_key, seal,
         },
     },
 };
@@ -54,7 +56,12 @@ fn events(bytes: &Bytes) {
 }
 
 fn entries(bytes: &Bytes) {
-    let Ok(entries) = decode_entries(NUMBER, bytes.clone()) else { return };
+    let facts = decode_entry_facts(NUMBER, &bytes);
+    let Ok(entries) = decode_entries(NUMBER, bytes.clone()) else {
+        assert!(facts.is_err(), "what is damaged is damaged for all");
+        return;
+    };
+    assert_eq!(facts, Ok(entries.iter().map(Entry::facts).collect()));
     let head = decode_entry_head(NUMBER, bytes).expect("its head is a part of it");
     let mut builder = EntryBlockBuilder::new(head);
     if !entries.iter().all(|entry| builder.push(entry)) || builder.is_empty() {

@@ -5,7 +5,7 @@
 
 use crate::{
     clock::Millis,
-    delivery::{Entry, State, Verdict},
+    delivery::{Entry, EntryFacts, State, Verdict},
     store::RecoveredState,
 };
 
@@ -22,7 +22,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn apply(&mut self, entry: &Entry) {
+    pub(super) fn apply(&mut self, entry: &EntryFacts) {
         self.state = self.state.after(entry.verdict);
         if let Some(attempt) = &entry.attempt {
             self.attempts = self.attempts.max(attempt.number);
@@ -64,7 +64,7 @@ pub(super) struct Story {
 
 impl Story {
     pub(super) fn apply(&mut self, entry: &Entry) {
-        self.progress.apply(entry);
+        self.progress.apply(&entry.facts());
         let shown = self.last.as_ref().is_some_and(|last| last.attempt.is_some());
         if entry.attempt.is_some() || !shown {
             self.last = Some(entry.clone());

@@ -22,7 +22,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    delivery::Entry,
+    delivery::{Entry, EntryFacts},
     id::{DeliveryKey, Place, WebhookNo},
     store::{
         DeliveryPage, DeliveryQuery, DeliveryRow, EventBlock, EventPage, EventQuery, EventRow,
@@ -59,19 +59,20 @@ impl Summary {
     /// About nothing: a block that is damaged or gone.
     pub(super) const NOTHING: Self = Self { first: u64::MAX, last: 0, webhooks: 0, blocks: [0; 8] };
 
-    pub(super) fn add(&mut self, entry: &Entry) {
-        let block = entry.key.place.block();
+    /// Adds an entry about this delivery.
+    pub(super) fn add(&mut self, key: DeliveryKey) {
+        let block = key.place.block();
         self.first = self.first.min(block);
         self.last = self.last.max(block);
-        self.webhooks |= bit(entry.key.webhook);
+        self.webhooks |= bit(key.webhook);
         for (word, bit) in bits(block) {
             self.blocks[word] |= bit;
         }
     }
 
-    pub(super) fn of(entries: &[Entry]) -> Self {
+    pub(super) fn of(keys: impl Iterator<Item = DeliveryKey>) -> Self {
         let mut summary = Self::NOTHING;
-        entries.iter().for_each(|entry| summary.add(entry));
+        keys.for_each(|key| summary.add(key));
         summary
     }
 
@@ -200,6 +201,8 @@ pub(super) trait Logs {
         webhook: Option<WebhookNo>,
     ) -> Vec<u64>;
     fn entry_block(&mut self, number: u64) -> Result<Option<Arc<Vec<Entry>>>, StoreError>;
+    /// The same, for those who read on and on.
+    fn entry_facts(&mut self, number: u64) -> Result<Option<Vec<EntryFacts>>, StoreError>;
     /// Durable entry blocks, from the oldest kept.
     fn entries(&self) -> Range<u64>;
     fn may_be_of(&self, number: u64, webhook: WebhookNo) -> bool;

@@ -48,14 +48,14 @@ impl Tally {
     }
 
     /// What an entry changes.
-    pub(super) fn apply(&mut self, entry: &Entry) {
-        let change = match entry.verdict {
+    pub(super) fn apply(&mut self, key: DeliveryKey, verdict: Verdict) {
+        let change = match verdict {
             Verdict::Delivered | Verdict::Failed(_) | Verdict::Canceled(_) => -1,
             Verdict::Reopened => 1,
             Verdict::RetryAt(_) => return,
         };
         self.left += change;
-        self.mark ^= mark(entry.key.place.index(), entry.key.webhook);
+        self.mark ^= mark(key.place.index(), key.webhook);
     }
 
     /// Adds what entries changed to what the block began with.
@@ -90,7 +90,7 @@ impl Tallies {
             return;
         }
         let tally = self.open.entry(place.block()).or_default();
-        tally.apply(entry);
+        tally.apply(entry.key, entry.verdict);
         if tally.is_done() {
             self.open.remove(&place.block());
         }

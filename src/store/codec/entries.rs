@@ -17,6 +17,7 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    ops::Range,
 };
 
 use bytes::Bytes;
@@ -28,8 +29,8 @@ use super::{
 use crate::{
     clock::Millis,
     delivery::{
-        Attempt, AttemptError, CancelReason, Entry, ErrorCode, FailReason, KeptResponse, Phases,
-        Protocol, Verdict,
+        Attempt, AttemptError, AttemptFacts, CancelReason, Entry, EntryFacts, ErrorCode,
+        FailReason, KeptResponse, Phases, Protocol, Verdict,
     },
     id::{DeliveryKey, Place, WebhookNo},
     store::erasure::redact,
@@ -114,14 +115,28 @@ impl EntryBlockBuilder {
 
 /// Decodes the body of entry block `number`. Total: never panics.
 pub fn decode_entries(number: u64, bytes: Bytes) -> Result<Vec<Entry>, Damage> {
-    let mut reader = Reader::new(&bytes);
+    decode(number, &bytes, |entry| entry.whole(&bytes))
+}
+
+/// Decodes only what the entries of block `number` change: nothing is copied out of it, and it is
+/// damaged where [`decode_entries`] says so.
+pub fn decode_entry_facts(number: u64, bytes: &[u8]) -> Result<Vec<EntryFacts>, Damage> {
+    decode(number, bytes, |entry| entry.facts())
+}
+
+fn decode<'b, T>(
+    number: u64,
+    bytes: &'b [u8],
+    as_wanted: impl Fn(StoredEntry<'b>) -> T,
+) -> Result<Vec<T>, Damage> {
+    let mut reader = Reader::new(bytes);
     let (head, count) = read_head(number, &mut reader)?;
     if count > reader.left() / ENTRY_MIN {
         return Err(Damage::Value("number of entries"));
     }
     let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
-        entries.push(read_entry(&mut reader, &bytes, head.base)?);
+        entries.push(as_wanted(read_entry(&mut reader, head.base)?));
     }
     reader.end()?;
     Ok(entries)
@@ -186,7 +201,75 @@ fn put_entry(out: &mut Vec<u8>, base: Millis, entry: &Entry) {
     }
 }
 
-fn read_entry(reader: &mut Reader<'_>, bytes: &Bytes, base: Millis) -> Result<Entry, Damage> {
+/// An entry as it lies in its block.
+struct StoredEntry<'b> {
+    key: DeliveryKey,
+    at: Millis,
+    verdict: Verdict,
+    attempt: Option<StoredAttempt<'b>>,
+}
+
+struct StoredAttempt<'b> {
+    flags: u8,
+    number: u16,
+    started: Millis,
+    latency: u32,
+    phases: Phases,
+    status: Option<u16>,
+    error: Option<(ErrorCode, &'b str)>,
+    peer: Option<SocketAddr>,
+    headers: Range<usize>,
+    body: Range<usize>,
+}
+
+impl StoredEntry<'_> {
+    fn facts(&self) -> EntryFacts {
+        let Self { key, at, verdict, ref attempt } = *self;
+        let attempt = attempt.as_ref().map(|attempt| AttemptFacts {
+            number: attempt.number,
+            status: attempt.status,
+            error: attempt.error.map(|(code, _)| code),
+        });
+        EntryFacts { key, at, verdict, attempt }
+    }
+
+    /// `all` is the block's body.
+    fn whole(self, all: &Bytes) -> Entry {
+        let Self { key, at, verdict, attempt } = self;
+        Entry { key, at, verdict, attempt: attempt.map(|attempt| attempt.whole(all)) }
+    }
+}
+
+impl StoredAttempt<'_> {
+    fn whole(self, all: &Bytes) -> Attempt {
+        let has = |flag| self.flags & flag != 0;
+        let error =
+            self.error.map(|(code, detail)| AttemptError { code, detail: detail.to_owned() });
+        // Slices of the block, not copies.
+        let slice = |range: Range<usize>| match range.is_empty() {
+            true => Bytes::new(),
+            false => all.slice(range),
+        };
+        Attempt {
+            number: self.number,
+            at: self.started,
+            status: self.status,
+            error,
+            latency: self.latency,
+            phases: self.phases,
+            response: KeptResponse {
+                headers: slice(self.headers),
+                body: slice(self.body),
+                truncated: has(IS_TRUNCATED),
+            },
+            peer: self.peer,
+            protocol: if has(IS_HTTP2) { Protocol::Http2 } else { Protocol::Http1 },
+            reused_connection: has(IS_REUSED),
+        }
+    }
+}
+
+fn read_entry<'b>(reader: &mut Reader<'b>, base: Millis) -> Result<StoredEntry<'b>, Damage> {
     let block = reader.varint()?;
     if block > Place::MAX_BLOCK {
         return Err(Damage::Value("place"));
@@ -211,10 +294,10 @@ fn read_entry(reader: &mut Reader<'_>, bytes: &Bytes, base: Millis) -> Result<En
     };
     let attempt = match flags & !VERDICT {
         0 => None,
-        HAS_ATTEMPT => Some(read_attempt(reader, bytes, at)?),
+        HAS_ATTEMPT => Some(read_attempt(reader, at)?),
         _ => return Err(Damage::Value("flags")),
     };
-    Ok(Entry { key: DeliveryKey { place, webhook }, at, verdict, attempt })
+    Ok(StoredEntry { key: DeliveryKey { place, webhook }, at, verdict, attempt })
 }
 
 fn put_attempt(out: &mut Vec<u8>, entry_at: Millis, attempt: &Attempt) {
@@ -257,7 +340,7 @@ fn put_attempt(out: &mut Vec<u8>, entry_at: Millis, attempt: &Attempt) {
     }
 }
 
-fn read_attempt(reader: &mut Reader<'_>, all: &Bytes, at: Millis) -> Result<Attempt, Damage> {
+fn read_attempt<'b>(reader: &mut Reader<'b>, at: Millis) -> Result<StoredAttempt<'b>, Damage> {
     let flags = reader.u8()?;
     let has = |flag| flags & flag != 0;
     let number = reader.number("attempt number")?;
@@ -267,19 +350,19 @@ fn read_attempt(reader: &mut Reader<'_>, all: &Bytes, at: Millis) -> Result<Atte
     let status = if has(HAS_STATUS) { Some(reader.number("status")?) } else { None };
     let error = if has(HAS_ERROR) { Some(read_error(reader)?) } else { None };
     let peer = if has(HAS_PEER) { Some(read_peer(reader)?) } else { None };
-    let headers = if has(HAS_HEADERS) { read_bytes(reader, all)? } else { Bytes::new() };
-    let body = if has(HAS_BODY) { read_bytes(reader, all)? } else { Bytes::new() };
-    Ok(Attempt {
+    let headers = if has(HAS_HEADERS) { read_bytes(reader)? } else { 0..0 };
+    let body = if has(HAS_BODY) { read_bytes(reader)? } else { 0..0 };
+    Ok(StoredAttempt {
+        flags,
         number,
-        at: started,
-        status,
-        error,
+        started,
         latency,
         phases,
-        response: KeptResponse { headers, body, truncated: has(IS_TRUNCATED) },
+        status,
+        error,
         peer,
-        protocol: if has(IS_HTTP2) { Protocol::Http2 } else { Protocol::Http1 },
-        reused_connection: has(IS_REUSED),
+        headers,
+        body,
     })
 }
 
@@ -309,11 +392,11 @@ fn read_phases(reader: &mut Reader<'_>) -> Result<Phases, Damage> {
     Ok(Phases { queue, dns, connect, tls, first_byte, body })
 }
 
-fn read_error(reader: &mut Reader<'_>) -> Result<AttemptError, Damage> {
+fn read_error<'b>(reader: &mut Reader<'b>) -> Result<(ErrorCode, &'b str), Damage> {
     let code = ErrorCode::from_u8(reader.u8()?).ok_or(Damage::Value("error code"))?;
     let len = reader.count(1)?;
     let detail = std::str::from_utf8(reader.take(len)?).map_err(|_| Damage::Value("text"))?;
-    Ok(AttemptError { code, detail: detail.to_owned() })
+    Ok((code, detail))
 }
 
 fn put_peer(out: &mut Vec<u8>, peer: SocketAddr) {
@@ -352,12 +435,12 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// A slice of the block, not a copy.
-fn read_bytes(reader: &mut Reader<'_>, all: &Bytes) -> Result<Bytes, Damage> {
+/// Where they stand in the block.
+fn read_bytes(reader: &mut Reader<'_>) -> Result<Range<usize>, Damage> {
     let len = reader.count(1)?;
     let from = reader.position();
     reader.take(len)?;
-    Ok(all.slice(from..from + len))
+    Ok(from..from + len)
 }
 
 fn cut_headers(headers: &[u8]) -> &[u8] {

@@ -31,7 +31,10 @@ mod tests;
 mod wire;
 
 pub use self::{
-    entries::{EntryBlockBuilder, EntryHead, decode_entries, decode_entry_head, redact_entries},
+    entries::{
+        EntryBlockBuilder, EntryHead, decode_entries, decode_entry_facts, decode_entry_head,
+        redact_entries,
+    },
     events::{
         EventBlockBuilder, EventHead, decode_event_block, decode_event_head, erase_events,
         put_trace, read_trace,

@@ -203,6 +203,8 @@ fn a_plain_success_takes_about_forty_bytes() {
     let size: usize = records.iter().map(|(_, record)| record.len()).sum();
     assert!(size / 100 <= 50, "{} bytes", size / 100);
     assert_eq!(decode_entries(5, join(&records).unwrap()).unwrap(), entries);
+    let facts: Vec<_> = entries.iter().map(Entry::facts).collect();
+    assert_eq!(decode_entry_facts(5, &join(&records).unwrap()).unwrap(), facts);
 }
 
 #[test]
@@ -403,7 +405,9 @@ proptest! {
     #[test]
     fn no_bytes_make_a_decoder_panic(bytes in any_bytes(400)) {
         let _ = decode_event_block(1, bytes.clone());
-        let _ = decode_entries(1, bytes.clone());
+        let whole = decode_entries(1, bytes.clone());
+        let facts = whole.map(|entries| entries.iter().map(Entry::facts).collect::<Vec<_>>());
+        assert_eq!(decode_entry_facts(1, &bytes), facts);
         let _ = decode_keys(&bytes);
         let _ = open(&Log::Events.key(1, 0), &bytes);
     }

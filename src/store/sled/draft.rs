@@ -120,7 +120,7 @@ impl Draft {
                 if !builder.push(entry) {
                     break;
                 }
-                summary.add(entry);
+                summary.add(entry.key);
                 rest = others;
             }
             self.next.entry += 1;

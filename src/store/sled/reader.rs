@@ -30,12 +30,12 @@ use super::{
     quiet::PanicGuard,
 };
 use crate::{
-    delivery::Entry,
-    id::{Place, WebhookNo},
+    delivery::{Entry, EntryFacts},
+    id::{DeliveryKey, Place, WebhookNo},
     store::{
         DeliveryPage, DeliveryQuery, EventBlock, EventPage, EventQuery, Following, Health, Places,
         Read, Settings, StoreError, attempts,
-        codec::{Damage, Log, decode_entries, decode_event_block},
+        codec::{Damage, Log, decode_entries, decode_entry_facts, decode_event_block},
         ended, erasure,
         history::{self, Logs, Summary},
     },
@@ -164,7 +164,6 @@ impl Reader {
     fn keep_index(mut self, closed: watch::Receiver<()>) {
         // It reads every block once.
         self.recent_events = Recent::new(1);
-        self.recent_entries = Recent::new(1);
         let (index, shared) = (Arc::clone(&self.index), Arc::clone(&self.shared));
         let is_recovered = || shared.read().expect("no holder of this lock panics").is_recovered;
         index::keep(&index, &mut self, is_recovered, closed);
@@ -264,8 +263,8 @@ impl Reader {
         drop(extent);
         *below = number;
         let summary = match self.view.block(Log::Entries, number) {
-            Ok(Some(found)) => match found.and_then(|body| decode_entries(number, body)) {
-                Ok(entries) => Summary::of(&entries),
+            Ok(Some(found)) => match found.and_then(|body| decode_entry_facts(number, &body)) {
+                Ok(entries) => Summary::of(entries.iter().map(|entry| entry.key)),
                 // Whoever looks for an entry in it counts it.
                 Err(_) => return true,
             },
@@ -327,13 +326,13 @@ impl Reader {
     }
 
     /// A page that comes before the summaries are made makes them as it reads.
-    fn learn(&self, number: u64, entries: &[Entry]) {
+    fn learn(&self, number: u64, about: impl Iterator<Item = DeliveryKey>) {
         let extent = self.shared.read().expect("no holder of this lock panics");
         if !extent.is_unknown(number) {
             return;
         }
         drop(extent);
-        let summary = Summary::of(entries);
+        let summary = Summary::of(about);
         self.shared.write().expect("no holder of this lock panics").learn(number, summary);
     }
 
@@ -382,8 +381,23 @@ impl Logs for Reader {
         match found.map(|found| found.and_then(|body| decode_entries(number, body))) {
             None => Ok(None),
             Some(Ok(entries)) => {
-                self.learn(number, &entries);
+                self.learn(number, entries.iter().map(|entry| entry.key));
                 Ok(Some(self.recent_entries.put(number, entries)))
+            }
+            Some(Err(damage)) => {
+                self.damaged(Log::Entries, number, damage);
+                Ok(None)
+            }
+        }
+    }
+
+    fn entry_facts(&mut self, number: u64) -> Result<Option<Vec<EntryFacts>>, StoreError> {
+        let found: Option<Found> = self.counted(self.view.block(Log::Entries, number))?;
+        match found.map(|found| found.and_then(|body| decode_entry_facts(number, &body))) {
+            None => Ok(None),
+            Some(Ok(entries)) => {
+                self.learn(number, entries.iter().map(|entry| entry.key));
+                Ok(Some(entries))
             }
             Some(Err(damage)) => {
                 self.damaged(Log::Entries, number, damage);

@@ -41,8 +41,8 @@ use crate::{
     store::{
         EventBlock, Feed, Recovered, RecoveredState, Settings, StoreError,
         codec::{
-            Damage, Log, decode_entries, decode_entry_head, decode_event_block, decode_event_head,
-            decode_keys,
+            Damage, Log, decode_entry_facts, decode_entry_head, decode_event_block,
+            decode_event_head, decode_keys,
         },
         fold::Progress,
         history::Summary,
@@ -235,12 +235,13 @@ fn read_tallies(
     for block in disk.view().scan(Log::Entries, from) {
         let (number, found) = block?;
         chain.found(number)?;
-        let summary = match found.and_then(|body| decode_entries(number, body)) {
+        let summary = match found.and_then(|body| decode_entry_facts(number, &body)) {
             Ok(entries) => {
                 for entry in entries.iter().filter(|entry| entry.key.place.block() >= low) {
-                    touched.entry(entry.key.place.block()).or_default().apply(entry);
+                    let tally = touched.entry(entry.key.place.block()).or_default();
+                    tally.apply(entry.key, entry.verdict);
                 }
-                Summary::of(&entries)
+                Summary::of(entries.iter().map(|entry| entry.key))
             }
             Err(damage) => {
                 metrics.damaged(Log::Entries, number, damage);
@@ -341,7 +342,7 @@ impl<T: FnMut(Feed)> Recovery<'_, T> {
         drop(extent);
         for number in candidates {
             let Some(found) = self.disk.view().block(Log::Entries, number)? else { continue };
-            match found.and_then(|body| decode_entries(number, body)) {
+            match found.and_then(|body| decode_entry_facts(number, &body)) {
                 Ok(entries) => {
                     let wanted = |key: DeliveryKey| blocks.contains(&key.place.block());
                     for entry in entries.iter().filter(|entry| wanted(entry.key)) {

@@ -8,7 +8,7 @@
 //! amendment  place (8) · webhook (4) · chunk (4) · what was told (16)
 //! ```
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, sync::Arc};
 
 use super::{
     Piece,
@@ -122,7 +122,7 @@ fn read_piece(dir: &Path, fields: &mut Fields<'_>) -> io::Result<Piece> {
         let told = Told::read(fields.take()?);
         late.put(DeliveryKey { place, webhook }, Amendment { chunk, told });
     }
-    Ok(Piece { segment, late })
+    Ok(Piece { segment: Arc::new(segment), late })
 }
 
 /// Removes every file of the index.

@@ -1,10 +1,10 @@
 //! What became known of a segment's deliveries after it was written: retries, the ends of what
 //! waited long, replays. Kept in memory until the segment is written anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::row::{Mask, Row, Told};
-use crate::{delivery::Entry, id::DeliveryKey, store::EntryPlace};
+use crate::{delivery::EntryFacts, id::DeliveryKey, store::EntryPlace};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Late {
@@ -26,7 +26,7 @@ impl Late {
     }
 
     /// Takes in an entry about a delivery whose row is in this chunk.
-    pub(super) fn apply(&mut self, at: EntryPlace, entry: &Entry, chunk: u32) {
+    pub(super) fn apply(&mut self, at: EntryPlace, entry: &EntryFacts, chunk: u32) {
         let new = Amendment { chunk, told: Told::NOTHING };
         let amendment = self.told.entry(entry.key).or_insert(new);
         amendment.told.apply(at, entry);
@@ -38,6 +38,17 @@ impl Late {
     pub(super) fn put(&mut self, key: DeliveryKey, amendment: Amendment) {
         self.told.insert(key, amendment);
         self.mark(amendment.chunk, amendment.told.mask());
+    }
+
+    /// What there is of these deliveries.
+    pub(super) fn only(&self, keys: &HashSet<DeliveryKey>) -> Self {
+        let mut only = Self::default();
+        for key in keys {
+            if let Some(amendment) = self.told.get(key) {
+                only.put(*key, *amendment);
+            }
+        }
+        only
     }
 
     fn mark(&mut self, chunk: u32, mask: Mask) {

@@ -22,8 +22,10 @@
 //! The two logs are taken in the order in which they were written: a block of events tells which
 //! block of entries came next. So an entry finds its row in the tail, mostly.
 //!
-//! Bounds: the tail has [`ROWS`] rows, a quarter more and a block, [`LATE`] amendments wait in all, and there
-//! are `store.max_indexed` rows; what is older is found by reading the log.
+//! Files are written while the index goes on ([`work`]).
+//!
+//! Bounds: the tail has twice [`ROWS`] rows and a block, twice [`LATE`] amendments and a block of them
+//! wait in all, and there are `store.max_indexed` rows; what is older is found by reading the log.
 
 mod kept;
 mod late;
@@ -36,6 +38,7 @@ mod tail;
 mod tests;
 mod thread;
 mod times;
+mod work;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -52,10 +55,11 @@ use self::{
     search::{Hit, Hits, Search},
     segment::Segment,
     tail::Tail,
+    work::UnderWay,
 };
 use crate::{
     clock::instant,
-    delivery::Entry,
+    delivery::EntryFacts,
     id::{DeliveryKey, NodeNo, TenantNo, WebhookNo},
     store::{EntryPlace, EventBlock, StoreError, history::Logs},
 };
@@ -104,11 +108,14 @@ pub(super) struct Index {
     errors: u32,
     /// Until then nothing is taken in.
     stalled_until: Option<Instant>,
+    /// The file that is being written.
+    under_way: Option<UnderWay>,
 }
 
 #[derive(Debug)]
 struct Piece {
-    segment: Segment,
+    /// Shared with who writes it anew.
+    segment: Arc<Segment>,
     late: Late,
 }
 
@@ -119,6 +126,8 @@ pub(super) enum Step {
     More,
     /// Everything is.
     Done,
+    /// Files have to be written first.
+    Full,
     /// A file could not be written, or the logs not be read: later perhaps.
     Stalled,
     /// There is no index any more.
@@ -177,6 +186,7 @@ impl Index {
             next: None,
             errors: 0,
             stalled_until: None,
+            under_way: None,
         };
         if max_rows == 0 {
             index.errors = TRIES;
@@ -221,7 +231,7 @@ impl Index {
         }
     }
 
-    /// Takes in up to so many blocks of the logs. One that makes a segment is the last.
+    /// Takes in up to so many blocks of the logs.
     pub(super) fn advance(&mut self, logs: &mut impl Logs, blocks: usize) -> Step {
         if self.is_off() {
             return Step::Off;
@@ -230,6 +240,9 @@ impl Index {
             return Step::Stalled;
         }
         self.stalled_until = None;
+        if self.is_full() {
+            return Step::Full;
+        }
         // In this order: every event that one of these entries is about is among these events.
         let entries = logs.entries();
         let events = logs.events();
@@ -246,21 +259,23 @@ impl Index {
     ) -> Result<Step, Trouble> {
         self.retire(events, entries);
         for _ in 0..blocks {
-            match self.take_next(logs, events, entries)? {
-                Taken::Nothing => return Ok(Step::Done),
-                Taken::Block => {}
-                Taken::BlockAndFile => return Ok(Step::More),
+            if !self.take_next(logs, events, entries)? {
+                return Ok(Step::Done);
+            }
+            if self.is_full() {
+                return Ok(Step::Full);
             }
         }
         Ok(Step::More)
     }
 
+    /// Takes in the next block; false where there is none.
     fn take_next(
         &mut self,
         logs: &mut impl Logs,
         events: &Range<u64>,
         entries: &Range<u64>,
-    ) -> Result<Taken, Trouble> {
+    ) -> Result<bool, Trouble> {
         let has_entries = self.entries < entries.end;
         let number = self.tail.end();
         if number < events.end {
@@ -270,20 +285,20 @@ impl Index {
             if !has_entries || block.entries_from <= self.entries {
                 self.next = None;
                 self.tail.push(&block);
-                return self.seal_if_full();
+                return Ok(true);
             }
         }
         if !has_entries {
-            return Ok(Taken::Nothing);
+            return Ok(false);
         }
         let number = self.entries;
-        if let Some(block) = logs.entry_block(number)? {
+        if let Some(block) = logs.entry_facts(number)? {
             for (index, entry) in block.iter().enumerate() {
                 self.apply(logs, EntryPlace::new(number, index as u16), entry)?;
             }
         }
         self.entries = number + 1;
-        self.amend_if_many()
+        Ok(true)
     }
 
     fn look_ahead(
@@ -298,20 +313,23 @@ impl Index {
     }
 
     /// A block is damaged, or retention was faster.
-    fn miss(&mut self, number: u64, oldest: u64) -> Result<Taken, Trouble> {
+    fn miss(&mut self, number: u64, oldest: u64) -> Result<bool, Trouble> {
         self.tail.push_missing();
         if number >= oldest {
             self.damaged.push(number);
         }
-        if self.damaged.len() > DAMAGED { Err(Trouble::Damaged) } else { Ok(Taken::Block) }
+        if self.damaged.len() > DAMAGED { Err(Trouble::Damaged) } else { Ok(true) }
     }
 
     fn apply(
         &mut self,
         logs: &mut impl Logs,
         at: EntryPlace,
-        entry: &Entry,
+        entry: &EntryFacts,
     ) -> Result<(), Trouble> {
+        if let Some(under_way) = &mut self.under_way {
+            under_way.note(entry.key);
+        }
         if self.tail.holds(entry.key) {
             self.tail.apply(at, entry);
             return Ok(());
@@ -350,38 +368,8 @@ impl Index {
         Ok(Some(event.tenant))
     }
 
-    /// Makes a segment of a tail that is long enough.
-    fn seal_if_full(&mut self) -> Result<Taken, Trouble> {
-        if self.tail.rows.len() < ROWS + ROWS / 4 {
-            return Ok(Taken::Block);
-        }
-        // The newest are the ones whose attempts are still to come.
-        let (times, mut rows) = self.tail.first(ROWS);
-        let segment = Segment::write(&self.dir, times, &mut rows)?;
-        self.tail.forget_before(segment.times.blocks().end);
-        self.segments.push_back(Piece { segment, late: Late::default() });
-        while self.rows() > self.max_rows {
-            self.drop_oldest();
-        }
-        Ok(Taken::BlockAndFile)
-    }
-
     fn rows(&self) -> usize {
         self.segments.iter().map(|piece| piece.segment.len()).sum()
-    }
-
-    /// Writes that segment anew about which most is new.
-    fn amend_if_many(&mut self) -> Result<Taken, Trouble> {
-        if self.late < LATE {
-            return Ok(Taken::Block);
-        }
-        let fullest = self.segments.iter_mut().max_by_key(|piece| piece.late.len());
-        if let Some(piece) = fullest {
-            piece.segment = piece.segment.amended(&piece.late)?;
-            self.late -= piece.late.len();
-            piece.late = Late::default();
-        }
-        Ok(Taken::BlockAndFile)
     }
 
     /// Removes whole segments of which retention has left nothing.
@@ -394,6 +382,7 @@ impl Index {
         self.damaged.retain(|block| *block >= events.start);
         if self.tail.end() < events.start {
             self.tail = Tail::starting_at(events.start);
+            self.under_way.take_if(|under_way| under_way.is_seal());
         }
         self.entries = self.entries.max(entries.start);
     }
@@ -428,7 +417,7 @@ impl Index {
         self.segments.clear();
         self.tail = Tail::starting_at(events.start);
         self.entries = entries.start;
-        (self.late, self.next) = (0, None);
+        (self.late, self.next, self.under_way) = (0, None, None);
         self.damaged.clear();
         if let Err(error) = kept::clear(&self.dir) {
             tracing::warn!(%error, "files of the index of history could not be removed");
@@ -470,15 +459,6 @@ impl Index {
         }
         Ok(Found { hits: hits.into_rows(), stopped })
     }
-}
-
-/// What a part of a step did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Taken {
-    Nothing,
-    Block,
-    /// It took the time of writing a segment beside.
-    BlockAndFile,
 }
 
 impl std::fmt::Debug for Index {

@@ -8,7 +8,7 @@
 //! An event without any route has a row too, with no webhook, so that lists of events find it.
 
 use crate::{
-    delivery::{CancelReason, Entry, FailReason, State, Verdict},
+    delivery::{CancelReason, Entry, EntryFacts, FailReason, State, Verdict},
     event::EventType,
     id::{DeliveryKey, Place, TenantNo, WebhookNo},
     store::EntryPlace,
@@ -59,7 +59,7 @@ impl Told {
     };
 
     /// Takes in an entry, which stands at `at`. Entries come in the order of the log.
-    pub(super) fn apply(&mut self, at: EntryPlace, entry: &Entry) {
+    pub(super) fn apply(&mut self, at: EntryPlace, entry: &EntryFacts) {
         self.state = match entry.verdict {
             Verdict::Delivered => DELIVERED,
             Verdict::RetryAt(_) => RETRYING,
@@ -70,7 +70,7 @@ impl Told {
         if let Some(attempt) = &entry.attempt {
             self.attempts = self.attempts.max(attempt.number);
             self.status = attempt.status.unwrap_or(0);
-            self.error = attempt.error.as_ref().map_or(0, |error| error.code as u8);
+            self.error = attempt.error.map_or(0, |code| code as u8);
             self.has_attempt = true;
         }
         if entry.attempt.is_some() || !self.has_attempt {

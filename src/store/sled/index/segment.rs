@@ -18,7 +18,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, BufWriter, Write as _},
     ops::Range,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -36,6 +36,9 @@ const VERSION: u32 = 1;
 
 /// Rows in a chunk.
 pub(super) const CHUNK: usize = if cfg!(test) { 4 } else { 256 };
+
+/// Bytes handed to the kernel at a time.
+const BUFFER: usize = 256 << 10;
 
 const ENTRY: usize = 36;
 const FOOT: usize = 28;
@@ -66,22 +69,25 @@ impl Segment {
     /// Writes rows in any order; they are about the blocks of `times`.
     pub(super) fn write(dir: &Path, times: Times, rows: &mut [Row]) -> io::Result<Self> {
         rows.sort_unstable_by_key(|row| row.order().as_u128());
-        let mut content = Vec::with_capacity(rows.len() * (ROW + 1) + times.at.len() * 8 + 1024);
-        let mut chunks = Vec::with_capacity(rows.len().div_ceil(CHUNK));
-        for rows in rows.chunks(CHUNK) {
-            let start = content.len();
-            rows.iter().for_each(|row| row.put(&mut content));
-            chunks.push(Chunk::of(rows, times.first, crc32fast::hash(&content[start..])));
-        }
-        let table = content.len();
-        chunks.iter().for_each(|chunk| chunk.put(&mut content));
-        times.at.iter().for_each(|at| content.extend_from_slice(&at.to_le_bytes()));
-        let crc = crc32fast::hash(&content[table..]);
-        put_foot(&mut content, &times, rows.len(), crc);
-
         let path = Self::path(dir, times.first);
         let beside = path.with_extension("new");
-        fs::write(&beside, &content)?;
+        // Piece by piece: memory for all of it would be cleared by the kernel each time.
+        let mut out = BufWriter::with_capacity(BUFFER, File::create(&beside)?);
+        let mut chunks = Vec::with_capacity(rows.len().div_ceil(CHUNK));
+        let mut piece = Vec::with_capacity(CHUNK * ROW);
+        for rows in rows.chunks(CHUNK) {
+            piece.clear();
+            rows.iter().for_each(|row| row.put(&mut piece));
+            chunks.push(Chunk::of(rows, times.first, crc32fast::hash(&piece)));
+            out.write_all(&piece)?;
+        }
+        let mut table = Vec::with_capacity(chunks.len() * ENTRY + times.at.len() * 8 + FOOT);
+        chunks.iter().for_each(|chunk| chunk.put(&mut table));
+        times.at.iter().for_each(|at| table.extend_from_slice(&at.to_le_bytes()));
+        let crc = crc32fast::hash(&table);
+        put_foot(&mut table, &times, rows.len(), crc);
+        out.write_all(&table)?;
+        out.flush()?;
         fs::rename(&beside, &path)?;
         let file = File::open(&path)?;
         Ok(Self { path, file, times, rows: rows.len(), chunks })
@@ -199,8 +205,8 @@ impl Segment {
         Self::write(dir, self.times.clone(), &mut rows)
     }
 
-    pub(super) fn remove(self) -> io::Result<()> {
-        fs::remove_file(self.path)
+    pub(super) fn remove(&self) -> io::Result<()> {
+        fs::remove_file(&self.path)
     }
 
     fn read_chunk<'b>(&self, at: usize, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{row::Row, search::Hits, times::Times};
 use crate::{
-    delivery::Entry,
+    delivery::EntryFacts,
     id::{DeliveryKey, Place},
     store::{EntryPlace, EventBlock},
 };
@@ -78,11 +78,16 @@ impl Tail {
     }
 
     /// The entry's delivery is here, if it is anywhere.
-    pub(super) fn apply(&mut self, at: EntryPlace, entry: &Entry) {
+    pub(super) fn apply(&mut self, at: EntryPlace, entry: &EntryFacts) {
         let rows = self.rows_of(entry.key.place.block()..entry.key.place.block() + 1);
         if let Some(row) = self.rows[rows].iter_mut().find(|row| row.key == entry.key) {
             row.told.apply(at, entry);
         }
+    }
+
+    pub(super) fn row(&self, key: DeliveryKey) -> Option<&Row> {
+        let rows = self.rows_of(key.place.block()..key.place.block() + 1);
+        self.rows[rows].iter().find(|row| row.key == key)
     }
 
     pub(super) fn holds(&self, key: DeliveryKey) -> bool {

@@ -28,6 +28,11 @@ pub(in crate::store::sled) fn keep(
         let began = instant();
         // A start needs the disk for itself.
         let step = if is_recovered() { lock().advance(logs, STEP) } else { Step::Done };
+        let work = lock().begin();
+        if let Some(work) = work {
+            let written = work.write();
+            lock().finish(written, logs);
+        }
         let pause = if step == Step::More { began.elapsed() } else { LOOK_EVERY };
         let is_closed = runtime.block_on(async {
             tokio::select! {

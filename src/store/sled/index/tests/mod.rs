@@ -3,6 +3,7 @@
 
 mod files;
 mod random;
+mod work;
 
 use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    delivery::{Attempt, AttemptError, ErrorCode, KeptResponse, Phases, Protocol, Verdict},
+    delivery::{Attempt, AttemptError, Entry, ErrorCode, KeptResponse, Phases, Protocol, Verdict},
     event::{EventType, EventTypes},
     id::Place,
     store::{
@@ -49,6 +50,11 @@ impl history::Logs for Logs {
     fn entry_block(&mut self, number: u64) -> Result<Option<Arc<Vec<Entry>>>, StoreError> {
         self.reads.1 += 1;
         Ok(self.entries.get(&number).cloned())
+    }
+
+    fn entry_facts(&mut self, number: u64) -> Result<Option<Vec<EntryFacts>>, StoreError> {
+        let block = self.entry_block(number)?;
+        Ok(block.map(|block| block.iter().map(Entry::facts).collect()))
     }
 
     fn entries(&self) -> Range<u64> {
@@ -155,8 +161,19 @@ fn open_with(dir: &Path, logs: &Logs, max_rows: usize) -> Index {
     Index::open(dir.join("index"), NODE, max_rows, &logs.events_range, &logs.entries_range)
 }
 
+/// What the index's thread does until there is nothing left to do.
 fn advance_to_the_end(index: &mut Index, logs: &mut Logs) {
-    while index.advance(logs, 3) == Step::More {}
+    loop {
+        let step = index.advance(logs, 3);
+        let work = index.begin();
+        match (work, step) {
+            (Some(work), _) => {
+                index.finish(work.write(), logs);
+            }
+            (None, Step::More) => {}
+            (None, _) => return,
+        }
+    }
 }
 
 fn deliveries_of(tenant: u32) -> DeliveryQuery {

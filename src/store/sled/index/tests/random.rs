@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::work::Work, *};
 use crate::delivery::{CancelReason, FailReason};
 
 #[derive(Clone, Debug)]
@@ -17,6 +17,10 @@ enum Action {
     /// One of the event blocks can no longer be read.
     Damage(usize),
     Advance(usize),
+    /// The index's thread begins to write a file, …
+    Begin,
+    /// … and is done with it.
+    Finish,
     Ask(Box<Question>),
     Close,
     Kill,
@@ -117,6 +121,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (1..6u64).prop_map(Action::Retire),
         1 => any::<usize>().prop_map(Action::Damage),
         4 => (1..9usize).prop_map(Action::Advance),
+        4 => Just(Action::Begin),
+        4 => Just(Action::Finish),
         4 => question().prop_map(|question| Action::Ask(Box::new(question))),
         1 => Just(Action::Close),
         1 => Just(Action::Kill),
@@ -132,6 +138,8 @@ struct World {
     damaged: bool,
     /// Pages told by the index.
     by_index: usize,
+    /// The file that its thread is writing.
+    work: Option<Work>,
 }
 
 impl World {
@@ -140,7 +148,7 @@ impl World {
         let logs = Logs::default();
         let index = open(dir.path(), &logs);
         let attempts = BTreeMap::new();
-        Self { dir, logs, index, now: 1, attempts, damaged: false, by_index: 0 }
+        Self { dir, logs, index, now: 1, attempts, damaged: false, by_index: 0, work: None }
     }
 
     fn act(&mut self, action: &Action) {
@@ -163,12 +171,28 @@ impl World {
                 self.index.advance(&mut self.logs, *blocks);
             }
             Action::Ask(question) => self.ask(question),
-            Action::Close | Action::Kill => {
-                if matches!(action, Action::Close) {
-                    self.index.close();
+            Action::Begin => {
+                // A thread has one piece of work in hand.
+                if self.work.is_none() {
+                    self.work = self.index.begin();
                 }
+            }
+            Action::Finish => self.finish(),
+            Action::Close => {
+                self.finish();
+                self.index.close();
                 self.index = open(self.dir.path(), &self.logs);
             }
+            Action::Kill => {
+                self.work = None;
+                self.index = open(self.dir.path(), &self.logs);
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.index.finish(work.write(), &self.logs);
         }
     }
 
@@ -245,6 +269,9 @@ proptest! {
     ) {
         let mut world = World::new();
         actions.iter().for_each(|action| world.act(action));
+        world.ask(&question);
+        world.finish();
+        advance_to_the_end(&mut world.index, &mut world.logs);
         world.ask(&question);
         prop_assert!(world.by_index > 0, "the index was asked");
     }
