@@ -172,8 +172,9 @@ fn a_clock_set_back_by_a_year_holds_up_nothing() {
     jump_while_it_runs("-365d", -1.0);
 }
 
-/// What waits for a retry, and then a start by a clock that was set.
-fn start_after(offset: &str) -> (tempfile::TempDir, Receiver, Gateway) {
+/// What waits for a retry, and then a start by a clock that was set. Gives too how many attempts
+/// were made before.
+fn start_after(offset: &str) -> (tempfile::TempDir, Receiver, Gateway, u64) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let wall = Wall::new();
     let (receiver, accepts) = receiver();
@@ -185,16 +186,17 @@ fn start_after(offset: &str) -> (tempfile::TempDir, Receiver, Gateway) {
     }
     eventually("all were tried", LIMIT, || (receiver.count() as usize >= EVENTS).then_some(()));
     assert_eq!(gateway.stop(), 0);
+    let made = receiver.count();
     wall.set(offset);
     accepts.store(true, Ordering::SeqCst);
     let gateway = wall.start(dir.path());
     eventually("nothing waits", LIMIT, || (gateway.waiting("acme") == 0).then_some(()));
-    (dir, receiver, gateway)
+    (dir, receiver, gateway, made)
 }
 
 #[test]
 fn a_start_whose_clock_went_back_a_year_delivers_what_waits_without_waiting_for_that_year() {
-    let (_dir, receiver, gateway) = start_after("-365d");
+    let (_dir, receiver, gateway, _) = start_after("-365d");
     assert!(deliveries(&gateway).iter().all(|delivery| delivery["status"] == "delivered"));
     assert_next_attempts_only(&receiver);
     assert_eq!(gateway.stop(), 0);
@@ -215,17 +217,17 @@ fn assert_next_attempts_only(receiver: &Receiver) {
 /// on record, and can be replayed; nothing is dropped in silence.
 #[test]
 fn a_start_whose_clock_went_on_a_year_ends_what_waits_as_expired_and_says_so() {
-    let (_dir, receiver, gateway) = start_after("+365d");
+    let (_dir, receiver, gateway, made) = start_after("+365d");
     let all = deliveries(&gateway);
     assert_eq!(all.len(), EVENTS);
     for delivery in &all {
         assert_eq!(delivery["status"], "failed", "{delivery}");
     }
-    assert_eq!(receiver.count() as usize, EVENTS, "no attempt was made");
+    assert_eq!(receiver.count(), made, "no attempt was made");
     let id = all[0]["id"].as_str().expect("an id");
     gateway.post(&format!("/v1/deliveries/{id}/replay"), Some("acme"), &serde_json::json!({}));
     eventually("it can be replayed", LIMIT, || {
-        (receiver.count() as usize == EVENTS + 1).then_some(())
+        (receiver.count() == made + 1).then_some(())
     });
     assert_eq!(gateway.stop(), 0);
 }
