@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 import { RECEIVERS, compile, receiver } from "./readme.mjs";
-import { here, read, root, run, scratch, sdk } from "./support.mjs";
+import { fences, here, read, root, run, scratch, sdk } from "./support.mjs";
 
 const manifest = JSON.parse(readFileSync(join(sdk, "package.json"), "utf8"));
 const tarball = join(root, "target/sdk/pack/senderz-sdk.tgz");
@@ -130,6 +130,50 @@ export default workers(
   async (event, { eventId, attempt }, env) => env.seen.set(eventId + event.type + (attempt ?? 0), true),
 );
 `;
+
+/** What the README's other examples take for granted. */
+const AROUND = [
+  (code) => `${code}\ndeclare const signature: string | undefined, body: Uint8Array;\nexport { valid };`,
+  (code) => `
+import type { WebhookEvent } from "@senderz/sdk";
+declare function alarm(recipient: string, reason: string): void;
+declare function reply(recipient: string): void;
+export function handle(event: WebhookEvent): void {\n${code}}`,
+  (code) => `
+import { SenderZ, type WebhookDisabled, type WebhookEvent } from "@senderz/sdk";
+import { webhook } from "@senderz/sdk/express";
+const sz = new SenderZ();
+${code}
+export { told };`,
+  (code) => `import { SenderZ } from "@senderz/sdk";\n${code}`,
+  (code) => `import { SenderZ } from "@senderz/sdk";\nconst sz = new SenderZ();\n${code}`,
+];
+
+test("the README's examples are what the types allow", () => {
+  const folder = scratch("examples");
+  const blocks = fences("sdk/typescript/README.md", "ts");
+  assert.equal(blocks.length, AROUND.length);
+  for (const [index, block] of blocks.entries()) writeFileSync(join(folder, `${index}.mts`), AROUND[index](block));
+  compile(folder, { noEmit: true });
+});
+
+/** Without the DOM's types, as servers have it: those of Node, of Workers, of a bundler. */
+const TYPES_OF = {
+  node: { lib: ["ES2022"], types: ["node"] },
+  workers: { lib: ["ES2022"], types: ["@cloudflare/workers-types"], module: "esnext", moduleResolution: "bundler" },
+};
+
+test("the types need those of one runtime and no other", () => {
+  for (const [runtime, options] of Object.entries(TYPES_OF)) {
+    const folder = scratch(`types-${runtime}`);
+    const adapters = RECEIVERS.map((name, index) => `export * as _${index} from "@senderz/sdk/${name}";`);
+    writeFileSync(join(folder, "all.mts"), [`export * from "@senderz/sdk";`, ...adapters].join("\n"));
+    if (runtime === "workers") {
+      writeFileSync(join(folder, "worker.mts"), receiver("workers").replace(/;\s*$/, " satisfies ExportedHandler<{ WEBHOOK_SECRET: string }>;\n"));
+    }
+    compile(folder, { ...options, noEmit: true, skipLibCheck: false });
+  }
+});
 
 test("the types say what is right and refuse what is not, in both formats", () => {
   const folder = scratch("types");
