@@ -17,6 +17,7 @@ before(async (t) => {
 async function acme(id) {
   const made = await tenant(api, id);
   return {
+    apiKey: made.api_key,
     sz: new SenderZ({ baseUrl: api, apiKey: made.api_key, webhookSecret: made.signing_secret }),
     operator: new SenderZ({ baseUrl: `${api}/`, apiKey: OPERATOR_KEY, tenant: id, maxRetries: 0 }),
   };
@@ -105,6 +106,61 @@ test("webhooks, events and deliveries, from creation to replay", async (t) => {
   assert.equal(await sz.webhooks.delete(webhook.id), undefined);
   await assert.rejects(sz.webhooks.get(webhook.id), refused(404, "not_found"));
   await typed(answers);
+});
+
+test("a webhook is tried before it is saved and before it is changed, and changed as it stands", async (t) => {
+  const { sz, apiKey } = await acme("trying");
+  const target = await receiver(t);
+  const good = await sz.webhooks.check({ url: target.url, events: ["*"] });
+  assert.deepEqual([good.ok, good.status, good.response.body], [true, 200, "said"]);
+  assert.deepEqual((await sz.webhooks.list()).data, [], "nothing is saved");
+  const webhook = await sz.webhooks.create({ url: target.url, events: ["*"], description: "a" });
+  target.status = 500;
+  const bad = await sz.webhooks.checkUpdate(webhook.id, { timeout: "5s" });
+  assert.deepEqual([bad.ok, bad.status, bad.error.code], [false, 500, "status"]);
+  assert.deepEqual(await sz.webhooks.get(webhook.id), webhook, "nothing is changed");
+  const others = [async () => sz.webhooks.update(webhook.id, { description: "b" })];
+  let changes = 0;
+  const changed = await sz.webhooks.modify(webhook.id, ({ description }) => ({ description: `${description}${++changes}` }), {});
+  assert.equal(changed.description, "a1");
+  // Somebody else's change comes between reading and writing, once.
+  const raced = new SenderZ({
+    baseUrl: api,
+    apiKey,
+    fetch: async (url, options) => {
+      if (options.method === "PATCH") await others.pop()?.();
+      return fetch(url, options);
+    },
+  });
+  assert.equal((await raced.webhooks.modify(webhook.id, ({ description }) => ({ description: `${description}!` }))).description, "b!");
+  await typed([["WebhookCheck", good], ["WebhookCheck", bad], ["Webhook", changed]]);
+});
+
+test("a batch is accepted whole or not at all, and what it said of one person can be erased", async (t) => {
+  const { sz, operator } = await acme("batching");
+  const { url } = await receiver(t);
+  await sz.webhooks.create({ url, events: ["*"] });
+  const line = (id, recipient) => ({ tenant: "batching", payload: { ...message("message.read", id), data: { id, channel: "sms", recipient } } });
+  const accepted = await operator.events.sendBatch([{ ...line("msg_1", "+1555"), idempotency_key: "one" }, line("msg_2", "+1666")]);
+  assert.deepEqual([accepted.accepted, accepted.ids.length], [2, 2]);
+  await assert.rejects(operator.events.sendBatch([line("msg_3", "+1555"), { tenant: "batching", payload: { type: "message.gone" } }]), (error) => {
+    assert.match(error.errors[0].pointer, /\/2\//);
+    return refused(400, "invalid_batch")(error);
+  });
+  assert.equal((await sz.events.list()).data.length, 2);
+
+  const erasure = await sz.events.erase("+1555", { idempotencyKey: "forget" });
+  assert.deepEqual(await sz.events.erase("+1555", { idempotencyKey: "forget" }), erasure, "the key makes it the same job");
+  const found = await eventually("the event is forgotten", async () => {
+    const job = await sz.erasures.get(erasure.id);
+    return job.events === 1 && job;
+  });
+  const [one, other] = await Promise.all(accepted.ids.map((id) => sz.events.get(id)));
+  assert.deepEqual([one.payload, typeof one.erased_at, other.payload.data.recipient], [null, "string", "+1666"]);
+  const jobs = [];
+  for await (const { id } of sz.erasures.all({ limit: 1 })) jobs.push(id);
+  assert.deepEqual(jobs, [erasure.id]);
+  await typed([["AcceptedBatch", accepted], ["Erasure", erasure], ["Erasure", found], ["StoredEvent", one], ["Page<Erasure>", await sz.erasures.list()]]);
 });
 
 test("a failing delivery is seen, canceled, and replayed", async (t) => {
