@@ -114,10 +114,25 @@ export const code = (error: unknown): string => (error instanceof WebhookVerific
 
 /** What the README's receivers do not show. */
 const FRAMEWORKS = `
+import type { ALBHandler, APIGatewayProxyHandler, APIGatewayProxyHandlerV2, LambdaFunctionURLHandler } from "aws-lambda";
+import type { RequestHandler } from "express";
+import Fastify, { type FastifyPluginAsync } from "fastify";
+import { createSecureServer } from "node:http2";
 import { Hono, type Context } from "hono";
 import { SenderZ } from "@senderz/sdk";
+import { webhook as express } from "@senderz/sdk/express";
+import { webhook as fastify } from "@senderz/sdk/fastify";
 import { webhook as hono } from "@senderz/sdk/hono";
+import { webhook as lambda } from "@senderz/sdk/lambda";
+import { webhook as node } from "@senderz/sdk/node";
 import { webhook as workers } from "@senderz/sdk/workers";
+
+const sz = new SenderZ();
+export const aws: ALBHandler & APIGatewayProxyHandler & APIGatewayProxyHandlerV2 & LambdaFunctionURLHandler = lambda(sz, () => {});
+export const middleware: RequestHandler = express(sz, () => {});
+export const plugin: FastifyPluginAsync = fastify(sz, "/hook", () => {});
+Fastify({ http2: true }).register(fastify(sz, "/hook", () => {}), { prefix: "/v1" });
+createSecureServer(node(sz, () => {}));
 
 interface Env { WEBHOOK_SECRET: string; seen: Map<string, true> }
 const app = new Hono<{ Bindings: Env }>();

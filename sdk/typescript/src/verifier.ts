@@ -7,11 +7,11 @@ import { checkHex, checkStandard, type Refusal } from "./signature.js";
 
 export interface UnwrapOptions {
   /** How far `webhook-timestamp` may be from now, in seconds, both ways; 300 where not said. */
-  tolerance?: number;
+  tolerance?: number | undefined;
   /** What counts as now; for tests and for bodies out of a log. */
-  now?: Date;
+  now?: Date | undefined;
   /** Refuse what has no `webhook-timestamp`; where not said, what `SenderZ` was made with. */
-  requireTimestamp?: boolean;
+  requireTimestamp?: boolean | undefined;
 }
 
 const TOLERANCE = 300;
