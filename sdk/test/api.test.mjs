@@ -5,13 +5,19 @@ import { createServer } from "node:http";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { ApiError, SenderZ } from "@senderz/sdk";
+import { webhook } from "@senderz/sdk/node";
 import { compile } from "./readme.mjs";
 import { OPERATOR_KEY, eventually, gateway, message, scratch, tenant } from "./support.mjs";
 
 let api;
 before(async (t) => {
   // Retries that a test can wait for, and one that none waits for.
-  ({ api } = await gateway(t, { SENDERZ_RETRY__SCHEDULE: "10ms,1h", SENDERZ_LIMITS__WEBHOOK_TESTS: "1" }));
+  ({ api } = await gateway(t, {
+    SENDERZ_RETRY__SCHEDULE: "10ms,1h",
+    SENDERZ_LIMITS__WEBHOOK_TESTS: "1",
+    SENDERZ_OPS__TENANT: "operators",
+    SENDERZ_DELIVERY__DISABLE_ON_GONE: "true",
+  }));
 });
 
 async function acme(id) {
@@ -23,10 +29,11 @@ async function acme(id) {
   };
 }
 
-/** A receiver whose status the test sets. */
-async function receiver(t) {
+/** A receiver whose status the test sets, or whose handler it gives. */
+async function receiver(t, handle) {
   const state = { status: 200 };
-  const server = createServer((req, res) => req.resume().on("end", () => res.writeHead(state.status).end("said")));
+  const answer = (req, res) => req.resume().on("end", () => res.writeHead(state.status).end("said"));
+  const server = createServer(handle ?? answer);
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   t.after(() => {
     server.closeAllConnections();
@@ -161,6 +168,23 @@ test("a batch is accepted whole or not at all, and what it said of one person ca
   for await (const { id } of sz.erasures.all({ limit: 1 })) jobs.push(id);
   assert.deepEqual(jobs, [erasure.id]);
   await typed([["AcceptedBatch", accepted], ["Erasure", erasure], ["Erasure", found], ["StoredEvent", one], ["Page<Erasure>", await sz.erasures.list()]]);
+});
+
+test("the operator's webhook is told of one that was disabled, through the same adapter", async (t) => {
+  const [operators, customer] = [await acme("operators"), await acme("leaving")];
+  const told = [];
+  const operator = await receiver(t, webhook(operators.sz, (event) => told.push(event)));
+  await operators.sz.webhooks.create({ url: operator.url, events: ["webhook.disabled"] });
+  const target = await receiver(t);
+  target.status = 410;
+  const leaving = await customer.sz.webhooks.create({ url: target.url, events: ["*"], description: "theirs" });
+  await customer.operator.events.send("leaving", message("message.sent", "msg_1"));
+  const [event] = await eventually("the operator is told", () => told.length > 0 && told);
+  assert.equal(event.type, "webhook.disabled");
+  assert.deepEqual(event.data, { ...event.data, id: leaving.id, tenant: "leaving", host: "127.0.0.1", description: "theirs", reason: "gone" });
+  const disabled = await customer.sz.webhooks.get(leaving.id);
+  assert.deepEqual([disabled.enabled, disabled.disabled_reason], [false, "gone"]);
+  await typed([["WebhookDisabled", event], ["Webhook", disabled]]);
 });
 
 test("a failing delivery is seen, canceled, and replayed", async (t) => {
