@@ -36,7 +36,7 @@ export interface Call extends CallOptions {
 }
 
 /** Seconds. A longer `Retry-After` than this is the caller's to wait for. */
-const MAX_WAIT = 60;
+export const LONGEST_WAIT = 60;
 const FIRST_WAIT = 0.5;
 /** Milliseconds: a timer that is set for longer goes off at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
@@ -77,7 +77,7 @@ export class Http {
       const error = refusal(answer, json);
       const wait = error.retryAfter ?? FIRST_WAIT * 2 ** made * (0.5 + Math.random());
       const again = error.status === 429 || error.status === 503;
-      if (!again || made >= retries || wait > MAX_WAIT) throw error;
+      if (!again || made >= retries || wait > LONGEST_WAIT) throw error;
       await pause(wait, call.signal);
     }
   }
