@@ -5,6 +5,7 @@ import { spawnSync } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { cpSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { connect } from "node:net";
 import { basename, dirname, join } from "node:path";
 import { before, test } from "node:test";
 import { SenderZ } from "@senderz/sdk";
@@ -14,6 +15,7 @@ import { webhook as honoWebhook } from "@senderz/sdk/hono";
 import { webhook as nodeWebhook } from "@senderz/sdk/node";
 import { webhook as workersWebhook } from "@senderz/sdk/workers";
 import express from "express";
+import express4 from "express-4";
 import { Hono } from "hono";
 import { Webhook } from "standardwebhooks";
 import { compiled } from "./readme.mjs";
@@ -309,6 +311,33 @@ test("what Express has kept raw is taken as it is", async (t) => {
   await send(id, odd("msg_1"));
   await eventually(`all three have it: ${seen}`, () => seen.length === 3);
   assert.deepEqual(seen.sort(), ["0 msg_1", "1 msg_1", "2 msg_1"]);
+});
+
+/** A request without a body, written by hand: clients say `Content-Length: 0`. The first line of the answer. */
+function bodiless(url) {
+  const { hostname, port, pathname } = new URL(url);
+  return new Promise((resolve, reject) => {
+    let said = "";
+    const socket = connect(port, hostname).on("error", reject).on("data", (bytes) => (said += bytes));
+    socket.on("close", () => resolve(said.split("\r\n")[0]));
+    socket.write(`POST ${pathname} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+  });
+}
+
+test("a stranger's request without a body is refused, whatever a parser makes of it", async (t) => {
+  const { sz } = await acme("bodiless");
+  for (const make of [express, express4]) {
+    const app = make();
+    const parsers = [express.raw({ type: "*/*" }), express4.raw({ type: "*/*" }), express4.json(), express4.urlencoded({ extended: true })];
+    for (const [index, parser] of parsers.entries()) {
+      app.post(`/hook/${index}`, parser, webhook(sz, () => assert.fail("the handler must not be called")));
+    }
+    const url = await listen(t, app);
+    for (const index of parsers.keys()) {
+      assert.equal(await bodiless(`${url}/${index}`), "HTTP/1.1 401 Unauthorized");
+    }
+    assert.equal((await fetch(`${url}/0`, { method: "POST" })).status, 401);
+  }
 });
 
 /** Keeps deliveries as they came. */
