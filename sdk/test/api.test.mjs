@@ -5,27 +5,35 @@ import { createServer } from "node:http";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { ApiError, SenderZ } from "@senderz/sdk";
+import { webhook } from "@senderz/sdk/node";
 import { compile } from "./readme.mjs";
 import { OPERATOR_KEY, eventually, gateway, message, scratch, tenant } from "./support.mjs";
 
 let api;
 before(async (t) => {
   // Retries that a test can wait for, and one that none waits for.
-  ({ api } = await gateway(t, { SENDERZ_RETRY__SCHEDULE: "10ms,1h", SENDERZ_LIMITS__WEBHOOK_TESTS: "1" }));
+  ({ api } = await gateway(t, {
+    SENDERZ_RETRY__SCHEDULE: "10ms,1h",
+    SENDERZ_LIMITS__WEBHOOK_TESTS: "1",
+    SENDERZ_OPS__TENANT: "operators",
+    SENDERZ_DELIVERY__DISABLE_ON_GONE: "true",
+  }));
 });
 
 async function acme(id) {
   const made = await tenant(api, id);
   return {
+    apiKey: made.api_key,
     sz: new SenderZ({ baseUrl: api, apiKey: made.api_key, webhookSecret: made.signing_secret }),
     operator: new SenderZ({ baseUrl: `${api}/`, apiKey: OPERATOR_KEY, tenant: id, maxRetries: 0 }),
   };
 }
 
-/** A receiver whose status the test sets. */
-async function receiver(t) {
+/** A receiver whose status the test sets, or whose handler it gives. */
+async function receiver(t, handle) {
   const state = { status: 200 };
-  const server = createServer((req, res) => req.resume().on("end", () => res.writeHead(state.status).end("said")));
+  const answer = (req, res) => req.resume().on("end", () => res.writeHead(state.status).end("said"));
+  const server = createServer(handle ?? answer);
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   t.after(() => {
     server.closeAllConnections();
@@ -105,6 +113,78 @@ test("webhooks, events and deliveries, from creation to replay", async (t) => {
   assert.equal(await sz.webhooks.delete(webhook.id), undefined);
   await assert.rejects(sz.webhooks.get(webhook.id), refused(404, "not_found"));
   await typed(answers);
+});
+
+test("a webhook is tried before it is saved and before it is changed, and changed as it stands", async (t) => {
+  const { sz, apiKey } = await acme("trying");
+  const target = await receiver(t);
+  const good = await sz.webhooks.check({ url: target.url, events: ["*"] });
+  assert.deepEqual([good.ok, good.status, good.response.body], [true, 200, "said"]);
+  assert.deepEqual((await sz.webhooks.list()).data, [], "nothing is saved");
+  const webhook = await sz.webhooks.create({ url: target.url, events: ["*"], description: "a" });
+  target.status = 500;
+  const bad = await sz.webhooks.checkUpdate(webhook.id, { timeout: "5s" });
+  assert.deepEqual([bad.ok, bad.status, bad.error.code], [false, 500, "status"]);
+  assert.deepEqual(await sz.webhooks.get(webhook.id), webhook, "nothing is changed");
+  const others = [async () => sz.webhooks.update(webhook.id, { description: "b" })];
+  let changes = 0;
+  const changed = await sz.webhooks.modify(webhook.id, ({ description }) => ({ description: `${description}${++changes}` }), {});
+  assert.equal(changed.description, "a1");
+  // Somebody else's change comes between reading and writing, once.
+  const raced = new SenderZ({
+    baseUrl: api,
+    apiKey,
+    fetch: async (url, options) => {
+      if (options.method === "PATCH") await others.pop()?.();
+      return fetch(url, options);
+    },
+  });
+  assert.equal((await raced.webhooks.modify(webhook.id, ({ description }) => ({ description: `${description}!` }))).description, "b!");
+  await typed([["WebhookCheck", good], ["WebhookCheck", bad], ["Webhook", changed]]);
+});
+
+test("a batch is accepted whole or not at all, and what it said of one person can be erased", async (t) => {
+  const { sz, operator } = await acme("batching");
+  const { url } = await receiver(t);
+  await sz.webhooks.create({ url, events: ["*"] });
+  const line = (id, recipient) => ({ tenant: "batching", payload: { ...message("message.read", id), data: { id, channel: "sms", recipient } } });
+  const accepted = await operator.events.sendBatch([{ ...line("msg_1", "+1555"), idempotency_key: "one" }, line("msg_2", "+1666")]);
+  assert.deepEqual([accepted.accepted, accepted.ids.length], [2, 2]);
+  await assert.rejects(operator.events.sendBatch([line("msg_3", "+1555"), { tenant: "batching", payload: { type: "message.gone" } }]), (error) => {
+    assert.match(error.errors[0].pointer, /\/2\//);
+    return refused(400, "invalid_batch")(error);
+  });
+  assert.equal((await sz.events.list()).data.length, 2);
+
+  const erasure = await sz.events.erase("+1555", { idempotencyKey: "forget" });
+  assert.deepEqual(await sz.events.erase("+1555", { idempotencyKey: "forget" }), erasure, "the key makes it the same job");
+  const found = await eventually("the event is forgotten", async () => {
+    const job = await sz.erasures.get(erasure.id);
+    return job.events === 1 && job;
+  });
+  const [one, other] = await Promise.all(accepted.ids.map((id) => sz.events.get(id)));
+  assert.deepEqual([one.payload, typeof one.erased_at, other.payload.data.recipient], [null, "string", "+1666"]);
+  const jobs = [];
+  for await (const { id } of sz.erasures.all({ limit: 1 })) jobs.push(id);
+  assert.deepEqual(jobs, [erasure.id]);
+  await typed([["AcceptedBatch", accepted], ["Erasure", erasure], ["Erasure", found], ["StoredEvent", one], ["Page<Erasure>", await sz.erasures.list()]]);
+});
+
+test("the operator's webhook is told of one that was disabled, through the same adapter", async (t) => {
+  const [operators, customer] = [await acme("operators"), await acme("leaving")];
+  const told = [];
+  const operator = await receiver(t, webhook(operators.sz, (event) => told.push(event)));
+  await operators.sz.webhooks.create({ url: operator.url, events: ["webhook.disabled"] });
+  const target = await receiver(t);
+  target.status = 410;
+  const leaving = await customer.sz.webhooks.create({ url: target.url, events: ["*"], description: "theirs" });
+  await customer.operator.events.send("leaving", message("message.sent", "msg_1"));
+  const [event] = await eventually("the operator is told", () => told.length > 0 && told);
+  assert.equal(event.type, "webhook.disabled");
+  assert.deepEqual(event.data, { ...event.data, id: leaving.id, tenant: "leaving", host: "127.0.0.1", description: "theirs", reason: "gone" });
+  const disabled = await customer.sz.webhooks.get(leaving.id);
+  assert.deepEqual([disabled.enabled, disabled.disabled_reason], [false, "gone"]);
+  await typed([["WebhookDisabled", event], ["Webhook", disabled]]);
 });
 
 test("a failing delivery is seen, canceled, and replayed", async (t) => {

@@ -55,6 +55,21 @@ test("429 and 503 are asked again after Retry-After, and not before", async (t) 
   assert.deepEqual(asked.map(({ method, body }) => method + body), Array(3).fill(asked[0].method + asked[0].body));
 });
 
+test("what is asked again carries the same idempotency key", async (t) => {
+  const { asked, baseUrl } = await scripted(t, [[503, { "retry-after": "0" }, PROBLEM], [429, { "retry-after": "0" }, PROBLEM], [202, {}, { id: "evt_1" }]]);
+  await new SenderZ({ apiKey, baseUrl }).events.send("acme", { type: "message.sent" }, { idempotencyKey: "order-17" });
+  assert.deepEqual(asked.map(({ headers }) => headers["idempotency-key"]), Array(3).fill("order-17"));
+});
+
+test("a Retry-After that is neither seconds nor a date is none", async (t) => {
+  for (const value of ["-1", "1.5", "soon", "1,2", "-1 GMT"]) {
+    const { asked, baseUrl } = await scripted(t, [[503, { "retry-after": value }, PROBLEM]]);
+    const sz = new SenderZ({ apiKey, baseUrl, maxRetries: 0 });
+    await assert.rejects(sz.webhooks.list(), refusal({ retryAfter: undefined }), value);
+    assert.equal(asked.length, 1);
+  }
+});
+
 test("without Retry-After it waits longer each time, and then gives up", async (t) => {
   const { asked, baseUrl } = await scripted(t, Array(9).fill([503, {}, { ...PROBLEM, status: 503, code: "unavailable" }]));
   const sz = new SenderZ({ apiKey, baseUrl, maxRetries: 2 });
@@ -85,7 +100,10 @@ test("a refusal carries the problem document, and one that has none says so", as
   const answers = [[400, {}, { ...PROBLEM, status: 400, code: "invalid_body", detail: "url: it is required", errors }], [500, {}, null], [418, {}, 7], [502, {}, "<html>"], [200, {}, "<html>"], [204, {}, ""]];
   const { baseUrl } = await scripted(t, answers);
   const sz = new SenderZ({ apiKey, baseUrl });
-  await assert.rejects(sz.webhooks.list(), refusal({ code: "invalid_body", errors, message: "400: url: it is required" }));
+  await assert.rejects(sz.webhooks.list(), (error) => {
+    assert.deepEqual(error.problem, { ...PROBLEM, status: 400, code: "invalid_body", detail: "url: it is required", errors });
+    return refusal({ code: "invalid_body", errors, message: "400: url: it is required" })(error);
+  });
   await assert.rejects(sz.webhooks.list(), refusal({ status: 500, code: "unknown", errors: [] }));
   await assert.rejects(sz.webhooks.list(), refusal({ status: 418, code: "unknown" }));
   for (const status of [502, 200]) {
@@ -142,6 +160,33 @@ test("an id that would name another route is refused before anything is sent", a
 test("what is missing in the options is said by name", async () => {
   await assert.rejects(new SenderZ({ baseUrl: "http://127.0.0.1:1" }).webhooks.list(), /apiKey/);
   await assert.rejects(new SenderZ({ apiKey }).webhooks.list(), /baseUrl/);
+});
+
+test("no message shows the API key, and white space around it is not part of it", async (t) => {
+  const { asked, baseUrl } = await scripted(t, [[200, {}, { data: [] }]]);
+  for (const wrong of ["szk_tenant_canary\nX", "szk_tenant_canary ö", "szk_tenant_canary\0", " "]) {
+    await assert.rejects(new SenderZ({ apiKey: wrong, baseUrl }).webhooks.list(), (error) => {
+      assert.ok(error instanceof TypeError && /apiKey/.test(error.message) && !error.stack.includes("canary"), error.stack);
+      return true;
+    });
+  }
+  await new SenderZ({ apiKey: ` ${apiKey}\n`, baseUrl }).webhooks.list();
+  assert.deepEqual(asked.map(({ headers }) => headers.authorization), [`Bearer ${apiKey}`]);
+});
+
+test("a timeout may be longer than any timer", async (t) => {
+  const { baseUrl } = await scripted(t, Array(2).fill([200, {}, { data: [] }]));
+  for (const timeout of [Number.POSITIVE_INFINITY, 1e7]) await new SenderZ({ apiKey, baseUrl, timeout }).webhooks.list();
+});
+
+test("a batch goes out line by line", async (t) => {
+  const { asked, baseUrl } = await scripted(t, [[202, {}, { accepted: 2, ids: ["evt_1", "evt_2"] }]]);
+  const lines = ["a", "b"].map((tenant) => ({ tenant, payload: { type: "message.sent", data: { text: "x\ny" } } }));
+  const sz = new SenderZ({ apiKey, baseUrl });
+  assert.deepEqual(await sz.events.sendBatch(lines), { accepted: 2, ids: ["evt_1", "evt_2"] });
+  const [{ method, url, headers, body }] = asked;
+  assert.deepEqual([method, url, headers["content-type"]], ["POST", "/v1/events", "application/x-ndjson"]);
+  assert.deepEqual(body.split("\n").map((line) => JSON.parse(line)), lines);
 });
 
 test("a request ends at its timeout, and with its signal", async (t) => {

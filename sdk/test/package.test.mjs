@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 import { RECEIVERS, compile, receiver } from "./readme.mjs";
-import { here, read, root, run, scratch, sdk } from "./support.mjs";
+import { fences, here, read, root, run, scratch, sdk } from "./support.mjs";
 
 const manifest = JSON.parse(readFileSync(join(sdk, "package.json"), "utf8"));
 const tarball = join(root, "target/sdk/pack/senderz-sdk.tgz");
@@ -114,10 +114,25 @@ export const code = (error: unknown): string => (error instanceof WebhookVerific
 
 /** What the README's receivers do not show. */
 const FRAMEWORKS = `
+import type { ALBHandler, APIGatewayProxyHandler, APIGatewayProxyHandlerV2, LambdaFunctionURLHandler } from "aws-lambda";
+import type { RequestHandler } from "express";
+import Fastify, { type FastifyPluginAsync } from "fastify";
+import { createSecureServer } from "node:http2";
 import { Hono, type Context } from "hono";
 import { SenderZ } from "@senderz/sdk";
+import { webhook as express } from "@senderz/sdk/express";
+import { webhook as fastify } from "@senderz/sdk/fastify";
 import { webhook as hono } from "@senderz/sdk/hono";
+import { webhook as lambda } from "@senderz/sdk/lambda";
+import { webhook as node } from "@senderz/sdk/node";
 import { webhook as workers } from "@senderz/sdk/workers";
+
+const sz = new SenderZ();
+export const aws: ALBHandler & APIGatewayProxyHandler & APIGatewayProxyHandlerV2 & LambdaFunctionURLHandler = lambda(sz, () => {});
+export const middleware: RequestHandler = express(sz, () => {});
+export const plugin: FastifyPluginAsync = fastify(sz, "/hook", () => {});
+Fastify({ http2: true }).register(fastify(sz, "/hook", () => {}), { prefix: "/v1" });
+createSecureServer(node(sz, () => {}));
 
 interface Env { WEBHOOK_SECRET: string; seen: Map<string, true> }
 const app = new Hono<{ Bindings: Env }>();
@@ -130,6 +145,50 @@ export default workers(
   async (event, { eventId, attempt }, env) => env.seen.set(eventId + event.type + (attempt ?? 0), true),
 );
 `;
+
+/** What the README's other examples take for granted. */
+const AROUND = [
+  (code) => `${code}\ndeclare const signature: string | undefined, body: Uint8Array;\nexport { valid };`,
+  (code) => `
+import type { WebhookEvent } from "@senderz/sdk";
+declare function alarm(recipient: string, reason: string): void;
+declare function reply(recipient: string): void;
+export function handle(event: WebhookEvent): void {\n${code}}`,
+  (code) => `
+import { SenderZ, type WebhookDisabled, type WebhookEvent } from "@senderz/sdk";
+import { webhook } from "@senderz/sdk/express";
+const sz = new SenderZ();
+${code}
+export { told };`,
+  (code) => `import { SenderZ } from "@senderz/sdk";\n${code}`,
+  (code) => `import { SenderZ } from "@senderz/sdk";\nconst sz = new SenderZ();\n${code}`,
+];
+
+test("the README's examples are what the types allow", () => {
+  const folder = scratch("examples");
+  const blocks = fences("sdk/typescript/README.md", "ts");
+  assert.equal(blocks.length, AROUND.length);
+  for (const [index, block] of blocks.entries()) writeFileSync(join(folder, `${index}.mts`), AROUND[index](block));
+  compile(folder, { noEmit: true });
+});
+
+/** Without the DOM's types, as servers have it: those of Node, of Workers, of a bundler. */
+const TYPES_OF = {
+  node: { lib: ["ES2022"], types: ["node"] },
+  workers: { lib: ["ES2022"], types: ["@cloudflare/workers-types"], module: "esnext", moduleResolution: "bundler" },
+};
+
+test("the types need those of one runtime and no other", () => {
+  for (const [runtime, options] of Object.entries(TYPES_OF)) {
+    const folder = scratch(`types-${runtime}`);
+    const adapters = RECEIVERS.map((name, index) => `export * as _${index} from "@senderz/sdk/${name}";`);
+    writeFileSync(join(folder, "all.mts"), [`export * from "@senderz/sdk";`, ...adapters].join("\n"));
+    if (runtime === "workers") {
+      writeFileSync(join(folder, "worker.mts"), receiver("workers").replace(/;\s*$/, " satisfies ExportedHandler<{ WEBHOOK_SECRET: string }>;\n"));
+    }
+    compile(folder, { ...options, noEmit: true, skipLibCheck: false });
+  }
+});
 
 test("the types say what is right and refuse what is not, in both formats", () => {
   const folder = scratch("types");

@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fences, here, modules, run, scratch } from "./support.mjs";
 
-export const RECEIVERS = ["express", "fastify", "hono", "next", "next-pages", "workers", "lambda", "fetch"];
+export const RECEIVERS = ["express", "fastify", "hono", "next", "next-pages", "workers", "lambda", "node", "fetch"];
 
 const OPTIONS = {
   target: "ES2022",
@@ -34,14 +34,17 @@ export function receiver(name) {
   return block;
 }
 
-/** Where each receiver is as JavaScript. */
+/** Where each receiver is as JavaScript, an ES module or CommonJS. */
 export function compiled() {
   const folder = scratch("readme");
-  for (const name of RECEIVERS) writeFileSync(join(folder, `${name}.mts`), receiver(name));
+  for (const name of RECEIVERS) {
+    for (const format of ["mts", "cts"]) writeFileSync(join(folder, `${name}.${format}`), receiver(name));
+  }
   const out = compile(folder);
-  return (name, change = (code) => code) => {
-    const file = join(folder, `run-${name}.mjs`);
-    writeFileSync(file, change(readFileSync(join(out, `${name}.mjs`), "utf8")));
+  let made = 0;
+  return (name, change = (code) => code, format = "mjs") => {
+    const file = join(folder, `run-${name}-${made++}.${format}`);
+    writeFileSync(file, change(readFileSync(join(out, `${name}.${format}`), "utf8")));
     return file;
   };
 }

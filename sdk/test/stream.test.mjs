@@ -75,6 +75,13 @@ test("a refusal ends it, at the beginning and later", async (t) => {
   await assert.rejects(take(new SenderZ({ apiKey, ...first }).stream(), 1), refused(401));
   const later = await scripted(t, [(response) => begin(response).end(attempt("pos_1", 1)), refuse(400)]);
   await assert.rejects(take(new SenderZ({ apiKey, ...later }).stream(), 2), refused(400));
+  // A long wait is the caller's, here as elsewhere.
+  const busy = (response) => response.writeHead(429, { "retry-after": "3600" }).end("{}");
+  const asked = await scripted(t, [busy]);
+  const watched = (scripts) => new SenderZ({ apiKey, ...scripts }).stream(undefined, { signal: AbortSignal.timeout(20_000) });
+  await assert.rejects(take(watched(asked), 1), (error) => refused(429)(error) && error.retryAfter === 3600);
+  const begun = await scripted(t, [(response) => begin(response).end(attempt("pos_1", 1)), busy]);
+  await assert.rejects(take(watched(begun), 2), refused(429));
   // Before it has begun it is a request like any other.
   const never = await scripted(t, [refuse(503), refuse(503)]);
   await assert.rejects(take(new SenderZ({ apiKey, maxRetries: 1, ...never }).stream(), 1), refused(503));

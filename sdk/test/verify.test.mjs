@@ -80,8 +80,25 @@ test("swapped arguments are a TypeError that says so", () => {
   assert.throws(() => sz.webhooks.unwrap(body, standard), { name: "TypeError", message: /headers first/ });
 });
 
-test("a body that looks like a signature and has one is a body", () => {
-  assert.equal(sz.webhooks.verify(one.hex, "0".repeat(64)), false);
+test("no header and no raw body that a stranger sends makes verify throw, or unwrap say anything but a code", () => {
+  const hostile = ["", " ", ",", "{}", "[]", "null", body, one.hex, "0".repeat(64), `${"0".repeat(64)},${"0".repeat(64)}`, "a".repeat(1 << 17), "0".repeat(64).concat(",").repeat(20_000), "v1,", "\0", "\ud800", "__proto__", "é"];
+  for (const signature of [...hostile, undefined, null, hostile]) {
+    for (const given of hostile) {
+      const forms = [given, new TextEncoder().encode(given)];
+      for (const form of forms) {
+        const fits = signature === one.hex && given === body;
+        // The one case that is told: a signature that is right, the other way round.
+        if (signature === body && form === one.hex) continue;
+        assert.equal(sz.webhooks.verify(signature, form), fits, `${String(signature).slice(0, 70)} over ${given.slice(0, 70)}`);
+      }
+    }
+  }
+  for (const value of hostile) {
+    for (const name of [...Object.keys(standard), "x-senderz-signature"]) {
+      const headers = name === "x-senderz-signature" ? { [name]: value } : { ...standard, [name]: value };
+      assert.equal(typeof code(headers), "string");
+    }
+  }
 });
 
 test("no message shows the secret or the body", () => {
@@ -176,4 +193,7 @@ test("deliveryOf tells which attempt of which event a request is", () => {
   const headers = { ...standard, "X-Senderz-Delivery": "dlv_1", "X-Senderz-Attempt": "3" };
   assert.deepEqual(deliveryOf(headers), { eventId: one.id, id: "dlv_1", attempt: 3 });
   assert.deepEqual(deliveryOf({}), { eventId: undefined, id: undefined, attempt: undefined });
+  for (const odd of ["", "x", "0", "-1", "1.5", "1, 1", "1e3", "9".repeat(400)]) {
+    assert.equal(deliveryOf({ "x-senderz-attempt": odd }).attempt, undefined, odd);
+  }
 });

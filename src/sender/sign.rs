@@ -35,6 +35,9 @@ pub const MAX_SIGNATURES: usize = 16;
 /// How far a timestamp may be from the receiver's clock unless it chooses otherwise.
 pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 
+/// Digits: any number of so many is a `u64`.
+const TIMESTAMP_MAX: usize = 19;
+
 const MAC: usize = 32;
 const HEX: usize = 2 * MAC;
 const BASE64: usize = MAC.div_ceil(3) * 4;
@@ -150,8 +153,8 @@ pub fn verify_standard(
     tolerance: Duration,
 ) -> Result<(), BadSignature> {
     let digits = headers.timestamp.as_bytes();
-    // A sign would be parsed, too.
-    if !digits.iter().all(u8::is_ascii_digit) {
+    // A sign would be parsed, too, and so would any number of zeros in front.
+    if digits.len() > TIMESTAMP_MAX || !digits.iter().all(u8::is_ascii_digit) {
         return Err(BadSignature::Timestamp);
     }
     let seconds: u64 = headers.timestamp.parse().map_err(|_| BadSignature::Timestamp)?;

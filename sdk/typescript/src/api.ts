@@ -160,6 +160,24 @@ export interface AcceptedEvent {
   deliveries: number;
 }
 
+/** One event of a batch. */
+export interface EventLine {
+  tenant: string;
+  payload: WebhookEvent;
+  /** Makes repeating the line safe for 24 hours. */
+  idempotency_key?: string | null;
+  /** The trace that it belongs to (W3C Trace Context). */
+  traceparent?: string | null;
+  tracestate?: string | null;
+}
+
+export interface AcceptedBatch {
+  /** Events, one for each line. */
+  accepted: number;
+  /** In the order of the lines. */
+  ids?: string[];
+}
+
 /** An event in lists. */
 export interface EventSummary {
   id: string;
@@ -390,8 +408,8 @@ export interface NewReplay {
   /** `failed` where left out. */
   status?: ReplayStatus | ReplayStatus[] | null;
   event_type?: EventType | EventType[] | null;
-  since?: Time | null;
-  until?: Time | null;
+  since?: Time | Date | null;
+  until?: Time | Date | null;
   /** Count, and send nothing. */
   dry_run?: boolean | null;
   /** Deliveries a second. */

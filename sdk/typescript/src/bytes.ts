@@ -18,7 +18,8 @@ export function bytesOf(body: unknown): Uint8Array {
   throw new TypeError(
     `the body has to be the raw request body (a string, Buffer, Uint8Array or ArrayBuffer), and it is ${described(body)}. ` +
       "The signature covers the bytes as they were sent, so take them before a JSON parser does: " +
-      "express.raw({ type: '*/*' }), await request.text(), or an adapter such as @senderz/sdk/express",
+      "express.raw({ type: '*/*' }), await request.text(), in Next's pages router " +
+      "`export const config = { api: { bodyParser: false } }`, or an adapter such as @senderz/sdk/express",
   );
 }
 

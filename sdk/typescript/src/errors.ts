@@ -66,6 +66,8 @@ export class ApiError extends Error {
   readonly errors: readonly FieldError[];
   /** Seconds after which it may go better, where the answer said so. */
   readonly retryAfter: number | undefined;
+  /** The whole document, as far as the answer was one. */
+  readonly problem: Readonly<Partial<Problem>>;
 
   constructor(status: number, problem: Partial<Problem>, retryAfter?: number) {
     super(`${status}: ${problem.detail ?? problem.title ?? "the answer was no problem document"}`);
@@ -73,5 +75,6 @@ export class ApiError extends Error {
     this.code = problem.code ?? "unknown";
     this.errors = problem.errors ?? [];
     this.retryAfter = retryAfter;
+    this.problem = problem;
   }
 }

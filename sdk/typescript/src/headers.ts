@@ -22,7 +22,7 @@ export interface Delivery {
   eventId: string | undefined;
   /** `dlv_…`; like the attempt's number it is not covered by a signature. */
   id: string | undefined;
-  /** From 1 on. */
+  /** From 1 on; undefined where the header is not such a number. */
   attempt: number | undefined;
 }
 
@@ -31,6 +31,6 @@ export function deliveryOf(headers: RequestHeaders): Delivery {
   return {
     eventId: header(headers, "webhook-id"),
     id: header(headers, "x-senderz-delivery"),
-    attempt: attempt === undefined ? undefined : Number(attempt),
+    attempt: attempt !== undefined && /^[1-9][0-9]{0,8}$/.test(attempt) ? Number(attempt) : undefined,
   };
 }

@@ -11,7 +11,7 @@ export interface ClientOptions {
   tenant?: string | undefined;
   /** How often a request that was answered 429 or 503 is made again; 3 where not said. */
   maxRetries?: number | undefined;
-  /** Seconds for one request; 30 where not said. */
+  /** Seconds for one request, its answer read whole; 30 where not said. `Infinity` sets no limit. */
   timeout?: number | undefined;
   /** Another `fetch`. */
   fetch?: typeof fetch | undefined;
@@ -30,12 +30,16 @@ export type Param = string | number | Date | readonly string[] | undefined;
 export interface Call extends CallOptions {
   query?: object | undefined;
   body?: unknown;
+  /** In place of a body: one JSON text a line. */
+  lines?: readonly unknown[];
   headers?: Record<string, string>;
 }
 
 /** Seconds. A longer `Retry-After` than this is the caller's to wait for. */
-const MAX_WAIT = 60;
+export const LONGEST_WAIT = 60;
 const FIRST_WAIT = 0.5;
+/** Milliseconds: a timer that is set for longer goes off at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 interface Answer {
   status: number;
@@ -73,7 +77,7 @@ export class Http {
       const error = refusal(answer, json);
       const wait = error.retryAfter ?? FIRST_WAIT * 2 ** made * (0.5 + Math.random());
       const again = error.status === 429 || error.status === 503;
-      if (!again || made >= retries || wait > MAX_WAIT) throw error;
+      if (!again || made >= retries || wait > LONGEST_WAIT) throw error;
       await pause(wait, call.signal);
     }
   }
@@ -94,13 +98,16 @@ export class Http {
   async #send(method: string, url: URL, call: Call, signal: AbortSignal | undefined): Promise<Response> {
     const { apiKey, tenant, fetch: given } = this.#options;
     if (!apiKey) throw new TypeError("there is no apiKey to ask with: new SenderZ({ apiKey: 'szk_…' })");
-    const headers: Record<string, string> = { authorization: `Bearer ${apiKey}`, accept: "application/json" };
+    const key = apiKey.trim();
+    // `fetch` would refuse the header by an error that shows it.
+    if (!/^[\x21-\x7e]+$/.test(key)) throw new TypeError("the apiKey is cut or altered: it has letters, digits and _ only");
+    const headers: Record<string, string> = { authorization: `Bearer ${key}`, accept: "application/json" };
     if (tenant !== undefined) headers["senderz-tenant"] = tenant;
-    if (call.body !== undefined) headers["content-type"] = "application/json";
     const repeatable = method === "POST" || (method === "DELETE" && url.pathname.endsWith("/v1/events"));
     if (repeatable && call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
     Object.assign(headers, call.headers);
-    const body = call.body === undefined ? null : JSON.stringify(call.body);
+    const { type, body } = content(call);
+    if (type !== undefined) headers["content-type"] = type;
     // Redirects would carry the key elsewhere.
     return (given ?? fetch)(url, { method, headers, body, redirect: "manual", signal: signal ?? null });
   }
@@ -111,7 +118,7 @@ export class Http {
     const give = () => deadline.abort(call.signal?.reason);
     const timer = setTimeout(
       () => deadline.abort(new DOMException(`no answer in ${timeout} s`, "TimeoutError")),
-      timeout * 1000,
+      Math.min(timeout * 1000, LONGEST_TIMER),
     );
     call.signal?.addEventListener("abort", give);
     try {
@@ -135,6 +142,13 @@ export class Http {
     }
     return url;
   }
+}
+
+function content({ body, lines }: Call): { type?: string; body: string | null } {
+  if (lines !== undefined) {
+    return { type: "application/x-ndjson", body: lines.map((line) => JSON.stringify(line)).join("\n") };
+  }
+  return body === undefined ? { body: null } : { type: "application/json", body: JSON.stringify(body) };
 }
 
 /** A part of a path. An empty id or `..` would name another route. */
@@ -174,7 +188,8 @@ function retryAfter(headers: Headers): number | undefined {
   const value = headers.get("retry-after")?.trim();
   if (!value) return undefined;
   if (/^\d{1,9}$/.test(value)) return Number(value);
-  const until = Date.parse(value);
+  // `Date.parse` takes "-1" and "1.5" for dates of long ago.
+  const until = /^[A-Z][a-z]+, .* GMT$/.test(value) ? Date.parse(value) : Number.NaN;
   return Number.isNaN(until) ? undefined : Math.max(0, (until - Date.now()) / 1000);
 }
 

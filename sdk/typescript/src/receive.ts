@@ -1,6 +1,6 @@
 /** What all adapters do with a request, whatever the framework: read, check, hand over, answer. */
 
-import type { RawBody } from "./bytes.js";
+import { bytesOf, type RawBody } from "./bytes.js";
 import type { WebhookEvent } from "./event.js";
 import { deliveryOf, type Delivery, type RequestHeaders } from "./headers.js";
 
@@ -50,6 +50,12 @@ export async function receive(
 /** For frameworks that speak `fetch`. */
 export async function respond(sz: Receiver, request: Request, handle: Handler): Promise<Response> {
   if (request.method !== "POST") return new Response("POST only\n", { status: 405, headers: { allow: "POST" } });
+  if (request.bodyUsed || request.body?.locked) {
+    throw new TypeError(
+      "the request's body was read before the webhook's handler. The signature covers its bytes, and they are gone: " +
+        "let no middleware or validator read it on this route, or give that one request.clone()",
+    );
+  }
   const body = await bounded(chunksOf(request));
   const answer = await receive(sz, request.headers, body, handle);
   return new Response(answer.body, { status: answer.status });
@@ -87,8 +93,10 @@ async function bounded(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array | 
   let kept: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of chunks) {
-    length += chunk.length;
-    if (length <= MAX_BODY) kept.push(chunk);
+    // A stream of Node gives text where somebody has called its `setEncoding`.
+    const bytes = bytesOf(chunk);
+    length += bytes.length;
+    if (length <= MAX_BODY) kept.push(bytes);
     else kept = [];
   }
   if (length > MAX_BODY) return undefined;

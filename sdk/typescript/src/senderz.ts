@@ -66,6 +66,11 @@ export class Webhooks extends Verifier {
     return this.#http.ask("POST", "/v1/webhooks", { ...options, query: { dry_run: "true" }, body: webhook });
   }
 
+  /** Tries what an update would make of a webhook, and saves nothing. */
+  async checkUpdate(id: string, patch: api.WebhookPatch, options?: CallOptions): Promise<api.WebhookCheck> {
+    return this.#http.ask("PATCH", `/v1/webhooks/${segment(id)}`, { ...options, query: { dry_run: "true" }, body: patch });
+  }
+
   async list(params?: api.PageParams, options?: CallOptions): Promise<api.Page<api.Webhook>> {
     return this.#http.ask("GET", "/v1/webhooks", { ...options, query: params });
   }
@@ -126,9 +131,17 @@ export class Events {
     this.#http = http;
   }
 
-  /** Hands an event to the gateway: a producer's or an operator's key. Resolved means on disk. */
+  /** Hands an event to the gateway: a producer's or an operator's key, or the tenant's own. Resolved means on disk. */
   async send(tenant: string, event: WebhookEvent, options?: CallOptions): Promise<api.AcceptedEvent> {
     return this.#http.ask("POST", `/v1/tenants/${segment(tenant)}/events`, { ...options, body: event });
+  }
+
+  /** Many at once, of any tenants that the key may send for: accepted whole or not at all. */
+  async sendBatch(
+    lines: readonly api.EventLine[],
+    options?: Omit<CallOptions, "idempotencyKey">,
+  ): Promise<api.AcceptedBatch> {
+    return this.#http.ask("POST", "/v1/events", { ...options, lines });
   }
 
   async list(params?: api.EventParams, options?: CallOptions): Promise<api.Page<api.EventSummary>> {

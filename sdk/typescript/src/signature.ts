@@ -42,7 +42,7 @@ export function checkStandard(
   now: number,
   tolerance: number,
 ): Refusal {
-  if (!/^[0-9]{1,12}$/.test(headers.timestamp)) return "malformed_timestamp";
+  if (!/^[0-9]{1,19}$/.test(headers.timestamp)) return "malformed_timestamp";
   const age = Math.floor(now) - Number(headers.timestamp);
   if (age > tolerance) return "timestamp_too_old";
   if (-age > tolerance) return "timestamp_too_new";

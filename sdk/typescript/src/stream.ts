@@ -2,7 +2,7 @@
 
 import type * as api from "./api.js";
 import { ApiError } from "./errors.js";
-import { pause, type CallOptions, type Http } from "./http.js";
+import { LONGEST_WAIT, pause, type CallOptions, type Http } from "./http.js";
 
 export interface StreamOptions extends CallOptions {
   /** Begins behind the event with this `id`; now where not said. */
@@ -53,8 +53,8 @@ export async function* stream(
   }
 }
 
-function isTransient({ status }: ApiError): boolean {
-  return status === 429 || status >= 500;
+function isTransient({ status, retryAfter = 0 }: ApiError): boolean {
+  return (status === 429 || status >= 500) && retryAfter <= LONGEST_WAIT;
 }
 
 /** The blocks of one connection, until it ends, breaks or falls silent. */

@@ -6,10 +6,10 @@ import { receive, type Answer, type Handler, type Receiver } from "../receive.js
 
 /** What the platforms' events have in common. */
 export interface HttpEvent {
-  headers?: { [name: string]: string | undefined } | null;
-  multiValueHeaders?: { [name: string]: string[] | undefined } | null;
-  body?: string | null;
-  isBase64Encoded?: boolean;
+  headers?: { [name: string]: string | undefined } | null | undefined;
+  multiValueHeaders?: { [name: string]: string[] | undefined } | null | undefined;
+  body?: string | null | undefined;
+  isBase64Encoded?: boolean | undefined;
 }
 
 export function webhook(sz: Receiver, handler: Handler) {
