@@ -106,10 +106,22 @@ struct Session {
     opened: Instant,
 }
 
+impl Session {
+    fn is_over(&self, lifetime: Duration, now: Instant) -> bool {
+        now >= self.opened + lifetime
+    }
+}
+
 #[derive(Debug)]
 struct Link {
     tenant: TenantNo,
     expires: Instant,
+}
+
+impl Link {
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.expires
+    }
 }
 
 #[derive(Debug, Default)]
@@ -175,7 +187,7 @@ impl Sessions {
         let lifetime = lifetime.unwrap_or(settings.link_lifetime).min(MAX_LINK_LIFETIME);
         let (token, now) = (Token::generate(), clock::instant());
         let mut state = self.lock();
-        state.links.retain(|_, link| link.expires > now);
+        state.links.retain(|_, link| !link.is_over(now));
         let own = state.links.iter().filter(|(_, link)| link.tenant == tenant);
         if own.clone().count() >= MAX_LINKS_PER_TENANT {
             let oldest = own.min_by_key(|(_, link)| link.expires).map(|(hash, _)| *hash);
@@ -188,7 +200,7 @@ impl Sessions {
     /// Takes a link and opens a session for its tenant. It works once.
     pub fn follow(&self, link: &str) -> Result<Token, Refused> {
         let found = TokenHash::of(link).and_then(|hash| self.lock().links.remove(&hash));
-        let link = found.filter(|link| link.expires > clock::instant()).ok_or(Refused::Link)?;
+        let link = found.filter(|link| !link.is_over(clock::instant())).ok_or(Refused::Link)?;
         let holder = Holder::Tenant(link.tenant);
         let principal = holder.principal(&self.inner.directory).ok_or(Refused::Link)?;
         self.open(holder, principal)
@@ -198,7 +210,7 @@ impl Sessions {
     pub fn link_is_for(&self, link: &str) -> Option<TenantNo> {
         let state = self.lock();
         let link = state.links.get(&TokenHash::of(link)?)?;
-        (link.expires > clock::instant()).then_some(link.tenant)
+        (!link.is_over(clock::instant())).then_some(link.tenant)
     }
 
     /// What a browser's token opens; none where that is nothing, or nothing any more.
@@ -212,7 +224,7 @@ impl Sessions {
         let (token, opened) = (Token::generate(), clock::instant());
         let settings = &self.inner.settings;
         let mut state = self.lock();
-        state.sessions.retain(|_, session| opened < session.opened + settings.session_lifetime);
+        state.sessions.retain(|_, session| !session.is_over(settings.session_lifetime, opened));
         let own = state.sessions.iter().filter(|(_, session)| session.principal == principal);
         if own.clone().count() >= settings.max_per_tenant {
             let oldest = own.min_by_key(|(_, session)| session.opened).map(|(hash, _)| *hash);
@@ -248,7 +260,7 @@ impl Pass {
         let inner = &self.sessions.inner;
         let state = self.sessions.lock();
         let session = state.sessions.get(&self.hash)?;
-        if clock::instant() >= session.opened + inner.settings.session_lifetime {
+        if session.is_over(inner.settings.session_lifetime, clock::instant()) {
             return None;
         }
         session.holder.principal(&inner.directory)
@@ -259,3 +271,6 @@ impl Pass {
         self.sessions.lock().sessions.remove(&self.hash);
     }
 }
+
+#[cfg(test)]
+mod tests;

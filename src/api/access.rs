@@ -255,3 +255,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         Ok(Self(path.map(|Path(id)| id).unwrap_or_default()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::rfc3339,
-    directory::{ApiKey, Principal},
+    directory::{ApiKey, Directory, Principal},
     id::KeyId,
     openapi::words,
 };
@@ -72,7 +72,7 @@ pub(super) async fn create(
     let kind = fields.string("kind");
     let kind = fields.required("kind", kind);
     let tenant = fields.string("tenant");
-    let principal = principal(&api, &caller, &mut fields, kind.as_deref(), tenant)?;
+    let principal = principal(&api.directory, &caller, &mut fields, kind.as_deref(), tenant)?;
     fields.finish()?;
     let principal = principal.expect("what is wrong with it was refused");
     let (key, text) = api.directory.create_key(principal).await?;
@@ -83,7 +83,7 @@ pub(super) async fn create(
 
 /// For whom the new key shall speak. A tenant's key can only be made for that tenant.
 fn principal(
-    api: &ApiState,
+    directory: &Directory,
     caller: &Caller,
     fields: &mut Fields,
     kind: Option<&str>,
@@ -111,7 +111,7 @@ fn principal(
         Some("operator") => return Ok(Some(Principal::Operator)),
         Some("producer") => return Ok(Some(Principal::Producer)),
         Some("tenant") => match named.as_deref().or(own) {
-            Some(name) => match api.directory.tenant(name) {
+            Some(name) => match directory.tenant(name) {
                 Some(entry) => return Ok(Some(Principal::Tenant(entry.tenant.no))),
                 None => fields.refuse("/tenant", "there is no such tenant"),
             },
@@ -148,3 +148,6 @@ pub(super) async fn revoke(
     tracing::info!(key = %id, "api key revoked");
     Ok(StatusCode::NO_CONTENT)
 }
+
+#[cfg(test)]
+mod tests;

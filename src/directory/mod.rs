@@ -28,7 +28,7 @@ mod state;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     path::Path,

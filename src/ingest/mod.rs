@@ -191,8 +191,9 @@ impl Ingest {
         let payload = self.read(body, self.settings.max_payload, "ingest.max_payload").await?;
         let event_type =
             parse_payload(&payload, &self.batch_limits.payload).map_err(bad_payload)?;
-        // The tenant may have been deleted while the body came in.
-        let (tenant, routes) = self.tenants.routes(name, event_type).ok_or_else(no_such_tenant)?;
+        // The tenant may have been deleted while the body came in, and its name given to another.
+        let same = self.tenants.routes(name, event_type).filter(|(no, _)| *no == tenant);
+        let (_, routes) = same.ok_or_else(no_such_tenant)?;
         let trace = TraceContext::of_headers(&head.headers).map(Box::new);
         let event = NewEvent { tenant, event_type, payload, key, trace, routes };
         let appended = self.append(vec![event], Format::Json).await?;
@@ -457,5 +458,21 @@ impl Counters {
 
     fn rejected(&self, code: Code, events: usize) {
         self.rejected[code as usize].increment(events as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_sends_for_itself_and_producers_and_the_operator_for_everybody() {
+        let (own, other) = (TenantNo(1), TenantNo(2));
+        for tenant in [own, other] {
+            assert!(may_send(Principal::Operator, tenant));
+            assert!(may_send(Principal::Producer, tenant));
+        }
+        assert!(may_send(Principal::Tenant(own), own));
+        assert!(!may_send(Principal::Tenant(own), other));
     }
 }

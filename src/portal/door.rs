@@ -41,7 +41,7 @@ struct LinkPage<'a> {
 
 /// To the first page of whoever comes.
 pub(super) async fn front(State(portal): State<Portal>, headers: HeaderMap) -> Response {
-    let principal = session(&portal, &headers).and_then(|pass| pass.principal());
+    let principal = session(&portal.sessions, &headers).and_then(|pass| pass.principal());
     Redirect::to(&home(&portal, principal)).into_response()
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn login_page(
     uri: http::Uri,
 ) -> Response {
     let query = Pairs::of(uri.query().unwrap_or_default().as_bytes());
-    if let Some(pass) = session(&portal, &headers) {
+    if let Some(pass) = session(&portal.sessions, &headers) {
         return Redirect::to(&home(&portal, pass.principal())).into_response();
     }
     let shell = Shell::outside("Log in");
@@ -130,7 +130,7 @@ fn link_is_over() -> Response {
 }
 
 pub(super) async fn logout(State(portal): State<Portal>, headers: HeaderMap) -> Response {
-    if let Some(pass) = session(&portal, &headers) {
+    if let Some(pass) = session(&portal.sessions, &headers) {
         pass.log_out();
     }
     let mut response = Redirect::to("/portal/login").into_response();
@@ -143,7 +143,7 @@ pub(super) async fn nothing_here() -> Response {
 }
 
 fn enter(portal: &Portal, headers: &HeaderMap, token: &Token, to: &str) -> Response {
-    if let Some(before) = session(portal, headers) {
+    if let Some(before) = session(&portal.sessions, headers) {
         before.log_out();
     }
     let mut response = Redirect::to(to).into_response();

@@ -17,13 +17,13 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::Authority};
 
 use super::{Portal, ask::Refused, shell};
-use crate::metrics::HTTP_REQUESTS;
+use crate::{config, metrics::HTTP_REQUESTS};
 
 /// The `route` under which pages are counted.
 const ROUTE: &str = "portal";
 
 pub(super) async fn pass(State(portal): State<Portal>, request: Request, next: Next) -> Response {
-    let is_ours = authority(&request).is_some_and(|host| is_our_host(&portal, &host));
+    let is_ours = authority(&request).is_some_and(|host| is_our_host(&portal.settings, &host));
     let mut response = if !is_ours {
         let detail = "The portal does not answer to this host name: the operator adds it to \
                       portal.url or portal.hosts.";
@@ -39,7 +39,7 @@ pub(super) async fn pass(State(portal): State<Portal>, request: Request, next: N
         response = shell::refusal(&refused);
     }
     count(response.status());
-    harden(&portal, response.headers_mut());
+    harden(&portal.settings, response.headers_mut());
     response
 }
 
@@ -62,9 +62,8 @@ fn authority(request: &Request) -> Option<Authority> {
     }
 }
 
-fn is_our_host(portal: &Portal, authority: &Authority) -> bool {
+fn is_our_host(settings: &config::Portal, authority: &Authority) -> bool {
     let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-    let settings = &portal.settings;
     let of_url = settings.url.split_once("://").map_or("", |(_, rest)| rest);
     let of_url = of_url.parse::<Authority>().ok();
     is_address(&host)
@@ -106,8 +105,8 @@ fn is_from_our_page(request: &Request) -> bool {
 
 /// Scripts, styles, images, forms and connections of this origin, and nothing else of any kind. With
 /// trusted types a script cannot make HTML of text even by mistake.
-fn policy(portal: &Portal) -> String {
-    let frames = &portal.settings.frame_ancestors;
+fn policy(settings: &config::Portal) -> String {
+    let frames = &settings.frame_ancestors;
     let frames = if frames.is_empty() { "'none'".to_owned() } else { frames.join(" ") };
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src \
@@ -116,8 +115,8 @@ fn policy(portal: &Portal) -> String {
     )
 }
 
-fn harden(portal: &Portal, headers: &mut HeaderMap) {
-    let policy = HeaderValue::try_from(policy(portal)).expect("origins are visible ASCII");
+fn harden(settings: &config::Portal, headers: &mut HeaderMap) {
+    let policy = HeaderValue::try_from(policy(settings)).expect("origins are visible ASCII");
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     let fixed = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -136,7 +135,7 @@ fn harden(portal: &Portal, headers: &mut HeaderMap) {
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    if portal.settings.frame_ancestors.is_empty() {
+    if settings.frame_ancestors.is_empty() {
         headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     }
 }
@@ -149,3 +148,6 @@ fn count(status: StatusCode) {
     };
     ::metrics::counter!(HTTP_REQUESTS, "route" => ROUTE, "code_class" => class).increment(1);
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,8 @@ use super::{
 use crate::{
     clock::wall_ms,
     directory::{Principal, TenantEntry},
-    sessions::Pass,
+    id::TenantNo,
+    sessions::{Pass, Sessions},
 };
 
 /// The cookie that holds a session's token.
@@ -71,7 +72,7 @@ impl Visit {
 }
 
 /// The session that a request's cookie opens.
-pub(super) fn session(portal: &Portal, headers: &HeaderMap) -> Option<Pass> {
+pub(super) fn session(sessions: &Sessions, headers: &HeaderMap) -> Option<Pass> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let tokens = cookies.flat_map(|line| line.split(';')).filter_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
@@ -79,25 +80,33 @@ pub(super) fn session(portal: &Portal, headers: &HeaderMap) -> Option<Pass> {
     });
     // A page of a neighbouring host can add cookies of the same name: one that opens something
     // is ours all the same, because nobody else knows it.
-    tokens.take(8).find_map(|token| portal.sessions.pass(token))
+    tokens.take(8).find_map(|token| sessions.pass(token))
+}
+
+/// Whose pages somebody may see. To everybody else they do not exist.
+fn may_visit(who: Principal, tenant: TenantNo) -> bool {
+    match who {
+        Principal::Operator => true,
+        Principal::Tenant(own) => own == tenant,
+        Principal::Producer => false,
+    }
 }
 
 impl FromRequestParts<Portal> for Visit {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, portal: &Portal) -> Result<Self, Response> {
-        let Some(pass) = session(portal, &parts.headers) else { return Err(to_login(parts)) };
+        let Some(pass) = session(&portal.sessions, &parts.headers) else {
+            return Err(to_login(parts));
+        };
         let Some(principal) = pass.principal() else { return Err(to_login(parts)) };
         let params = RawPathParams::from_request_parts(parts, portal).await;
         let params = params.map_err(|_| Refused::nothing_here().into_response())?;
         let find = |wanted: &str| params.iter().find(|(name, _)| *name == wanted);
         let tenant = match find("tenant") {
             Some((_, id)) => {
-                let entry = portal.directory.tenant(id).filter(|entry| match principal {
-                    Principal::Tenant(no) => entry.tenant.no == no,
-                    Principal::Operator => true,
-                    Principal::Producer => false,
-                });
+                let entry = portal.directory.tenant(id);
+                let entry = entry.filter(|entry| may_visit(principal, entry.tenant.no));
                 Some(entry.ok_or_else(|| Refused::nothing_here().into_response())?)
             }
             None => None,
@@ -138,3 +147,6 @@ impl FromRequestParts<Portal> for OperatorVisit {
         Err(Refused::nothing_here().into_response())
     }
 }
+
+#[cfg(test)]
+mod tests;

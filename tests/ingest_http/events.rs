@@ -212,6 +212,25 @@ async fn a_tenant_deleted_meanwhile_is_not_found() {
 }
 
 #[tokio::test]
+async fn an_event_is_not_given_to_another_tenant_that_took_the_name_while_its_body_came_in() {
+    let table = std::sync::Arc::new(Table::default());
+    let (store, script) = scripted_store(8);
+    let ingest = senderz_gateway::ingest::Ingest::new(ingest_config(), STUCK, table.clone(), store);
+    let (mut send, body) = http_body_util::channel::Channel::<bytes::Bytes>::new(1);
+    let posting = ingest.event("acme", post("/", JSON, "").map(|_| body));
+    let renaming = async {
+        // The request waits for its body by now: it was polled first.
+        table.acme_is_another.store(true, std::sync::atomic::Ordering::Relaxed);
+        send.send_data(PAYLOAD.into()).await.unwrap();
+        drop(send);
+    };
+    let (answer, ()) = tokio::join!(biased; posting, renaming);
+    assert_eq!((Answer::of(answer).await.status, script.count()), (404, 0));
+    let answer = Answer::of(ingest.event("acme", post("/", JSON, PAYLOAD)).await).await;
+    assert_eq!((answer.status, script.count()), (202, 1), "the new one gets its own");
+}
+
+#[tokio::test]
 async fn each_of_the_stores_refusals_has_its_answer() {
     let (ingest, script) = ingest(ingest_config(), 8);
     for (mood, status, code) in [

@@ -139,6 +139,8 @@ pub(crate) fn scripted_store(queue: usize) -> (Store, Arc<Script>) {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     pub(crate) acme_is_gone: AtomicBool,
+    /// Deleted, and made again under the same name.
+    pub(crate) acme_is_another: AtomicBool,
 }
 
 impl Tenants for Table {
@@ -154,7 +156,9 @@ impl Tenants for Table {
 
     fn number(&self, tenant: &str) -> Option<TenantNo> {
         match tenant {
-            "acme" if !self.acme_is_gone.load(Ordering::Relaxed) => Some(TenantNo(1)),
+            "acme" if self.acme_is_gone.load(Ordering::Relaxed) => None,
+            "acme" if self.acme_is_another.load(Ordering::Relaxed) => Some(TenantNo(3)),
+            "acme" => Some(TenantNo(1)),
             "beta" => Some(TenantNo(2)),
             _ => None,
         }

@@ -88,6 +88,11 @@ fn limits() -> Limits {
     }
 }
 
+/// For tests of other modules: an empty directory whose store keeps every row.
+pub(crate) fn directory() -> Directory {
+    empty(keeping_store().0)
+}
+
 fn empty(store: Store) -> Directory {
     loaded(store, Vec::new()).expect("an empty directory loads")
 }
@@ -111,7 +116,7 @@ fn url(text: &str) -> WebhookUrl {
     WebhookUrl::parse(text, &Policy::default()).expect("a public url")
 }
 
-async fn add_tenant(directory: &Directory, id: &str) -> NewTenant {
+pub(crate) async fn add_tenant(directory: &Directory, id: &str) -> NewTenant {
     directory.create_tenant(name(id), id.to_owned()).await.expect("there is room")
 }
 

@@ -51,8 +51,52 @@ async fn an_operator_key_that_is_weak_damaged_or_exposed_is_refused() {
     assert!(matches!(write(b"\xff\xfe", 0o600), Err(OperatorKeyError::BadFile(_))));
     assert!(matches!(write(long.as_bytes(), 0o600), Err(OperatorKeyError::BadFile(_))));
     assert!(matches!(write(GIVEN.as_bytes(), 0o644), Err(OperatorKeyError::Exposed(_))));
-    assert!(directory.authenticate(GIVEN).is_none());
+    let longest = format!("szk_operator_{}", "a".repeat(MAX_KEY_TEXT - 13));
+    for followed in ["\r\nx", "\n\n\n"] {
+        let refused = write(format!("{longest}{followed}").as_bytes(), 0o600);
+        assert!(matches!(refused, Err(OperatorKeyError::BadFile(_))), "{followed:?}");
+    }
+    assert!(directory.authenticate(GIVEN).is_none() && directory.authenticate(&longest).is_none());
+    assert!(matches!(write(format!("{longest}\r\n").as_bytes(), 0o600), Ok(OperatorKey::File)));
     assert!(matches!(write(GIVEN.as_bytes(), 0o600), Ok(OperatorKey::File)));
+}
+
+#[tokio::test]
+async fn a_key_file_that_cannot_be_read_is_not_taken_for_a_missing_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = empty(held_store().0);
+    let path = dir.path().join("operator.key");
+    let refused = || {
+        let refused = directory.ensure_operator_key(None, dir.path());
+        matches!(refused, Err(OperatorKeyError::Io { .. }))
+    };
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    assert!(refused(), "a link to itself");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(refused(), "a directory");
+
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::create_dir(dir.path().join("operator.key.new")).unwrap();
+    let in_the_way = directory.ensure_operator_key(None, dir.path());
+    let Err(OperatorKeyError::Io { source, .. }) = in_the_way else { panic!("{in_the_way:?}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::IsADirectory, "it says what is in the way");
+}
+
+#[test]
+fn a_check_says_what_a_start_would_and_makes_no_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("operator.key");
+    assert!(operator_key::check(None, dir.path()).is_ok(), "a start would make one");
+    assert!(!path.exists());
+    let refused = operator_key::check(Some("szk_operator_short"), dir.path());
+    assert!(matches!(refused, Err(OperatorKeyError::BadEnvironment)));
+    std::fs::write(&path, "no key").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let refused = operator_key::check(None, dir.path());
+    assert!(matches!(refused, Err(OperatorKeyError::BadFile(_))));
+    assert!(operator_key::check(Some(GIVEN), dir.path()).is_ok(), "the file is not used then");
 }
 
 #[tokio::test]
@@ -75,6 +119,13 @@ async fn a_key_gets_its_owner_in_until_it_is_revoked() {
     assert_eq!(foreign, Err(ChangeError::NoSuchKey));
     directory.delete_tenant(acme.tenant.no).await.unwrap();
     assert_eq!(directory.authenticate(acme.api_key.expose()), None, "its keys go with it");
+}
+
+#[test]
+fn a_principal_says_its_kind_and_its_tenant() {
+    let all = [Principal::Operator, Principal::Producer, Principal::Tenant(TenantNo(7))];
+    assert_eq!(all.map(Principal::kind), ["operator", "producer", "tenant"]);
+    assert_eq!(all.map(Principal::tenant), [None, None, Some(TenantNo(7))]);
 }
 
 #[tokio::test]
@@ -104,6 +155,7 @@ async fn neither_debug_nor_the_store_shows_a_key_and_debug_shows_no_secret() {
     let new = add_tenant(&directory, "acme").await;
     add_webhook(&directory, new.tenant.no).await;
     let (key, text) = directory.create_key(Principal::Operator).await.unwrap();
+    assert_eq!(format!("{text:?} {:?}", key.hash), "KeyText(hidden) KeyHash(hidden)");
     let shown = format!("{directory:?} {new:?} {key:?} {text:?}");
     let stored = stored(&rows);
     let stored: Vec<u8> = stored.into_iter().flat_map(|row| row.value.unwrap()).collect();

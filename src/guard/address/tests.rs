@@ -108,6 +108,15 @@ fn metadata_hidden_in_a_translated_address_is_found_however_wide_the_network() {
 }
 
 #[test]
+fn a_public_address_that_ends_like_metadata_is_none() {
+    let policy = Policy::default();
+    for public in ["2606:4700::a9fe:a9fe", "2606:4700::ffff:0:a9fe:a9fe", "2606:4700:1::a9fe:a9fe"]
+    {
+        check(&policy, public, None);
+    }
+}
+
+#[test]
 fn a_declared_nat64_prefix_is_judged_by_the_ipv4_inside() {
     // The table of RFC 6052, section 2.4, with 192.0.2.33 swapped for addresses that differ in
     // their verdicts: 8.8.4.4 is public, 10.1.2.3 is private, 169.254.169.254 is metadata.

@@ -129,9 +129,45 @@ fn names_and_labels_have_their_lengths() {
     for text in long {
         check(&policy, &text, Err(UrlError::NameTooLong));
     }
-    let raw = format!("https://{}.example/", "a".repeat(LONGEST_RAW_HOST));
     let wide = Policy { max_url: usize::MAX, ..Policy::default() };
+    // A mathematical `a`, which is written in four bytes and stands for the plain one.
+    let spelled_out = format!("https://{}/", name.replace('a', "%F0%9D%90%9A"));
+    check(&wide, &spelled_out, Ok(&format!("https://{name}/")));
+    let raw = format!("https://{}.example/", "a".repeat(LONGEST_RAW_HOST));
     check(&wide, &raw, Err(UrlError::NameTooLong));
+    // What is longer is not looked into.
+    let wrong = |len: usize| format!("https://{}/", "%zz".repeat(len / 3));
+    check(&wide, &wrong(LONGEST_RAW_HOST), Err(UrlError::Name));
+    check(&wide, &wrong(LONGEST_RAW_HOST + 3), Err(UrlError::NameTooLong));
+}
+
+#[test]
+fn what_is_no_scheme_is_told_from_another_scheme() {
+    for other in ["ftp://a.example/", "svn+ssh://a.example/", "example.com:443/", "h2-c.x1://a/"] {
+        check(&Policy::default(), other, Err(UrlError::Scheme));
+    }
+    for none in ["1http://a.example/", "-x://a.example/", "a_b://a.example/", "//a.example:1/", ":"]
+    {
+        check(&Policy::default(), none, Err(UrlError::NoScheme));
+    }
+}
+
+#[test]
+fn a_path_that_no_http_library_would_send_is_refused() {
+    let wide = Policy { max_url: usize::MAX, ..Policy::default() };
+    let with_path =
+        |len| WebhookUrl::parse(&format!("https://a.example/{}", "x".repeat(len)), &wide);
+    assert!(with_path(65_000).is_ok());
+    assert_eq!(with_path(66_000), Err(UrlError::Path));
+}
+
+#[test]
+fn a_stored_url_may_be_longer_than_any_that_is_accepted_now() {
+    let text = format!("https://a.example/{}", "x".repeat(60_000));
+    assert_eq!(WebhookUrl::from_stored(&text).map(|url| url.to_string()), Ok(text));
+    let damaged = format!("https://a.example/{}", "x".repeat(LONGEST_STORED));
+    let limit = LONGEST_STORED;
+    assert_eq!(WebhookUrl::from_stored(&damaged), Err(UrlError::TooLong { limit }));
 }
 
 #[test]

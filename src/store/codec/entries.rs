@@ -84,12 +84,12 @@ impl EntryBlockBuilder {
     }
 
     /// Adds an entry; false where the block is full and the entry belongs into the next one. An
-    /// empty block takes any entry.
+    /// empty block takes any entry: what an attempt says at length is cut to 7 KiB in all.
     #[must_use]
     pub fn push(&mut self, entry: &Entry) -> bool {
         let start = self.buffer.len();
         put_entry(&mut self.buffer, self.head.base, entry);
-        if self.len() > PART_MAX && self.count > 0 {
+        if self.len() > PART_MAX {
             self.buffer.truncate(start);
             return false;
         }

@@ -34,11 +34,14 @@ use crate::{
 /// An index in a place has 16 bits.
 const EVENTS_MAX: usize = 1 << 16;
 
-/// Count, node and three varints.
-const HEAD_MAX: usize = 4 + 2 + 3 * 10;
+/// Count (4), node (2) and three varints (10 each).
+const HEAD_MAX: usize = 36;
 
 /// Type, tenant, routes, payload length.
 const EVENT_MIN: usize = 4;
+
+/// Trace id (16), span id (8), flags (1) and the state's length (10).
+const TRACE_HEAD_MAX: usize = 35;
 
 /// In an event's type.
 const HAS_TRACE: u8 = 0x80;
@@ -276,7 +279,7 @@ pub fn put_trace(out: &mut Vec<u8>, trace: &TraceContext) {
 
 /// The most bytes that [`put_trace`] writes; a few more than it does.
 fn trace_len(trace: &TraceContext) -> usize {
-    16 + 8 + 1 + 10 + trace.state.len()
+    TRACE_HEAD_MAX + trace.state.len()
 }
 
 /// Webhooks of one tenant were mostly registered one after the other: steps are short.

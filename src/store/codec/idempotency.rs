@@ -9,16 +9,16 @@
 //! not the payloads.
 
 use super::{
-    Damage, Log, PART_MAX, RECORD_HEAD, cut,
+    Damage, Log, RECORD_HEAD, cut,
     wire::{Reader, put_varint},
 };
 use crate::{clock::Millis, id::Place, store::IdempotencyKey};
 
-/// The most bytes one row can take.
-const ROW_MAX: usize = 16 + 8 + 10 + 3 + 5;
+/// Key (16), payload hash (8), and three varints of at least a byte.
+const ROW_MIN: usize = 27;
 
-/// Rows in one block: always a single part.
-const ROWS_MAX: usize = (PART_MAX - 20) / ROW_MAX;
+/// Rows in one block: always a single part, also where each has its most bytes (39).
+const ROWS_MAX: usize = 392;
 
 /// A key, and the event it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub fn encode_keys(
 pub fn decode_keys(bytes: &[u8]) -> Result<(Millis, Vec<KeyRow>), Damage> {
     let mut reader = Reader::new(bytes);
     let accepted_at = reader.varint()?;
-    let count = reader.count(16 + 8 + 3)?;
+    let count = reader.count(ROW_MIN)?;
     let mut rows = Vec::with_capacity(count);
     for _ in 0..count {
         let key = IdempotencyKey(reader.array()?);

@@ -1,5 +1,7 @@
 //! Round trips, limits, and damage of every kind.
 
+mod edges;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
