@@ -88,6 +88,11 @@ async fn check(
 #[test]
 fn a_handshake_is_believed_as_far_as_it_can_be_trusted() {
     use ErrorCode::{Timeout, Tls};
+    // Its version, 32 random bytes, no session, its choice of a cipher, no compression.
+    let hello = |version: [u8; 2], cipher: [u8; 2]| {
+        let body = [&version[..], &[7; 32], &[0], &cipher, &[0]].concat();
+        record(HANDSHAKE, &[&[2, 0, 0, body.len() as u8], &body[..]].concat())
+    };
     let hello_begun = record(HANDSHAKE, &[2, 0, 1, 0, 3, 3]);
     let table = vec![
         ("silence", Vec::new(), Hold, Timeout),
@@ -110,6 +115,9 @@ fn a_handshake_is_believed_as_far_as_it_can_be_trusted() {
         ("zeroes without end", vec![0; 4096], Flood, Tls),
         ("HTTP/1.1", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Close, Tls),
         ("another mail server", b"220 mail.example ESMTP\r\n".to_vec(), Hold, Tls),
+        ("TLS 1.0", hello([3, 1], [0, 0x2f]), Hold, Tls),
+        ("TLS 1.1", hello([3, 2], [0, 0x2f]), Hold, Tls),
+        ("a cipher that nobody offered", hello([3, 3], [0, 5]), Hold, Tls),
         ("SSL 2", vec![0x80, 0x2e, 4, 0, 0, 0, 2], Hold, Tls),
     ];
     println!("{} behaviours in place of a TLS handshake", table.len());

@@ -4,6 +4,7 @@
 
 mod answers;
 mod behaviours;
+mod chains;
 mod eviction;
 mod frames;
 mod handshake;
