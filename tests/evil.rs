@@ -126,31 +126,41 @@ fn quantiles(mut took: Vec<Duration>) -> (Duration, Duration) {
     (took[took.len() / 2], took[took.len() * 99 / 100])
 }
 
-/// What a delivery came to, in the words of the table.
-fn found(delivery: &Value) -> Vec<(Option<String>, Option<u64>, bool)> {
-    let attempts = delivery["attempts"].as_array().expect("a list").iter();
-    attempts
-        .map(|attempt| {
-            let code = attempt["error"]["code"].as_str().map(str::to_owned);
-            let truncated = attempt["response"]["truncated"] == true;
-            let took = attempt["latency_ms"].as_f64().expect("a number");
-            assert!(took < (TIMEOUT + BUSY) as f64, "an attempt took {took} ms");
-            (code, attempt["status"].as_u64(), truncated)
-        })
-        .collect()
+/// What an attempt came to.
+#[derive(Debug, PartialEq)]
+struct Found {
+    code: Option<String>,
+    status: Option<u64>,
+    truncated: bool,
+}
+
+impl Found {
+    fn of(attempt: &Value) -> Self {
+        let took = attempt["latency_ms"].as_f64().expect("a number");
+        assert!(took < (TIMEOUT + BUSY) as f64, "an attempt took {took} ms");
+        Self {
+            code: attempt["error"]["code"].as_str().map(str::to_owned),
+            status: attempt["status"].as_u64(),
+            truncated: attempt["response"]["truncated"] == true,
+        }
+    }
+}
+
+fn found(delivery: &Value) -> Vec<Found> {
+    delivery["attempts"].as_array().expect("a list").iter().map(Found::of).collect()
 }
 
 fn is_expected(expected: Expect, delivery: &Value) -> bool {
     let found = found(delivery);
-    let all = |is: &dyn Fn(&(Option<String>, Option<u64>, bool)) -> bool| found.iter().all(is);
+    let delivered = |truncated| Found { code: None, status: Some(200), truncated };
     match expected {
-        Expect::Delivered => found == [(None, Some(200), false)],
-        Expect::Truncated => found == [(None, Some(200), true)],
+        Expect::Delivered => found == [delivered(false)],
+        Expect::Truncated => found == [delivered(true)],
         Expect::Fails(code, status) => {
-            let status = status.map(u64::from);
+            let (code, status) = (Some(code.as_str()), status.map(u64::from));
             found.len() == ATTEMPTS
                 && delivery["status"] == "failed"
-                && all(&|(c, s, _)| c.as_deref() == Some(code.as_str()) && *s == status)
+                && found.iter().all(|one| one.code.as_deref() == code && one.status == status)
         }
     }
 }
