@@ -2,7 +2,7 @@
 //! acknowledged is delivered after the restart.
 //!
 //! The threads are those of the real binary. What breaks them is the kernel: strace makes one system
-//! call of one thread fail in a way that its caller takes for impossible. (Closing a thread's event
+//! call of the threads of one name fail in a way that its caller takes for impossible. (Closing a thread's event
 //! queue under it from outside, say with a debugger, shows something else: the standard library
 //! aborts a process that closes a descriptor twice, before anything of ours can speak.)
 
@@ -103,13 +103,13 @@ fn id_of(request: &support::receiver::Request) -> String {
     request.header("webhook-id").to_owned()
 }
 
-/// From now on these system calls fail in one thread of a process.
+/// From now on these system calls fail in a process's threads of one name.
 struct Broken(Child);
 
 impl Broken {
-    fn thread(pid: u32, name: &str, calls: &str, error: &str) -> Self {
+    fn threads(pid: u32, name: &str, calls: &str, error: &str) -> Self {
         let mut strace = Command::new("strace")
-            .args(["-p", &task(pid, name).to_string(), "-e", &format!("trace={calls}")])
+            .args(["-p", &tasks(pid, name).join(","), "-e", &format!("trace={calls}")])
             .args(["-e", &format!("inject={calls}:error={error}"), "-o", "/dev/null"])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -134,15 +134,18 @@ impl Drop for Broken {
     }
 }
 
-/// The number of a process's thread.
-fn task(pid: u32, name: &str) -> u32 {
+/// The numbers of a process's threads. Of those that share one queue of the kernel's events one alone
+/// waits for it at a time, and whose turn it is nobody knows.
+fn tasks(pid: u32, name: &str) -> Vec<String> {
     let tasks = Path::new("/proc").join(pid.to_string()).join("task");
     let tasks = std::fs::read_dir(tasks).expect("it runs").flatten();
-    let found = tasks.map(|task| task.path()).find(|task| {
+    let named = tasks.map(|task| task.path()).filter(|task| {
         std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
     });
-    let found = found.unwrap_or_else(|| panic!("there is no thread {name}"));
-    found.file_name().and_then(|n| n.to_str()?.parse().ok()).expect("a number")
+    let number = |task: std::path::PathBuf| Some(task.file_name()?.to_str()?.to_owned());
+    let found: Vec<_> = named.filter_map(number).collect();
+    assert!(!found.is_empty(), "there is no thread {name}");
+    found
 }
 
 /// What a runtime waits with, by its names on the machines we know.
@@ -152,14 +155,14 @@ const WAIT: &str = "?epoll_wait,?epoll_pwait";
 fn a_delivery_thread_that_panics_ends_the_process_with_the_alarm() {
     let watched = Watched::start();
     watched.produce();
-    let _broken = Broken::thread(watched.gateway.pid(), "shard-0", WAIT, "EINVAL");
+    let _broken = Broken::threads(watched.gateway.pid(), "shard-0", WAIT, "EINVAL");
     watched.ends_with("a delivery thread ended by itself");
 }
 
 #[test]
 fn an_operations_thread_that_panics_ends_the_process_with_the_alarm() {
     let watched = Watched::start();
-    let _broken = Broken::thread(watched.gateway.pid(), "ops", WAIT, "EINVAL");
+    let _broken = Broken::threads(watched.gateway.pid(), "ops", WAIT, "EINVAL");
     watched.ends_with("the operations thread ended by itself");
 }
 
@@ -167,7 +170,7 @@ fn an_operations_thread_that_panics_ends_the_process_with_the_alarm() {
 fn a_thread_of_the_api_that_panics_ends_the_process_with_the_alarm() {
     let watched = Watched::start();
     watched.produce();
-    let _broken = Broken::thread(watched.gateway.pid(), "api", WAIT, "EINVAL");
+    let _broken = Broken::threads(watched.gateway.pid(), "api", WAIT, "EINVAL");
     watched.ends_with("a thread of the API ended by itself");
 }
 
@@ -177,14 +180,14 @@ fn a_store_thread_that_panics_ends_the_process_with_the_alarm() {
     let watched = Watched::start();
     watched.produce();
     let sleep = "?nanosleep,?clock_nanosleep";
-    let _broken = Broken::thread(watched.gateway.pid(), "store-write", sleep, "EINVAL");
+    let _broken = Broken::threads(watched.gateway.pid(), "store-write", sleep, "EINVAL");
     watched.ends_with("one of the store's threads panicked");
 }
 
 #[test]
 fn an_event_that_could_not_be_synced_is_not_acknowledged_and_the_process_ends() {
     let watched = Watched::start();
-    let _broken = Broken::thread(watched.gateway.pid(), "store-write", "fdatasync", "EIO");
+    let _broken = Broken::threads(watched.gateway.pid(), "store-write", "fdatasync", "EIO");
     watched.produce();
     let acknowledged = Arc::clone(&watched.acknowledged);
     watched.ends_with("the log could not be synced");

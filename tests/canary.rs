@@ -20,6 +20,7 @@ const ENCRYPTION_KEY: &str = "Y2FuYXJ5LUVOQ1JZUFRJT04ta2V5LTAxMjM0NTY3ODk=";
 const HEADER_VALUE: &str = "Bearer canary-HEADER-value-7f3a";
 const PATH: &str = "/canary-PATH-91c2";
 const QUERY: &str = "canary-QUERY-55d0";
+const IDEMPOTENCY_KEY: &str = "canary-IDEMPOTENCY-key-3b1d";
 const COLLECTORS_KEY: &str = "canary-COLLECTOR-8e21";
 
 /// What is searched for, each with a name to be told by.
@@ -82,6 +83,47 @@ fn refused(gateway: &Gateway, method: &str, path: &str, key: &str, body: &str) -
     seen
 }
 
+/// What a request with an idempotency key is answered.
+fn kept_answer(gateway: &Gateway, path: &str, body: &str) -> serde_json::Value {
+    let key = format!("Bearer {OPERATOR_KEY}");
+    let headers = [
+        ("authorization", key.as_str()),
+        ("content-type", "application/json"),
+        ("idempotency-key", IDEMPOTENCY_KEY),
+    ];
+    let answer = Connection::open(gateway.api)
+        .and_then(|mut c| c.request("POST", path, &headers, body.as_bytes()));
+    answer.expect("the gateway answers").json()
+}
+
+/// Looks at a one-time link and uses it: the link's token, and the session's.
+fn enter(gateway: &Gateway, url: &str) -> (String, String) {
+    let path = &url[url.find("/portal/").expect("a link to the portal")..];
+    let token = path.rsplit('/').next().expect("a token").to_owned();
+    let host = gateway.api.to_string();
+    let origin = format!("http://{host}");
+    let headers = [
+        ("host", host.as_str()),
+        ("origin", origin.as_str()),
+        ("content-type", "application/x-www-form-urlencoded"),
+    ];
+    let ask = |method, path: &str, body: String| {
+        Connection::open(gateway.api)
+            .and_then(|mut c| c.request(method, path, &headers, body.as_bytes()))
+            .expect("the gateway answers")
+    };
+    assert_eq!(ask("GET", path, String::new()).status, 200);
+    let entered = ask("POST", "/portal/link", format!("token={token}"));
+    let cookie = entered.header("set-cookie").expect("a session");
+    let pair = cookie.split(';').next().expect("a cookie");
+    let session = pair.split_once('=').expect("a cookie").1.to_owned();
+    let cookie = [("host", host.as_str()), ("cookie", pair)];
+    let page = Connection::open(gateway.api)
+        .and_then(|mut c| c.request("GET", "/portal/t/acme/", &cookie, b""));
+    assert_eq!(page.expect("the gateway answers").status, 200);
+    (token, session)
+}
+
 /// How many attempts an export tells of: each span has this name once.
 fn attempts_in(export: &[u8]) -> usize {
     let name = b"senderz.attempt.number";
@@ -136,6 +178,16 @@ fn no_secret_is_found_where_none_may_be() {
     canaries.add_secret("the rotated signing secret", &text(&rotated["secret"]));
     let producer = gateway.post("/v1/keys", None, &json!({"kind": "producer"}));
     canaries.add_key("a producer's key", &text(&producer["api_key"]));
+    // An answer that is kept, so that a repetition gets it: on disk, sealed.
+    let kept = || kept_answer(&gateway, "/v1/keys", r#"{"kind":"producer"}"#);
+    let key = text(&kept()["api_key"]);
+    assert_eq!(key, text(&kept()["api_key"]), "it was kept");
+    canaries.add_key("a key in a kept answer", &key);
+    canaries.add("an idempotency key", IDEMPOTENCY_KEY);
+    let link = gateway.post("/v1/portal/sessions", Some("acme"), &json!({}));
+    let (token, session) = enter(&gateway, &text(&link["url"]));
+    canaries.add("a link's token", &token);
+    canaries.add("a session", &session);
 
     for path in [format!("{PATH}?token={QUERY}"), "/no".to_owned()] {
         let url = format!("http://{}{path}", receiver.addr);

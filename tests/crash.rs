@@ -75,10 +75,10 @@ fn nothing_accepted_is_lost_when_the_process_is_killed_at_random_moments() {
     println!("cycles {cycles}, seed {seed}");
     let mut rig = Rig::new(seed);
     let first = Gateway::start(rig.data(), &[]);
-    Ledger::prepare(&first, &rig.receiver);
+    rig.ledger.prepare(&first, &rig.receiver);
     rig.secret = current_secret(&first);
     let oldest = first.event("a", &payload("message.sent", "msg_oldest"));
-    rig.ledger.take_in("msg_oldest", &oldest);
+    rig.ledger.take_in("a", "msg_oldest", &oldest);
     assert_eq!(first.stop(), 0);
 
     let mut counts = MOMENTS.map(|moment| (moment, 0));
@@ -215,11 +215,15 @@ impl Rig {
         });
         self.note_death();
         self.rotations += known.len();
+        known.iter().for_each(|secret| self.ledger.know("a", secret));
         let gateway = self.start(&[]);
         let current = current_secret(&gateway);
         let last = known.last().unwrap_or(&self.secret);
         let is_older = known.contains(&current) || current == self.secret;
         assert!(current == *last || !is_older, "a rotation that was answered is undone");
+        if current != *last {
+            self.ledger.know("a", &current);
+        }
         self.secret = current;
         gateway.kill();
         self.note_death();

@@ -247,6 +247,27 @@ fn without_local_ports_attempts_are_put_off_until_one_is_free() {
     assert_eq!(gateway.stop(), 0);
 }
 
+/// Shells allow a process a few of those that it may ask for.
+#[test]
+fn all_file_descriptors_that_may_be_had_are_taken_and_too_few_are_told() {
+    let dir = directory();
+    let template = Gateway::command(dir.path(), &[]);
+    let mut command = std::process::Command::new("prlimit");
+    let log = dir.path().join("log");
+    command
+        .args(["--nofile=64:2048"])
+        .arg(template.get_program())
+        .args(template.get_args())
+        .envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .stderr(std::fs::File::create(&log).expect("ours"));
+    let gateway = Gateway::run(command).expect("it starts");
+    gateway.wait_ready();
+    assert_eq!(gateway.metric("process_max_fds"), 2048.0);
+    let said = std::fs::read_to_string(&log).expect("ours");
+    assert!(said.contains("allowed=2048") && said.contains("wanted=18492"), "{said}");
+    assert_eq!(gateway.stop(), 0);
+}
+
 /// As many as a process has that nobody thought of.
 #[test]
 fn with_256_file_descriptors_it_serves_a_crowd_and_delivers_everything_once() {

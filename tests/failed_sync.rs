@@ -39,7 +39,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_the_next_start_believes_the_d
     let receiver = Receiver::start(|_| Answer::Status(200));
     let ledger = Ledger::default();
     let mut gateway = Gateway::start(&disk.data(), &[]);
-    Ledger::prepare(&gateway, &receiver);
+    ledger.prepare(&gateway, &receiver);
     ledger.load(gateway.api, || std::thread::sleep(LOAD));
 
     disk.starve();

@@ -31,7 +31,7 @@ fn a_stop_under_load_loses_nothing_and_sends_nothing_twice() {
     });
     let ledger = Ledger::default();
     let mut gateway = Gateway::start(dir.path(), &[]);
-    Ledger::prepare(&gateway, &receiver);
+    ledger.prepare(&gateway, &receiver);
     for _ in 0..stops {
         let life = Duration::from_millis(50 + random.below(250));
         ledger.load(gateway.api, || {

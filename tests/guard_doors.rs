@@ -1,4 +1,4 @@
-//! The guard's corpus through all four doors of the running gateway: create, update, test, connect.
+//! The guard's corpus through all doors of the running gateway: create, update, dry run, test, connect.
 //! What counts as a dial is what the kernel was asked for: strace looks.
 //!
 //! It all happens in a network of its own in which every address leads back to this machine, so
@@ -91,6 +91,20 @@ impl Desk {
 
     fn update(&mut self, id: &str, url: &str) -> u16 {
         self.ask("PATCH", &format!("/v1/webhooks/{id}"), &json!({"url": url})).0
+    }
+
+    /// Tried, without being saved.
+    fn try_new(&mut self, url: &str) -> u16 {
+        let body = json!({"url": url, "events": ["message.read"]});
+        self.ask("POST", "/v1/webhooks?dry_run=true", &body).0
+    }
+
+    /// The error code of trying one that exists.
+    fn try_again(&mut self, id: &str) -> String {
+        let path = format!("/v1/webhooks/{id}?dry_run=true");
+        let (status, tried) = self.ask("PATCH", &path, &json!({"description": "tried"}));
+        assert_eq!(status, 200, "{tried}");
+        tried["error"]["code"].as_str().expect("it failed").to_owned()
     }
 
     fn test(&mut self, id: &str) -> u16 {
@@ -202,6 +216,7 @@ fn no_hostile_url_gets_through_a_door_and_every_good_one_does() {
     for url in &hostile {
         assert_eq!(desk.create(url), Err(400), "created: {url:?}");
         assert_eq!(desk.update(&standing, url), 400, "updated: {url:?}");
+        assert_eq!(desk.try_new(url), 400, "tried: {url:?}");
     }
     let mut through = vec![standing.clone()];
     for url in &good {
@@ -228,12 +243,13 @@ fn no_hostile_url_gets_through_a_door_and_every_good_one_does() {
     assert!(registered.len() > 200, "{} could be registered", registered.len());
     assert_eq!(gateway.stop(), 0);
 
-    // … is reached through neither test nor connect once he does not any more. (That a URL is plain
+    // … is reached through neither dry run, test nor connect once he does not any more. (That a URL is plain
     // http is judged where it is written: a tenant's deliveries do not end over it later.)
     let trace = dir.path().join("private.trace");
     let gateway = start_traced(&private, &trace, &dns);
     let mut desk = Desk::open(&gateway);
     for id in &registered {
+        assert_eq!(desk.try_again(id), "blocked_target");
         assert_eq!(desk.test(id), 202);
     }
     gateway.event("acme", &payload("message.read", "m"));
@@ -265,8 +281,8 @@ fn no_hostile_url_gets_through_a_door_and_every_good_one_does() {
     assert_eq!(gateway.stop(), 0);
     assert!(!dials(&trace, server).is_empty() && asked.load(Ordering::SeqCst) > 0);
     println!(
-        "{} hostile URLs through create and update, {} of them through test and connect: 0 dials; \
-         {} good URLs through all: 0 refused",
+        "{} hostile URLs through create, update and dry run, {} of them through dry run, test and \
+         connect: 0 dials; {} good URLs through all: 0 refused",
         hostile.len(),
         registered.len(),
         good.len()

@@ -57,8 +57,8 @@ fn three_times_too_much_is_refused_and_costs_those_who_are_accepted_little() {
     let dir = directory();
     let receiver = Receiver::start(|_| Answer::Status(200));
     let gateway = Gateway::start(dir.path(), &LITTLE_ROOM);
-    Ledger::prepare(&gateway, &receiver);
     let ledger = Ledger::default();
+    ledger.prepare(&gateway, &receiver);
     rates(&ledger, &gateway, AT_ONCE);
     // The producers share the processors with the gateway: how many of them are three times too
     // many, and leave it its own part, depends on the machine and on the moment.

@@ -67,7 +67,7 @@ fn nothing_accepted_is_lost_when_the_power_goes_at_random_moments() {
     let mut slowest = Duration::ZERO;
 
     let first = Gateway::start(&disk.data(), &[]);
-    Ledger::prepare(&first, &receiver);
+    ledger.prepare(&first, &receiver);
     assert_eq!(first.stop(), 0);
     for cycle in 0..cycles {
         let gateway = Gateway::start(&disk.data(), &[]);
@@ -119,7 +119,7 @@ fn a_gateway_that_leaves_its_syncs_out_is_seen_to_lose_what_it_acknowledged() {
         let receiver = Receiver::start(|_| Answer::Status(503));
         let ledger = Ledger::default();
         let first = Gateway::start(&disk.data(), &[]);
-        Ledger::prepare(&first, &receiver);
+        ledger.prepare(&first, &receiver);
         assert_eq!(first.stop(), 0);
 
         let gateway = Gateway::run(without_syncs(&disk.data())).expect("it starts");

@@ -1,10 +1,12 @@
 //! `serve`: run the gateway until it is told to stop.
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Exit, Global, logging};
 use crate::{
     app::{self, StartError},
+    config::Config,
     directory::LoadError,
     sender::SenderError,
     shard::ShardError,
@@ -19,6 +21,7 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
     // Dropped last: it waits for what is still to be written.
     let logging = logging::start(&config.log);
     warn_if_root();
+    allow_descriptors(&config);
     // Ingest and the API; each shard, the store and the operations listener have threads of
     // their own.
     let alarm = Alarm::new();
@@ -72,5 +75,31 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
 fn warn_if_root() {
     if rustix::process::geteuid().is_root() {
         tracing::warn!("running as root; the gateway needs no privileges");
+    }
+}
+
+/// File descriptors beside those of connections: listeners, runtimes, the store's files, the index's.
+const OTHER_DESCRIPTORS: u64 = 300;
+
+/// Shells and service managers allow a process far fewer descriptors than it may ask for, for the sake
+/// of programs that select(2). Connections need one each.
+fn allow_descriptors(config: &Config) {
+    let limits = getrlimit(Resource::Nofile);
+    let most = limits.maximum;
+    if limits.current != most
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: most, ..limits })
+    {
+        tracing::debug!(%error, "the limit of file descriptors stays as it is");
+    }
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let connections = config.server.max_connections + config.pool.max_connections;
+    let wanted = connections as u64 + OTHER_DESCRIPTORS;
+    if allowed < wanted {
+        tracing::warn!(
+            allowed,
+            wanted,
+            "fewer file descriptors are allowed than server.max_connections and \
+             pool.max_connections need; without one, attempts are put off and connections wait"
+        );
     }
 }

@@ -203,9 +203,12 @@ fn own_fault(error: &io::Error) -> Option<Failure> {
 }
 
 fn tls_detail(error: &rustls::Error) -> &'static str {
-    use rustls::Error;
+    use rustls::{Error, InvalidMessage};
     match error {
         Error::NoCertificatesPresented => "the server presented no certificate",
+        Error::InvalidMessage(
+            InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::CertificatePayloadTooLarge,
+        ) => "the server broke the TLS protocol",
         Error::InvalidMessage(_)
         | Error::InappropriateMessage { .. }
         | Error::PeerSentOversizedRecord => "the server does not speak TLS on this port",

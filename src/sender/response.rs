@@ -3,7 +3,7 @@
 //! Bytes are kept as they came; whoever shows them escapes them. Nothing is decompressed.
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -26,9 +26,41 @@ pub(super) struct Head {
     pub(super) location: Option<Bytes>,
     /// Of a 429 or 503, as far as it can be read.
     pub(super) retry_after: Option<RetryAfter>,
-    /// `Transfer-Encoding` and `Content-Length` in one HTTP/1.1 response: two parsers may disagree
-    /// on where it ends, so neither it nor its connection is trusted.
-    ambiguous_length: bool,
+    /// Why two parsers may disagree on where an HTTP/1.1 response ends, if they may: then neither
+    /// it nor its connection is trusted.
+    doubtful_end: Option<&'static str>,
+}
+
+/// What an HTTP/1.1 head says of its body's end.
+#[derive(Default)]
+struct Framing {
+    lengths: usize,
+    codings: usize,
+    /// A length that is no plain number, or a coding that is not `chunked` alone.
+    is_odd: bool,
+}
+
+impl Framing {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
+        let value = value.as_bytes();
+        if *name == header::CONTENT_LENGTH {
+            self.lengths += 1;
+            self.is_odd |= !value.iter().all(u8::is_ascii_digit);
+        } else if *name == header::TRANSFER_ENCODING {
+            self.codings += 1;
+            self.is_odd |= !value.eq_ignore_ascii_case(b"chunked");
+        }
+    }
+
+    fn doubt(&self) -> Option<&'static str> {
+        if self.lengths > 0 && self.codings > 0 {
+            Some("the response has both Transfer-Encoding and Content-Length")
+        } else if self.lengths + self.codings > 1 || self.is_odd {
+            Some("the response does not say in one plain way where it ends")
+        } else {
+            None
+        }
+    }
 }
 
 /// A receiver's wish, unclamped.
@@ -43,10 +75,9 @@ impl Head {
     pub(super) fn read(status: StatusCode, version: Version, headers: &HeaderMap) -> Self {
         let status = status.as_u16();
         let (mut size, mut whole_lines, mut full) = (0, 0, false);
-        let (mut has_length, mut has_encoding) = (false, false);
+        let mut framing = Framing::default();
         for (name, value) in headers {
-            has_length |= *name == header::CONTENT_LENGTH;
-            has_encoding |= *name == header::TRANSFER_ENCODING;
+            framing.note(name, value);
             let next = size + name.as_str().len() + value.len() + 4;
             full |= next > KEPT_HEADERS;
             if !full {
@@ -66,7 +97,7 @@ impl Head {
                 .then(|| headers.get(header::RETRY_AFTER))
                 .flatten()
                 .and_then(|value| parse_retry_after(value.as_bytes())),
-            ambiguous_length: version < Version::HTTP_2 && has_length && has_encoding,
+            doubtful_end: if version < Version::HTTP_2 { framing.doubt() } else { None },
         }
     }
 
@@ -74,10 +105,7 @@ impl Head {
     pub(super) fn defect(&self) -> Option<&'static str> {
         match self.status {
             101 => Some("answered 101: switching protocols was not asked for"),
-            200..=599 if self.ambiguous_length => {
-                Some("the response has both Transfer-Encoding and Content-Length")
-            }
-            200..=599 => None,
+            200..=599 => self.doubtful_end,
             _ => Some("the response's status is outside 100 to 599"),
         }
     }
@@ -158,8 +186,6 @@ pub(super) async fn read_body(
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
-
     use super::*;
 
     #[test]

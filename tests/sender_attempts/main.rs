@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod answers;
 mod behaviours;
+mod chains;
 mod eviction;
 mod frames;
 mod handshake;

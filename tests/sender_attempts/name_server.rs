@@ -41,12 +41,28 @@ pub(crate) enum Says {
         to: &'static str,
         v4: Vec<Ipv4Addr>,
     },
+    /// An alias of an alias, so many times, with the addresses of the last one.
+    Chain {
+        length: usize,
+        v4: Vec<Ipv4Addr>,
+    },
+    /// Somebody else is faster, with this address; in truth there is no such name.
+    Forged(Forgery, Ipv4Addr),
+    /// A name whose end is its own beginning.
+    PointsToItself,
     /// The same, later.
     Late(Duration, Box<Says>),
     /// Nothing about names, but the servers of the root: a name server whose peers are silent.
     Nothing,
     /// Nothing at all: a name server that is down.
     Dead,
+}
+
+/// What a forged answer gets wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Forgery {
+    Id,
+    Question,
 }
 
 pub(crate) fn addresses(v4: &[[u8; 4]]) -> Says {
@@ -69,6 +85,15 @@ pub(crate) struct NameServer {
 
 impl NameServer {
     pub(crate) async fn start(script: impl Fn(&str, usize) -> Says + 'static) -> Self {
+        Self::listen(script, true).await
+    }
+
+    /// Refuses connections.
+    pub(crate) async fn over_udp_alone(says: Says) -> Self {
+        Self::listen(move |_, _| says.clone(), false).await
+    }
+
+    async fn listen(script: impl Fn(&str, usize) -> Says + 'static, has_tcp: bool) -> Self {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let udp = Rc::new(UdpSocket::bind(address).await.unwrap());
@@ -86,14 +111,21 @@ impl NameServer {
                 Says::Late(delay, says) => (delay, *says),
                 says => (Duration::ZERO, says),
             };
-            (delay, answer(query, question, family, says, limit))
+            let forged = match says {
+                Says::Forged(forgery, ip) => Some(forge(query, question, family, forgery, ip)),
+                _ => None,
+            };
+            (delay, forged, answer(query, question, family, says, limit))
         });
         let over_tcp = Rc::clone(&script);
         spawn_local(async move {
             let mut query = [0; 2048];
             loop {
                 let (len, from) = udp.recv_from(&mut query).await.unwrap();
-                let (delay, answer) = script(&query[..len], 512);
+                let (delay, forged, answer) = script(&query[..len], 512);
+                if let Some(forged) = forged {
+                    udp.send_to(&forged, from).await.unwrap();
+                }
                 let Some(answer) = answer else { continue };
                 if delay.is_zero() {
                     udp.send_to(&answer, from).await.unwrap();
@@ -107,6 +139,9 @@ impl NameServer {
                 });
             }
         });
+        if !has_tcp {
+            return Self { address, asked };
+        }
         spawn_local(async move {
             loop {
                 let (mut stream, _) = tcp.accept().await.unwrap();
@@ -115,7 +150,7 @@ impl NameServer {
                     while let Ok(len) = stream.read_u16().await {
                         let mut query = vec![0; usize::from(len)];
                         stream.read_exact(&mut query).await.unwrap();
-                        let (delay, answer) = script(&query, usize::MAX);
+                        let (delay, _, answer) = script(&query, usize::MAX);
                         let Some(answer) = answer else { continue };
                         if !delay.is_zero() {
                             tokio::time::sleep(delay).await;
@@ -172,18 +207,27 @@ fn answer(
     says: Says,
     limit: usize,
 ) -> Option<Vec<u8>> {
-    let alias = match &says {
-        Says::Alias { to, .. } if family != Family::Root => Some(*to),
-        _ => None,
+    let aliases: Vec<String> = match &says {
+        _ if family == Family::Root => Vec::new(),
+        Says::Alias { to, .. } => vec![(*to).to_owned()],
+        Says::Chain { length, .. } => (0..*length).map(|n| format!("alias{n}.example.")).collect(),
+        _ => Vec::new(),
     };
     let (code, ttl, addresses): (u8, u32, Vec<Vec<u8>>) = match (says, family) {
         (Says::Late(..), _) => panic!("a delay of a delay"),
-        (Says::Alias { v4, .. }, Family::V4) => {
+        (Says::Alias { v4, .. } | Says::Chain { v4, .. }, Family::V4) => {
             (NO_ERROR, 0, v4.iter().map(|ip| ip.octets().to_vec()).collect())
         }
-        (Says::Alias { .. }, _) => (NO_ERROR, 0, vec![]),
+        (Says::Alias { .. } | Says::Chain { .. }, _) => (NO_ERROR, 0, vec![]),
         (Says::Dead, _) => return None,
         (_, Family::Root) => (NO_ERROR, 0, vec![]),
+        (Says::Forged(..), _) => (NO_SUCH_NAME, 0, vec![]),
+        (Says::PointsToItself, _) => {
+            let head = [&query[..2], &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]].concat();
+            let asked = &query[12..12 + question];
+            let itself = (0xc000 | (12 + question) as u16).to_be_bytes();
+            return Some([&head, asked, &itself, &[0, 1, 0, 1, 0, 0, 0, 0, 0, 0]].concat());
+        }
         (Says::Nothing, _) => return None,
         (Says::OnlyV4 { v6_code: None, .. }, Family::V6) => return None,
         (Says::Nonsense, _) => return Some([&query[..2], &[0xff; 40]].concat()),
@@ -201,14 +245,15 @@ fn answer(
     };
     let mut message = query[..2].to_vec();
     message.extend([0x81, 0x80 | code, 0, 1]);
-    let records = addresses.len() + usize::from(alias.is_some());
+    let records = addresses.len() + aliases.len();
     message.extend((records as u16).to_be_bytes());
     message.extend([0, 0, 0, 0]);
     message.extend(&query[12..12 + question]);
     // Where the name stands that the addresses are of.
     let mut owner = 12u16;
-    if let Some(alias) = alias {
-        message.extend([0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 0]);
+    for alias in &aliases {
+        message.extend((0xc000 | owner).to_be_bytes());
+        message.extend([0, 5, 0, 1, 0, 0, 0, 0]);
         let labels = alias.split_terminator('.');
         let labels = labels.flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat());
         let target: Vec<u8> = labels.chain([0]).collect();
@@ -232,6 +277,17 @@ fn answer(
         message[6..8].copy_from_slice(&[0, 0]);
     }
     Some(message)
+}
+
+/// As [`answer`], with an address, to another question or another asker.
+fn forge(query: &[u8], question: usize, family: Family, forgery: Forgery, ip: Ipv4Addr) -> Vec<u8> {
+    let says = addresses(&[ip.octets()]);
+    let mut message = answer(query, question, family, says, 512).expect("an answer");
+    match forgery {
+        Forgery::Id => message[1] ^= 1,
+        Forgery::Question => message[13] ^= 1,
+    }
+    message
 }
 
 impl std::fmt::Debug for Family {

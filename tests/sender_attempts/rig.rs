@@ -23,7 +23,7 @@ use senderz_gateway::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    task::{LocalSet, spawn_local},
+    task::{JoinSet, LocalSet, spawn_local},
 };
 
 pub(crate) const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(3 * PATIENCE, test).await.expect("the test hangs")
+        tokio::time::timeout(6 * PATIENCE, test).await.expect("the test hangs")
     })
 }
 
@@ -48,6 +48,31 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(tokio::time::Instant::now() < end, "never came true: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// Checks that are played beside each other: most of their time is spent in waiting, and the rest is
+/// little enough for one thread.
+const BESIDE: usize = 8;
+
+/// Plays all of a table's checks; each says what is wrong, if anything is.
+pub(crate) async fn none_is_wrong<C>(checks: impl IntoIterator<Item = C>)
+where
+    C: Future<Output = Option<String>> + 'static,
+{
+    let (mut checks, mut under_way, mut wrong) = (checks.into_iter(), JoinSet::new(), Vec::new());
+    loop {
+        while under_way.len() < BESIDE
+            && let Some(check) = checks.next()
+        {
+            under_way.spawn_local(check);
+        }
+        match under_way.join_next().await {
+            None => break,
+            Some(Ok(found)) => wrong.extend(found),
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 pub(crate) fn policy(networks: &[&str]) -> Arc<Policy> {

@@ -42,6 +42,10 @@ impl Authority {
         Self { issuer, file }
     }
 
+    pub(crate) fn issuer(&self) -> &CertifiedIssuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         Settings { ca_file: Some(self.file.path().to_owned()), ..settings() }
     }

@@ -1,9 +1,11 @@
 //! What was offered, what was acknowledged and what arrived, kept outside of the process that dies,
 //! and the judgement over it.
 //!
-//! Nothing acknowledged is lost; nothing arrives that was not offered; of a batch all arrives or
-//! nothing, whether it was acknowledged or not; bodies come byte for byte; what comes twice had its
-//! first attempt under way at a death, or not yet recorded.
+//! Nothing acknowledged is lost; nothing arrives that was not offered, or at another tenant's
+//! webhook; of a batch all arrives or nothing, whether it was acknowledged or not; bodies come byte
+//! for byte and rightly signed; an event has the id that was acknowledged, and keeps it and its
+//! delivery's, through every attempt and every death; what comes twice had its first attempt under
+//! way at a death, or not yet recorded.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,6 +24,7 @@ use super::{
     now, payload,
     probe::Probe,
     receiver::Receiver,
+    signed::Signers,
 };
 
 /// Whose events they are.
@@ -41,8 +44,8 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 #[derive(Default)]
 pub struct Ledger {
-    /// Message ids that were offered, whatever became of them, with their payloads.
-    offered: Mutex<HashMap<String, String>>,
+    /// Message ids that were offered, whatever became of them.
+    offered: Mutex<HashMap<String, Offer>>,
     /// Message ids whose 202 arrived, with the event ids in it.
     accepted: Mutex<HashMap<String, String>>,
     /// The message ids of each request with several events, whatever became of it.
@@ -50,15 +53,27 @@ pub struct Ledger {
     /// Requests that were refused because there was too much to do.
     refused: AtomicU64,
     next: AtomicU64,
+    signers: Mutex<Signers>,
+}
+
+struct Offer {
+    tenant: &'static str,
+    payload: String,
 }
 
 impl Ledger {
-    /// The tenants, each with a webhook.
-    pub fn prepare(gateway: &Gateway, receiver: &Receiver) {
+    /// The tenants, each with a webhook of a path of its own.
+    pub fn prepare(&self, gateway: &Gateway, receiver: &Receiver) {
         for tenant in TENANTS {
-            gateway.tenant(tenant);
-            gateway.webhook(tenant, &receiver.url());
+            let secret = gateway.tenant(tenant);
+            self.know(tenant, &secret);
+            gateway.webhook(tenant, &format!("http://{}{}", receiver.addr, path_of(tenant)));
         }
+    }
+
+    /// A secret that signs this tenant's requests from some moment on.
+    pub fn know(&self, tenant: &'static str, secret: &str) {
+        self.signers.lock().expect("no panic holds it").know(tenant, secret);
     }
 
     pub fn accepted(&self) -> usize {
@@ -66,9 +81,9 @@ impl Ledger {
     }
 
     /// An event that was sent and acknowledged by other means, with [`payload`]'s body.
-    pub fn take_in(&self, message: &str, event: &str) {
-        let body = payload("message.sent", message);
-        self.offered.lock().expect("no panic holds it").insert(message.to_owned(), body);
+    pub fn take_in(&self, tenant: &'static str, message: &str, event: &str) {
+        let offer = Offer { tenant, payload: payload("message.sent", message) };
+        self.offered.lock().expect("no panic holds it").insert(message.to_owned(), offer);
         let mut accepted = self.accepted.lock().expect("no panic holds it");
         accepted.insert(message.to_owned(), event.to_owned());
     }
@@ -97,11 +112,17 @@ impl Ledger {
         });
     }
 
-    fn produce(&self, tenant: &str, size: usize, api: SocketAddr, stop: &AtomicBool) -> Option<()> {
+    fn produce(
+        &self,
+        tenant: &'static str,
+        size: usize,
+        api: SocketAddr,
+        stop: &AtomicBool,
+    ) -> Option<()> {
         let key = format!("Bearer {OPERATOR_KEY}");
         let mut connection = Connection::open(api).ok()?;
         while !stop.load(Ordering::Relaxed) {
-            let events = self.offer(size);
+            let events = self.offer(tenant, size);
             let (path, kind, body) = if let [(_, body)] = &events[..] {
                 (format!("/v1/tenants/{tenant}/events"), "application/json", body.clone())
             } else {
@@ -136,13 +157,13 @@ impl Ledger {
     }
 
     /// Message ids and payloads of a request to come.
-    fn offer(&self, size: usize) -> Vec<(String, String)> {
+    fn offer(&self, tenant: &'static str, size: usize) -> Vec<(String, String)> {
         let mut events = Vec::new();
         for _ in 0..size {
             let id = format!("msg_{}", self.next.fetch_add(1, Ordering::Relaxed));
             let body = payload("message.sent", &id);
             let mut offered = self.offered.lock().expect("no panic holds it");
-            offered.insert(id.clone(), body.clone());
+            offered.insert(id.clone(), Offer { tenant, payload: body.clone() });
             events.push((id, body));
         }
         let ids = events.iter().map(|(id, _)| id.clone()).collect();
@@ -211,13 +232,18 @@ impl Ledger {
             let there = batch.iter().filter(|id| arrived.contains_key(*id)).count();
             assert!(there == 0 || there == batch.len(), "{there} of a batch of {}", batch.len());
         }
+        self.signers.lock().expect("no panic holds it").judge(&receiver.requests());
         let offered = self.offered.lock().expect("no panic holds it");
         let mut late: Vec<Duration> = Vec::new();
         for (id, receipts) in arrived {
-            let body =
+            let offer =
                 offered.get(&id).unwrap_or_else(|| panic!("{id} arrived but was never offered"));
+            let event = accepted.get(&id).unwrap_or(&receipts[0].event);
             for receipt in &receipts {
-                assert_eq!(&receipt.body, body, "the body of {id} is what was offered");
+                assert_eq!(receipt.body, offer.payload, "the body of {id} is what was offered");
+                assert_eq!(receipt.path, path_of(offer.tenant), "{id} is {}'s", offer.tenant);
+                assert_eq!(&receipt.event, event, "{id} has one id as an event, for ever");
+                assert_eq!(receipt.delivery, receipts[0].delivery, "and one for its delivery");
             }
             // A failed attempt is rightly made again.
             let twice = receipts.windows(2).filter(|pair| pair[0].number == pair[1].number);
@@ -299,8 +325,15 @@ impl Verdict {
 
 struct Receipt {
     at: Instant,
+    path: String,
+    event: String,
+    delivery: String,
     number: String,
     body: String,
+}
+
+fn path_of(tenant: &str) -> String {
+    format!("/of/{tenant}")
 }
 
 /// What arrived, by message id, in order of arrival.
@@ -310,8 +343,11 @@ fn arrivals(receiver: &Receiver) -> HashMap<String, Vec<Receipt>> {
         let body = String::from_utf8(request.body.clone()).expect("what was sent is text");
         let value: serde_json::Value = serde_json::from_str(&body).expect("what was sent is JSON");
         let id = value["data"]["id"].as_str().expect("has an id").to_owned();
-        let number = request.header("x-senderz-attempt").to_owned();
-        arrived.entry(id).or_default().push(Receipt { at: request.at, number, body });
+        let said = |name| request.header(name).to_owned();
+        let (event, delivery) = (said("webhook-id"), said("x-senderz-delivery"));
+        let (at, path, number) = (request.at, request.path.clone(), said("x-senderz-attempt"));
+        let receipt = Receipt { at, path, event, delivery, number, body };
+        arrived.entry(id).or_default().push(receipt);
     }
     arrived
 }

@@ -12,6 +12,7 @@ pub mod namespace;
 pub mod probe;
 pub mod process;
 pub mod receiver;
+pub mod signed;
 
 use std::time::{Duration, Instant};
 

@@ -291,6 +291,12 @@ pub const UNANSWERED: &[Unanswered] = &[
     ),
     row(
         ErrorCode::BadResponse,
+        "in one plain way where it ends",
+        "the response does not say in one plain way where it ends",
+        "send one Content-Length that is a number, or Transfer-Encoding: chunked and nothing else in it",
+    ),
+    row(
+        ErrorCode::BadResponse,
         "answered 101",
         "the receiver answered 101: it wants to switch protocols",
         "the URL is a WebSocket's; use one that takes POST requests",

@@ -397,6 +397,18 @@ fn dir_keys(dir: &Dir, log: Log) -> usize {
     records.filter(|record| record.as_ref().is_ok_and(|(_, value)| !value.is_empty())).count()
 }
 
+/// sled would go on without it and write nothing any more by itself.
+#[test]
+fn a_flusher_that_has_ended_is_noticed() {
+    let dir = Dir::new();
+    let path = dir.data().join("store");
+    let (db, flusher) = Flusher::find(|| sled_config(&path).open());
+    let db = db.unwrap();
+    assert!(flusher.is_alive());
+    drop(db);
+    eventually("its thread is gone", || !flusher.is_alive());
+}
+
 #[test]
 fn faults_say_what_failed() {
     let sync = Fault::Sync(io::Error::other("input/output error"));
