@@ -126,14 +126,21 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// With the key of `--key-file`, of `SENDERZ_API_KEY`, or of the operator on this machine; to
+    /// With the key of `--key-file`, of `SENDERZ_API_KEY`, or of the operator on this machine (given
+    /// from outside with `SENDERZ_OPERATOR_KEY`, as a container is, or kept in the data directory); to
     /// the gateway of `--url`, of `SENDERZ_URL`, or of the configuration. That is read only where
     /// something is left to learn from it: another machine's gateway needs none here.
     pub(super) fn new(global: &Global, tenant: Option<TenantId>) -> anyhow::Result<Self> {
-        let key = match (&global.key_file, environment::secret("SENDERZ_API_KEY")) {
-            (Some(path), _) => read_key(path)?,
-            (None, Some(key)) => key,
-            (None, None) => read_key(&global.load()?.data_dir.join("operator.key"))?,
+        let given = || {
+            let names = ["SENDERZ_API_KEY", environment::OPERATOR_KEY];
+            names.into_iter().find_map(environment::secret)
+        };
+        let key = match &global.key_file {
+            Some(path) => read_key(path)?,
+            None => match given() {
+                Some(key) => key,
+                None => read_key(&global.load()?.data_dir.join("operator.key"))?,
+            },
         };
         let base = match &global.url {
             Some(url) => url.clone(),

@@ -103,7 +103,8 @@ pub struct Global {
     /// A running gateway's API: http://host:port or unix:/path; without it server.listen
     #[arg(long, global = true, value_name = "URL", env = "SENDERZ_URL")]
     pub url: Option<client::BaseUrl>,
-    /// File with the API key; without it SENDERZ_API_KEY, then <data_dir>/operator.key
+    /// File with the API key; without it SENDERZ_API_KEY, then SENDERZ_OPERATOR_KEY, then
+    /// <data_dir>/operator.key
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// How results are printed
