@@ -225,11 +225,16 @@ mod tests {
     #[test]
     fn the_policies_of_deploy_refuse_what_the_guard_refuses_and_no_more() {
         let global = GLOBAL_UNICAST.network;
-        let v4 = V4_BLOCKS.iter().map(|block| (Ipv4Addr::from_bits(block.network).into(), block.mask.count_ones()));
+        let v4 = V4_BLOCKS
+            .iter()
+            .map(|block| (Ipv4Addr::from_bits(block.network).into(), block.mask.count_ones()));
         let v6 = V6_BLOCKS.iter().filter(|block| block.network & GLOBAL_UNICAST.mask == global);
-        let v6 = v6.map(|block| (Ipv6Addr::from_bits(block.network).into(), block.mask.count_ones()));
-        let blocks: Vec<IpNet> =
-            v4.chain(v6).map(|(ip, len): (IpAddr, u32)| IpNet::new(ip, len as u8).unwrap()).collect();
+        let v6 =
+            v6.map(|block| (Ipv6Addr::from_bits(block.network).into(), block.mask.count_ones()));
+        let blocks: Vec<IpNet> = v4
+            .chain(v6)
+            .map(|(ip, len): (IpAddr, u32)| IpNet::new(ip, len as u8).unwrap())
+            .collect();
         for file in ["deploy/nftables/egress.nft", "deploy/kubernetes/networkpolicy.yaml"] {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
             let listed = listed(&std::fs::read_to_string(path).unwrap());

@@ -41,7 +41,8 @@ fn is_in_use(partial: &Path) -> bool {
 /// Removes the oldest complete ones that are named by their time, until so many are left. Gives
 /// their names, the oldest first. A crash in the middle leaves no half of one under its name.
 pub(super) fn thin_out(shelf: &Path, keep: usize) -> io::Result<Vec<String>> {
-    let mut names: Vec<_> = complete(shelf)?.into_iter().filter(|name| is_named_by_time(name)).collect();
+    let mut names: Vec<_> =
+        complete(shelf)?.into_iter().filter(|name| is_named_by_time(name)).collect();
     names.sort_unstable();
     names.truncate(names.len().saturating_sub(keep));
     for name in &names {
