@@ -6,6 +6,14 @@
 {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
 {{- end }}
 
+{{- define "senderz-gateway.url" -}}
+{{ if .Values.tls.existingSecret -}}
+https://{{ include "senderz-gateway.name" . }}.{{ .Release.Namespace }}.svc:{{ .Values.service.port }}
+{{- else -}}
+http://{{ include "senderz-gateway.name" . }}:{{ .Values.service.port }}
+{{- end }}
+{{- end }}
+
 {{/* The claim that backups are kept on. */}}
 {{- define "senderz-gateway.backups" -}}
 {{ .Values.backup.persistence.existingClaim | default (printf "%s-backups" (include "senderz-gateway.name" .)) }}
