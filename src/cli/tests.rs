@@ -100,7 +100,7 @@ fn every_command_takes_its_documented_arguments_and_refuses_others() {
         "bench --tenant acme --size 5 --payload x",
         "bench --tenant acme --api-key szk_x",
         "man --url http://127.0.0.1:1",
-        "webhooks list --url https://example.com",
+        "webhooks list --url ftp://example.com",
         // Global flags that the command does not heed.
         "health --url http://127.0.0.1:1",
         "--url http://127.0.0.1:1 health",
