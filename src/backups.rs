@@ -2,7 +2,7 @@
 //!
 //! A copy that has begun is made whether its asker still waits or not. What is known of them is in
 //! memory only: after a restart the directories say what there is, and one that is there is complete.
-//! Bounded: [`KEPT`].
+//! Bounded: [`KEPT`], and on disk by `backup.keep`.
 
 use std::{
     path::PathBuf,
@@ -13,7 +13,8 @@ use crate::{
     clock::{Millis, wall_ms},
     config,
     directory::KEY_FILES,
-    store::{BackedUp, BackupError, BackupOrder, BackupProgress, Store},
+    metrics,
+    store::{BackedUp, BackupError, BackupOrder, BackupProgress, Store, named_by},
 };
 
 /// How many of them can still be looked at.
@@ -90,9 +91,15 @@ impl Backups {
         Self { inner: Arc::new(Inner { store, settings, made: Mutex::default() }) }
     }
 
-    /// Begins one of this name, which [`is_name`]; at most at so many bytes a second.
-    pub fn begin(&self, name: &str, rate: Option<u64>, with_keys: bool) -> Result<Backup, Refusal> {
-        let path = self.inner.settings.dir.join(name);
+    /// Begins one of this name, which [`is_name`], or of its time; at most at so many bytes a second.
+    pub fn begin(
+        &self,
+        name: Option<String>,
+        rate: Option<u64>,
+        with_keys: bool,
+    ) -> Result<Backup, Refusal> {
+        let name = name.unwrap_or_else(|| named_by(wall_ms()));
+        let path = self.inner.settings.dir.join(&name);
         let mut made = self.made();
         if made.last().is_some_and(|last| last.outcome.is_none()) {
             return Err(Refusal::Busy);
@@ -106,7 +113,7 @@ impl Backups {
             made.remove(0);
         }
         let backup = Backup {
-            name: name.to_owned(),
+            name,
             path: path.clone(),
             with_keys,
             began_at: wall_ms(),
@@ -120,6 +127,7 @@ impl Backups {
             target: path,
             files: [BESIDE, keys].concat(),
             rate: rate.unwrap_or(self.inner.settings.rate),
+            keep: self.inner.settings.keep,
             progress: Arc::clone(&backup.progress),
         };
         tokio::spawn(self.clone().make(order, backup.name.clone()));
@@ -130,12 +138,18 @@ impl Backups {
         let path = order.target.display().to_string();
         tracing::info!(backup = name, path, "backup begun");
         let outcome = self.inner.store.back_up(order).await;
+        let mut made = self.made();
         match &outcome {
-            Ok(BackedUp { bytes }) => tracing::info!(backup = name, path, bytes, "backup done"),
+            Ok(BackedUp { bytes, at, replaced }) => {
+                metrics::backup_made(*at);
+                made.retain(|older| !replaced.contains(&older.name));
+                let replaced = replaced.join(", ");
+                tracing::info!(backup = name, path, bytes, replaced, "backup done");
+            }
             Err(error) => tracing::error!(backup = name, path, %error, "backup failed"),
         }
         let outcome = outcome.map_err(|error: BackupError| error.to_string());
-        if let Some(backup) = self.made().iter_mut().find(|backup| backup.name == name) {
+        if let Some(backup) = made.iter_mut().find(|backup| backup.name == name) {
             (backup.ended_at, backup.outcome) = (Some(wall_ms()), Some(outcome));
         }
     }

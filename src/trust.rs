@@ -11,9 +11,14 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
-    client::Resumption,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore,
+    SignatureScheme, WantsVerifier,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
 /// Why there is nobody to trust.
@@ -27,15 +32,77 @@ pub enum TrustError {
 
 /// A client that offers these protocols.
 pub fn client_config(ca_file: Option<&Path>, alpn: &[&[u8]]) -> Result<ClientConfig, TrustError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(TrustError::Tls)?
-        .with_root_certificates(roots(ca_file)?)
-        .with_no_client_auth();
+    let mut config = builder()?.with_root_certificates(roots(ca_file)?).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.resumption = Resumption::disabled();
     Ok(config)
+}
+
+/// A client of the one server whose certificate is the first in this file, whatever its names: for
+/// commands beside a gateway, which know it by its file and call it by an address.
+pub fn client_of(chain: &Path) -> Result<ClientConfig, TrustError> {
+    let unreadable = |why: String| TrustError::CaFile { file: chain.to_owned(), why };
+    let certificate =
+        CertificateDer::from_pem_file(chain).map_err(|error| unreadable(error.to_string()))?;
+    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    let verifier = Arc::new(Exactly { certificate, algorithms });
+    let mut config =
+        builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TrustError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TrustError::Tls)
+}
+
+/// Takes one certificate and no other; that the server has its key, the handshake's signature says.
+#[derive(Debug)]
+struct Exactly {
+    certificate: CertificateDer<'static>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Exactly {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if *end_entity == self.certificate {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
 }
 
 /// A root of the system's that cannot be read is left out and reported; one of the operator's is

@@ -223,6 +223,23 @@ fn send_waits_until_every_delivery_has_ended() {
     assert!(requests[1].contains("senderz-tenant: acme"), "{}", requests[1]);
 }
 
+/// In a container the operator's key is a variable of the gateway's own and no file: what is run
+/// beside it (`kubectl exec`, `systemctl`) has that variable and should need nothing else.
+#[test]
+fn the_operators_key_of_the_gateways_own_environment_will_do() {
+    for (variables, used) in [
+        (vec![("SENDERZ_OPERATOR_KEY", "szk_operator_o")], "szk_operator_o"),
+        (vec![("SENDERZ_OPERATOR_KEY", "szk_operator_o"), ("SENDERZ_API_KEY", "k")], "k"),
+    ] {
+        let api = scripted(&[(200, r#"{"data":[]}"#)]);
+        let mut command = gateway(&["tenants", "list", "--url", &api.url()]);
+        let listed = run(command.envs(variables));
+        assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+        let head = &api.requests()[0];
+        assert!(head.contains(&format!("authorization: Bearer {used}\r\n")), "{head}");
+    }
+}
+
 #[test]
 fn a_test_of_a_webhook_is_sent_and_its_delivery_awaited() {
     let sent = r#"{"event_id":"evt_1","delivery_id":"dlv_1"}"#;

@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 119] = [
+const OTHER_VALUES: [(&str, &str); 120] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -104,6 +104,7 @@ const OTHER_VALUES: [(&str, &str); 119] = [
     ("replays.kept", "4"),
     ("backup.dir", "/var/backups/other"),
     ("backup.rate", "7MiB"),
+    ("backup.keep", "7"),
     ("stream.max_streams", "7"),
     ("stream.max_per_tenant", "7"),
     ("stream.max_lag", "7s"),

@@ -72,7 +72,7 @@ impl World {
         let erasures =
             Erasures::start(store.clone(), directory.clone(), shards.clone(), Vec::new(), stopped)?;
         let backups =
-            Backups::new(store.clone(), config::Backup { dir: "nowhere".into(), rate: 1 });
+            Backups::new(store.clone(), config::Backup { dir: "nowhere".into(), rate: 1, keep: 0 });
         let portal = config::load(&config::Sources::default())?.portal;
         let sessions = Sessions::new(directory.clone(), portal, "http://127.0.0.1".to_owned());
         let state = ApiState::new(

@@ -78,7 +78,7 @@ impl World {
         let replays = replays.expect("there are none");
         let erasures = erasures.expect("there are none");
         let backups =
-            Backups::new(store.clone(), config::Backup { dir: "nowhere".into(), rate: 1 });
+            Backups::new(store.clone(), config::Backup { dir: "nowhere".into(), rate: 1, keep: 0 });
         let portal = config::load(&config::Sources::default()).expect("valid defaults").portal;
         let sessions = Sessions::new(directory.clone(), portal, "http://127.0.0.1".to_owned());
         let state = ApiState::new(

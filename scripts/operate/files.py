@@ -5,6 +5,8 @@ import re
 import tomllib
 
 SUFFIXES = ("_bucket", "_sum", "_count")
+# Grafana shows a unit that it does not know as it is, behind a number of any length.
+UNITS = {"none", "s", "bytes", "percentunit", "ops", "eps", "reqps"}
 # What looks like a metric's name and is none: the library, and words of the deployment.
 NO_METRICS = {"senderz_gateway"}
 SELECTOR = re.compile(r"\b((?:senderz|process)_[a-z0-9_]+)(\{[^{}]*\})?")
@@ -34,8 +36,10 @@ def badly_made(folder):
             if panel["type"] == "row":
                 continue
             title = panel.get("title")
-            if not (title and panel.get("description") and panel["fieldConfig"]["defaults"].get("unit")):
-                yield f"{name}, {title}: no title, description or unit"
+            if not (title and panel.get("description")):
+                yield f"{name}, {title}: no title or description"
+            if panel["fieldConfig"]["defaults"].get("unit") not in UNITS:
+                yield f"{name}, {title}: no unit of Grafana's"
             if any(part["datasource"]["uid"] != "${datasource}" for part in (panel, *panel["targets"])):
                 yield f"{name}, {title}: another datasource than the chosen one"
             for target in panel["targets"]:
@@ -84,13 +88,11 @@ def selectors(text):
 
 
 def documents(root):
-    """Pages that people read, and what they deploy."""
-    paths = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
-    return paths + sorted(path for path in (root / "deploy").rglob("*") if path.is_file() and is_text(path))
-
-
-def is_text(path):
-    return path.suffix in {".md", ".yml", ".yaml", ".json", ".toml", ".service", ".nft", ".tpl", ".txt"} or path.name == "Containerfile"
+    """Pages that people read, and what they deploy: all of it, whatever its name ends in. The
+    changelog alone may name what is gone."""
+    pages = [path for path in root.glob("*.md") if path.name != "CHANGELOG.md"]
+    pages += [root / "config.toml", root / "benches/README.md", *(root / "docs").rglob("*.md")]
+    return sorted(pages) + sorted(path for path in (root / "deploy").rglob("*") if path.is_file())
 
 
 def metrics_named(root):
@@ -105,7 +107,7 @@ def metrics_named(root):
 
 def recordings_named(root):
     """Recorded names in dashboards and pages, and in rules that read other rules."""
-    pattern = re.compile(r"(?<![\w:])((?:job|instance|job_outcome):senderz_[a-z0-9_]+:[a-z0-9_]+|senderz:[a-z0-9_]+:[a-z0-9_]+)")
+    pattern = re.compile(r"(?<![\w:])((?:job|instance|job_outcome):senderz_[a-z0-9_]+:[a-z0-9_]+|senderz:[a-z0-9_]+:[a-z0-9_]+)\b(?!\{\w+\})")
     for path in documents(root):
         for name in sorted(set(pattern.findall(path.read_text()))):
             yield path.relative_to(root), name
@@ -130,3 +132,24 @@ def keys_named(root):
                 yield path.relative_to(root), key
         for variable in sorted(set(re.findall(r"\bSENDERZ_([A-Z0-9]+__[A-Z0-9_]+)\b", text))):
             yield path.relative_to(root), variable.lower().replace("__", ".", 1)
+
+
+def variables(root):
+    """Variables that are no key's, as the code names them."""
+    found = {f"SENDERZ_{key.upper()}" for key in keys(root) if "." not in key}
+    for path in (root / "src").rglob("*.rs"):
+        if path.name != "tests.rs":
+            found |= set(re.findall(r'"(SENDERZ_[A-Z_]+)"', path.read_text().split("#[cfg(test)]")[0]))
+    return found
+
+
+def variables_named(root):
+    for path in documents(root):
+        for variable in sorted(set(re.findall(r"\b(SENDERZ(?:_[A-Z0-9]+)+)\b(?!_)", path.read_text()))):
+            yield path.relative_to(root), variable
+
+
+def alerts_named(root):
+    for path in documents(root):
+        for name in sorted(set(re.findall(r"\bSenderz[A-Z]\w+", path.read_text()))):
+            yield path.relative_to(root), name

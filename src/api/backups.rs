@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     backups::{Backup, LONGEST_NAME, Refusal, is_name},
-    clock::{rfc3339, wall_ms},
+    clock::rfc3339,
     openapi::words,
 };
 
@@ -85,15 +85,9 @@ pub(super) async fn create(
     let rate = fields.number("rate", 1..=u32::MAX).or_none().flatten();
     let with_keys = fields.boolean("with_keys").or_reset(false).unwrap_or(false);
     fields.finish()?;
-    let name = name.or_none().flatten().unwrap_or_else(|| named_by(wall_ms()));
-    let backup = api.backups.begin(&name, rate.map(u64::from), with_keys)?;
+    let backup = api.backups.begin(name.or_none().flatten(), rate.map(u64::from), with_keys)?;
     let view = json(StatusCode::ACCEPTED, &BackupView::of(&backup));
-    Ok(located(&format!("/v1/backups/{name}"), view))
-}
-
-/// Its time, without what a file's name had better not have.
-fn named_by(at: u64) -> String {
-    rfc3339(at).replace([':', '.'], "-")
+    Ok(located(&format!("/v1/backups/{}", backup.name), view))
 }
 
 pub(super) async fn list(State(api): State<ApiState>, params: Params) -> Result<Response, Problem> {

@@ -246,6 +246,7 @@ impl Gateway {
             jobs_signal,
         )?;
         let backups = Backups::new(store.clone(), config.backup.clone());
+        look_for_backups(config.backup.dir.clone());
         let base = base_url(listener.local_addr(), listener.has_tls());
         let sessions = Sessions::new(directory.clone(), config.portal.clone(), base);
         let state = ApiState::new(
@@ -445,6 +446,16 @@ fn api_settings(config: &Config, policy: &Arc<Policy>, document: Bytes) -> api::
 }
 
 /// Sets the gauges that belong to no shard, until the signal.
+/// How old the last backup is should be known although this process has made none. The directory may
+/// be on a disk that is slow to answer, so nobody waits for it.
+fn look_for_backups(dir: PathBuf) {
+    tokio::task::spawn_blocking(move || {
+        if let Some(at) = store::sled::newest_backup(&dir) {
+            metrics::backup_made(at);
+        }
+    });
+}
+
 async fn watch_gauges(directory: Directory, mut stop: Signal) {
     let enabled = ::metrics::gauge!(metrics::WEBHOOKS, "state" => "enabled");
     let disabled = ::metrics::gauge!(metrics::WEBHOOKS, "state" => "disabled");

@@ -1,9 +1,12 @@
-//! A small client of our own API, for the commands: HTTP/1.1, one connection per request.
+//! A small client of our own API, for the commands: HTTP/1.1, over TLS or not, one connection per
+//! request.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,14 +15,20 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use zeroize::Zeroizing;
 
 use super::{Global, problem::Problem};
 use crate::{
     config::{Listen, Server, environment},
     tenant::TenantId,
+    trust::{self, TrustError},
 };
 
 /// From connecting to the last byte of the answer.
@@ -32,22 +41,47 @@ const MAX_KEY_FILE: u64 = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BaseUrl {
     Tcp { authority: String },
+    Tls { authority: String, trusted: Trusted },
     Unix(PathBuf),
+}
+
+/// Whose certificate is taken for the gateway's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// One for the name, of the system's roots or of this file (tls.ca_file).
+    Named(Option<PathBuf>),
+    /// The first of this file (server.tls_certificate), whatever its names.
+    Exactly(PathBuf),
+}
+
+impl Trusted {
+    fn connector(&self) -> Result<TlsConnector, TrustError> {
+        let config = match self {
+            Self::Named(ca_file) => trust::client_config(ca_file.as_deref(), &[b"http/1.1"])?,
+            Self::Exactly(chain) => trust::client_of(chain)?,
+        };
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
 }
 
 impl FromStr for BaseUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rule = "must be http://host:port or unix:/absolute/path";
+        let rule = "must be http://host:port, https://host:port or unix:/absolute/path";
         if let Some(path) = text.strip_prefix("unix:") {
             let path = PathBuf::from(path);
             return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(rule) };
         }
         let uri: Uri = text.parse().map_err(|_| rule)?;
         match (uri.scheme_str(), uri.authority(), uri.path(), uri.query()) {
-            (Some("http"), Some(authority), "/", None) if !authority.as_str().contains('@') => {
-                Ok(Self::Tcp { authority: authority.to_string() })
+            (Some(scheme), Some(authority), "/", None) if !authority.as_str().contains('@') => {
+                let authority = authority.to_string();
+                match scheme {
+                    "http" => Ok(Self::Tcp { authority }),
+                    "https" => Ok(Self::Tls { authority, trusted: Trusted::Named(None) }),
+                    _ => Err(rule),
+                }
             }
             _ => Err(rule),
         }
@@ -60,14 +94,26 @@ impl BaseUrl {
         let hint = "name the running gateway with --url or SENDERZ_URL";
         match &server.listen {
             Listen::Unix(path) => Ok(Self::Unix(path.clone())),
-            Listen::Tcp(_) if server.tls.is_some() => anyhow::bail!(
-                "server.listen speaks TLS, these commands plain HTTP; {hint} (a unix: socket, or \
-                 a plain listener)"
-            ),
             Listen::Tcp(address) if address.port() == 0 => anyhow::bail!(
                 "server.listen = {address} takes any free port, so the port is not known; {hint}"
             ),
-            Listen::Tcp(address) => Ok(Self::Tcp { authority: reachable(*address).to_string() }),
+            Listen::Tcp(address) => {
+                let authority = reachable(*address).to_string();
+                Ok(match &server.tls {
+                    None => Self::Tcp { authority },
+                    Some((chain, _)) => {
+                        Self::Tls { authority, trusted: Trusted::Exactly(chain.clone()) }
+                    }
+                })
+            }
+        }
+    }
+
+    /// The host, and the port where none is named.
+    fn address(authority: &str, port: u16) -> String {
+        match authority.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => authority.to_owned(),
+            _ => format!("{authority}:{port}"),
         }
     }
 }
@@ -87,6 +133,8 @@ pub(super) fn reachable(mut listen: SocketAddr) -> SocketAddr {
 pub(super) enum ClientError {
     #[error("cannot reach the gateway at {at}: {reason}; is it running? (senderz-gateway serve)")]
     Unreachable { at: String, reason: std::io::Error },
+    #[error("the gateway at {at} is not to be trusted: {reason}; tls.ca_file names further roots")]
+    Untrusted { at: String, reason: String },
     #[error("the gateway did not answer within 30 seconds")]
     Timeout,
     #[error("the gateway's answer is not HTTP as expected: {0}")]
@@ -126,17 +174,27 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// With the key of `--key-file`, of `SENDERZ_API_KEY`, or of the operator on this machine; to
+    /// With the key of `--key-file`, of `SENDERZ_API_KEY`, or of the operator on this machine (given
+    /// from outside with `SENDERZ_OPERATOR_KEY`, as a container is, or kept in the data directory); to
     /// the gateway of `--url`, of `SENDERZ_URL`, or of the configuration. That is read only where
     /// something is left to learn from it: another machine's gateway needs none here.
     pub(super) fn new(global: &Global, tenant: Option<TenantId>) -> anyhow::Result<Self> {
-        let key = match (&global.key_file, environment::secret("SENDERZ_API_KEY")) {
-            (Some(path), _) => read_key(path)?,
-            (None, Some(key)) => key,
-            (None, None) => read_key(&global.load()?.data_dir.join("operator.key"))?,
+        let given = || {
+            let names = ["SENDERZ_API_KEY", environment::OPERATOR_KEY];
+            names.into_iter().find_map(environment::secret)
         };
-        let base = match &global.url {
-            Some(url) => url.clone(),
+        let key = match &global.key_file {
+            Some(path) => read_key(path)?,
+            None => match given() {
+                Some(key) => key,
+                None => read_key(&global.load()?.data_dir.join("operator.key"))?,
+            },
+        };
+        let base = match global.url.clone() {
+            Some(BaseUrl::Tls { authority, .. }) => {
+                BaseUrl::Tls { authority, trusted: Trusted::Named(global.load()?.tls.ca_file) }
+            }
+            Some(url) => url,
             None => BaseUrl::of(&global.load()?.server)?,
         };
         Ok(Self { base, key: Some(key), tenant })
@@ -203,7 +261,7 @@ impl Client {
         idempotency_key: Option<&str>,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
         let host = match &self.base {
-            BaseUrl::Tcp { authority } => authority,
+            BaseUrl::Tcp { authority } | BaseUrl::Tls { authority, .. } => authority,
             BaseUrl::Unix(_) => "localhost",
         };
         let mut request = Request::builder()
@@ -245,15 +303,11 @@ impl Client {
         let unreachable = |at: String| |reason| ClientError::Unreachable { at, reason };
         match &self.base {
             BaseUrl::Tcp { authority } => {
-                let address = match authority.rsplit_once(':') {
-                    Some((_, port)) if port.parse::<u16>().is_ok() => authority.clone(),
-                    _ => format!("{authority}:80"),
-                };
-                let stream =
-                    tokio::net::TcpStream::connect(&address).await.map_err(unreachable(address))?;
-                // It fails only where the peer is gone already, as the first write will say.
-                let _ = stream.set_nodelay(true);
-                Connection::over(stream).await
+                Connection::over(connect(BaseUrl::address(authority, 80)).await?).await
+            }
+            BaseUrl::Tls { authority, trusted } => {
+                Connection::over(connect_tls(BaseUrl::address(authority, 443), trusted).await?)
+                    .await
             }
             BaseUrl::Unix(path) => {
                 let stream = tokio::net::UnixStream::connect(path)
@@ -263,6 +317,27 @@ impl Client {
             }
         }
     }
+}
+
+async fn connect(address: String) -> Result<TcpStream, ClientError> {
+    let stream = TcpStream::connect(&address).await;
+    let stream = stream.map_err(|reason| ClientError::Unreachable { at: address, reason })?;
+    // It fails only where the peer is gone already, as the first write will say.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+async fn connect_tls(at: String, trusted: &Trusted) -> Result<TlsStream<TcpStream>, ClientError> {
+    let untrusted = |reason: String| ClientError::Untrusted { at: at.clone(), reason };
+    let host = at.rsplit_once(':').map_or(&*at, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(host).map_err(|error| untrusted(error.to_string()))?;
+    let connector = trusted.connector().map_err(|error| untrusted(error.to_string()))?;
+    connector.connect(name, connect(at.clone()).await?).await.map_err(|error| match error.kind() {
+        // What the handshake says of a certificate; anything else is the network's.
+        io::ErrorKind::InvalidData => untrusted(error.to_string()),
+        _ => ClientError::Unreachable { at: at.clone(), reason: error },
+    })
 }
 
 /// An open connection; its drop closes it.

@@ -100,10 +100,12 @@ pub struct Global {
     /// Sets any configuration key; lists are comma-separated
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
-    /// A running gateway's API: http://host:port or unix:/path; without it server.listen
+    /// A running gateway's API: http://host:port, https://host:port or unix:/path; without it
+    /// server.listen
     #[arg(long, global = true, value_name = "URL", env = "SENDERZ_URL")]
     pub url: Option<client::BaseUrl>,
-    /// File with the API key; without it SENDERZ_API_KEY, then <data_dir>/operator.key
+    /// File with the API key; without it SENDERZ_API_KEY, then SENDERZ_OPERATOR_KEY, then
+    /// <data_dir>/operator.key
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// How results are printed

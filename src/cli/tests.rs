@@ -1,7 +1,7 @@
 use clap::CommandFactory as _;
 
 use super::{
-    client::{BaseUrl, segment, with_query},
+    client::{BaseUrl, Trusted, segment, with_query},
     *,
 };
 use crate::{app::StartError, store::OpenError};
@@ -100,7 +100,7 @@ fn every_command_takes_its_documented_arguments_and_refuses_others() {
         "bench --tenant acme --size 5 --payload x",
         "bench --tenant acme --api-key szk_x",
         "man --url http://127.0.0.1:1",
-        "webhooks list --url https://example.com",
+        "webhooks list --url ftp://example.com",
         // Global flags that the command does not heed.
         "health --url http://127.0.0.1:1",
         "--url http://127.0.0.1:1 health",
@@ -160,7 +160,7 @@ fn the_exit_code_says_whether_trying_again_can_help() {
 }
 
 #[test]
-fn a_base_url_is_plain_http_or_a_socket() {
+fn a_base_url_is_http_https_or_a_socket() {
     let tcp = |authority: &str| Some(BaseUrl::Tcp { authority: authority.to_owned() });
     let check = |text: &str, expected: Option<BaseUrl>| {
         assert_eq!(text.parse::<BaseUrl>().ok(), expected, "{text}");
@@ -168,7 +168,11 @@ fn a_base_url_is_plain_http_or_a_socket() {
     check("http://127.0.0.1:8080", tcp("127.0.0.1:8080"));
     check("http://[::1]:8080/", tcp("[::1]:8080"));
     check("unix:/run/x.sock", Some(BaseUrl::Unix("/run/x.sock".into())));
-    for refused in ["", "127.0.0.1:8080", "https://x", "http://x/v1", "unix:x", "http://u:p@x"] {
+    let (authority, trusted) = ("hooks.example.com".to_owned(), Trusted::Named(None));
+    check("https://hooks.example.com/", Some(BaseUrl::Tls { authority, trusted }));
+    for refused in
+        ["", "127.0.0.1:8080", "ftp://x", "https://x/v1", "http://x/v1", "unix:x", "http://u:p@x"]
+    {
         check(refused, None);
     }
 }
@@ -191,8 +195,9 @@ fn the_api_is_where_the_configuration_says_unless_a_url_is_given() {
     assert!(error.contains("server.listen = 127.0.0.1:0") && error.contains("--url"), "{error}");
     let mut server = parse("check").unwrap().global.load().unwrap().server;
     server.tls = Some(("/c".into(), "/k".into()));
-    let error = BaseUrl::of(&server).unwrap_err().to_string();
-    assert!(error.contains("TLS"), "{error}");
+    let trusted = Trusted::Exactly("/c".into());
+    let local = BaseUrl::Tls { authority: "127.0.0.1:8080".to_owned(), trusted };
+    assert_eq!(BaseUrl::of(&server).unwrap(), local);
 }
 
 #[test]

@@ -240,6 +240,8 @@ pub struct Backup {
     pub dir: PathBuf,
     /// Bytes a second where the request does not say.
     pub rate: u64,
+    /// How many of those named by their time stay; 0 means all.
+    pub keep: usize,
 }
 
 /// Replays of many.

@@ -334,7 +334,8 @@ fn backup(r: &mut Reader<'_>) -> Backup {
         Some(dir) if !dir.is_empty() => Ok(PathBuf::from(dir)),
         _ => Err("must be a path".to_owned()),
     });
-    Backup { dir, rate: r.size("backup.rate", 1 << 10..=u64::from(u32::MAX)) }
+    let rate = r.size("backup.rate", 1 << 10..=u64::from(u32::MAX));
+    Backup { dir, rate, keep: r.count("backup.keep", 0..=1_000) }
 }
 
 fn stream(r: &mut Reader<'_>) -> Stream {

@@ -200,3 +200,51 @@ static METADATA: [(IpAddr, &str); 16] = [
     (ip6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42]), "Scaleway metadata"),
     (ip6([0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe]), "OpenStack metadata"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use ipnet::IpNet;
+
+    use super::*;
+
+    /// The networks in a policy's text, comments apart.
+    fn listed(text: &str) -> Vec<IpNet> {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let words = lines.flat_map(|line| line.split([' ', '\t', ',']));
+        let all = words.filter_map(|word| word.parse::<IpNet>().ok());
+        all.filter(|net| !["0.0.0.0/0", "2000::/3"].contains(&net.to_string().as_str())).collect()
+    }
+
+    fn denied(ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) => v4_block(ip).is_some(),
+            IpAddr::V6(ip) => v6_block(ip).is_some(),
+        }
+    }
+
+    #[test]
+    fn the_policies_of_deploy_refuse_what_the_guard_refuses_and_no_more() {
+        let global = GLOBAL_UNICAST.network;
+        let v4 = V4_BLOCKS
+            .iter()
+            .map(|block| (Ipv4Addr::from_bits(block.network).into(), block.mask.count_ones()));
+        let v6 = V6_BLOCKS.iter().filter(|block| block.network & GLOBAL_UNICAST.mask == global);
+        let v6 =
+            v6.map(|block| (Ipv6Addr::from_bits(block.network).into(), block.mask.count_ones()));
+        let blocks: Vec<IpNet> = v4
+            .chain(v6)
+            .map(|(ip, len): (IpAddr, u32)| IpNet::new(ip, len as u8).unwrap())
+            .collect();
+        for file in ["deploy/nftables/egress.nft", "deploy/kubernetes/networkpolicy.yaml"] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            let listed = listed(&std::fs::read_to_string(path).unwrap());
+            for block in &blocks {
+                assert!(listed.iter().any(|net| net.contains(block)), "{file} lets {block} pass");
+            }
+            for net in listed {
+                let edges = [net.network(), net.broadcast()];
+                assert!(edges.into_iter().all(denied), "{file} refuses {net}, the guard does not");
+            }
+        }
+    }
+}

@@ -67,6 +67,7 @@ pub const TIME: &str = "senderz_time_seconds";
 pub const SHARDS: &str = "senderz_shards";
 pub const THREAD_CPU: &str = "senderz_thread_cpu_seconds_total";
 pub const CERTIFICATE_EXPIRY: &str = "senderz_tls_certificate_expiry_timestamp_seconds";
+pub const BACKUP_TIME: &str = "senderz_backup_last_success_timestamp_seconds";
 pub const BUILD_INFO: &str = "senderz_build_info";
 
 /// What a metric is, as the exposition format names it.
@@ -108,7 +109,7 @@ const fn histogram(name: &'static str, unit: Unit, help: &'static str) -> Metric
 
 /// Every metric that the gateway writes, in the order of the interface, [`PROCESS`] apart.
 /// docs/operations.md is held to both.
-pub const CATALOGUE: [Metric; 38] = [
+pub const CATALOGUE: [Metric; 39] = [
     gauge(BUILD_INFO, Unit::Count, "Always 1; the label says which version runs.").by(&["version"]),
     counter(EVENTS_ACCEPTED, "Events made durable, by event type.").by(&["type"]),
     counter(EVENTS_REJECTED, "Events refused before they were accepted, by reason.").by(&["reason"]),
@@ -189,6 +190,11 @@ pub const CATALOGUE: [Metric; 38] = [
         Unit::Seconds,
         "When the listener's own certificate ends, Unix time; only where it speaks TLS.",
     ),
+    gauge(
+        BACKUP_TIME,
+        Unit::Seconds,
+        "The instant that the last complete backup in backup.dir shows, Unix time; only where there is one.",
+    ),
 ];
 
 /// Why a span was lost.
@@ -242,6 +248,11 @@ pub fn count_panics() {
         ::metrics::counter!(PANICS).increment(1);
         report(panic);
     }));
+}
+
+/// There is a complete backup of that time.
+pub fn backup_made(at: clock::Millis) {
+    ::metrics::gauge!(BACKUP_TIME).set(at as f64 / 1000.0);
 }
 
 fn build() -> Handle {

@@ -15,6 +15,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{Store, StoreError, Write};
+use crate::clock::{Millis, rfc3339};
 
 /// What is to be copied, and where to.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct BackupOrder {
     pub files: Vec<&'static str>,
     /// Bytes a second.
     pub rate: u64,
+    /// How many of those that are [named by their time](named_by) stay beside it; 0 means all.
+    pub keep: usize,
     pub progress: Arc<BackupProgress>,
 }
 
@@ -55,13 +58,33 @@ impl BackupProgress {
 }
 
 /// What a complete copy is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackedUp {
     /// On disk.
     pub bytes: u64,
+    /// The instant of the cut.
+    pub at: Millis,
+    /// The names of the older ones that it took the places of.
+    pub replaced: Vec<String>,
 }
 
-/// Why there is no copy. What was begun of it is removed by the next one of this name.
+/// The name of a copy that nobody names: its time, without what a file's name had better not have.
+/// Later ones sort behind.
+pub fn named_by(at: Millis) -> String {
+    rfc3339(at).replace([':', '.'], "-")
+}
+
+/// Whether a name is of this kind. What somebody gave a name of their own is theirs to remove.
+pub(super) fn is_named_by_time(name: &str) -> bool {
+    let pattern = named_by(0);
+    name.len() == pattern.len()
+        && name.bytes().zip(pattern.bytes()).all(|(is, like)| match like {
+            b'0'..=b'9' => is.is_ascii_digit(),
+            sign => is == sign,
+        })
+}
+
+/// Why there is no copy. What a crash left of one is removed by the next one.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     #[error("{0} is there already; a backup is never written over anything")]

@@ -56,7 +56,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::{
     attempts::{AttemptQuery, AttemptRow, Attempts, EntryPlace, Gap},
-    backup::{BackedUp, BackupError, BackupOrder, BackupProgress},
+    backup::{BackedUp, BackupError, BackupOrder, BackupProgress, named_by},
     block::{EventBlock, EventInBlock},
     ended::{EndedPage, EndedQuery, EndedRow},
     erasure::Erasure,

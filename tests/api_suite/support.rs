@@ -349,7 +349,7 @@ fn router(
     let replays = replays.expect("its rows are whole");
     let erasures = Erasures::start(store.clone(), directory.clone(), jobs, erasures, stopped);
     let erasures = erasures.expect("its rows are whole");
-    let settings_of_backups = config::Backup { dir: "nowhere".into(), rate: 1 };
+    let settings_of_backups = config::Backup { dir: "nowhere".into(), rate: 1, keep: 0 };
     let backups = Backups::new(store.clone(), settings_of_backups);
     let portal = config::load(&config::Sources::default()).expect("valid defaults").portal;
     let base = "http://127.0.0.1:8080".to_owned();

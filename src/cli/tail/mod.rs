@@ -131,7 +131,7 @@ fn is_transient(error: &ClientError) -> bool {
         ClientError::Problem(problem) => {
             problem.status.is_server_error() || problem.status.as_u16() == 429
         }
-        ClientError::NoTenant => false,
+        ClientError::NoTenant | ClientError::Untrusted { .. } => false,
     }
 }
 

@@ -32,11 +32,11 @@ use super::{
     manifest,
     mark::MarkFile,
     meta::{Meta, Numbers},
-    open_disk,
+    open_disk, shelf,
     writes::Writes,
 };
 use crate::{
-    clock::{instant, wall_ms},
+    clock::{Millis, instant, wall_ms},
     store::{
         BackedUp, BackupError, BackupOrder, Settings,
         codec::{Log, RECORD_MAX},
@@ -95,8 +95,9 @@ impl Backup {
         }
         let hold = Arc::new(Hold::default());
         self.0 = Arc::downgrade(&hold);
+        let at = wall_ms();
         let work = move || {
-            let copy = Copy { cut, order, hold, began: instant(), bytes: 0 };
+            let copy = Copy { cut, at, order, hold, began: instant(), bytes: 0 };
             // Whoever asked may have gone away; the copy is there all the same.
             let _ = reply.send(copy.make());
         };
@@ -129,6 +130,8 @@ pub(super) struct Cut {
 
 struct Copy {
     cut: Cut,
+    /// When that was made.
+    at: Millis,
     order: BackupOrder,
     hold: Arc<Hold>,
     began: Instant,
@@ -140,22 +143,33 @@ impl Copy {
         let target = self.order.target.clone();
         refuse_existing(&target)?;
         let partial = partial(&target)?;
-        clear(&partial)?;
         let made = self.fill(&partial).and_then(|()| {
             wait_until_closed(&partial.join(data_dir::STORE).join("db")).map_err(file(&partial))?;
             self.copy_files(&partial)?;
-            let bytes = manifest::write(&partial, wall_ms()).map_err(file(&partial))?;
+            let bytes = manifest::write(&partial, self.at).map_err(file(&partial))?;
             self.hold.check()?;
             // Nobody else makes directories of this name, but somebody may have made this one.
             refuse_existing(&target)?;
             fs::rename(&partial, &target).map_err(file(&target))?;
             data_dir::sync(parent(&target)).map_err(file(&target))?;
-            Ok(BackedUp { bytes })
+            let replaced = self.thin_out(parent(&target));
+            Ok(BackedUp { bytes, at: self.at, replaced })
         });
         if made.is_err() {
             let _ = fs::remove_dir_all(&partial);
         }
         made
+    }
+
+    /// The copy is made, whatever comes of the older ones.
+    fn thin_out(&self, shelf: &Path) -> Vec<String> {
+        if self.order.keep == 0 {
+            return Vec::new();
+        }
+        shelf::thin_out(shelf, self.order.keep).unwrap_or_else(|error| {
+            tracing::warn!(%error, shelf = %shelf.display(), "older backups could not be removed");
+            Vec::new()
+        })
     }
 
     fn fill(&mut self, partial: &Path) -> Result<(), BackupError> {
@@ -276,13 +290,15 @@ fn parent(target: &Path) -> &Path {
     target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Where the copy grows: beside its place, so that it can be moved there at once.
+/// Where the copy grows: beside its place, so that it can be moved there at once. What a crash left of
+/// others is gone from there.
 fn partial(target: &Path) -> Result<PathBuf, BackupError> {
     let invalid = || file(target)(io::ErrorKind::InvalidFilename.into());
     let name = target.file_name().and_then(|name| name.to_str()).ok_or_else(invalid)?;
-    let parent = parent(target);
-    DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(file(parent))?;
-    Ok(parent.join(format!(".{name}.partial")))
+    let shelf = parent(target);
+    DirBuilder::new().recursive(true).mode(0o700).create(shelf).map_err(file(shelf))?;
+    shelf::clear_partials(shelf).map_err(file(shelf))?;
+    Ok(shelf::partial(shelf, name))
 }
 
 /// sled cuts its file in threads that outlive the database for a moment, and lets go of the file's
@@ -300,13 +316,5 @@ fn wait_until_closed(db: &Path) -> io::Result<()> {
             Err(TryLockError::WouldBlock) => thread::sleep(LOCK_STEP),
         }
         left = left.saturating_sub(LOCK_STEP);
-    }
-}
-
-/// What an earlier process left of a copy of this name.
-fn clear(partial: &Path) -> Result<(), BackupError> {
-    match fs::remove_dir_all(partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file(partial)(error)),
-        _ => Ok(()),
     }
 }

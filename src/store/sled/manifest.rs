@@ -23,6 +23,7 @@ pub(super) const FILE: &str = "backup.json";
 struct Manifest {
     /// Of the data directory.
     format: u32,
+    /// The cut: what was accepted before is in it.
     made_at: Millis,
     /// By their path in the copy.
     files: BTreeMap<String, Listed>,
@@ -79,6 +80,12 @@ pub(super) fn write(copy: &Path, made_at: Millis) -> io::Result<u64> {
     }
     data_dir::sync(copy)?;
     Ok(bytes)
+}
+
+/// When a backup was made, by its own word; none where it has none.
+pub(super) fn made_at(copy: &Path) -> Option<Millis> {
+    let manifest: Manifest = serde_json::from_slice(&fs::read(copy.join(FILE)).ok()?).ok()?;
+    Some(manifest.made_at)
 }
 
 /// Whether a directory is, file for file, the backup that was made. Opens no store.

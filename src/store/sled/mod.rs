@@ -51,6 +51,7 @@ mod retention;
 mod room;
 mod rows;
 mod runway;
+mod shelf;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -69,6 +70,7 @@ pub(crate) use self::disk::Os;
 pub use self::{
     data_dir::check,
     manifest::{NotVerified, Verified, verify_backup},
+    shelf::newest_backup,
 };
 use self::{
     disk::{Disk, View, in_words},

@@ -2,6 +2,29 @@
 {{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 63 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 63 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
+{{- define "senderz-gateway.image" -}}
+{{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
+{{- end }}
+
+{{- define "senderz-gateway.url" -}}
+{{ if .Values.tls.existingSecret -}}
+https://{{ include "senderz-gateway.name" . }}.{{ .Release.Namespace }}.svc:{{ .Values.service.port }}
+{{- else -}}
+http://{{ include "senderz-gateway.name" . }}:{{ .Values.service.port }}
+{{- end }}
+{{- end }}
+
+{{/* The claim that backups are kept on. */}}
+{{- define "senderz-gateway.backups" -}}
+{{ .Values.backup.persistence.existingClaim | default (printf "%s-backups" (include "senderz-gateway.name" .)) }}
+{{- end }}
+
+{{/* Of the pods that ask for a backup: not the gateway's, or its service would lead to them. */}}
+{{- define "senderz-gateway.backup.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-backup
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
 {{- define "senderz-gateway.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}

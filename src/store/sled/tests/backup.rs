@@ -1,6 +1,6 @@
 //! Copies of a running store: whole, of one moment, and nothing in place of something else.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ffi::OsString};
 
 use super::*;
 use crate::{
@@ -9,14 +9,15 @@ use crate::{
     store::{
         BackedUp, BackupError, BackupOrder, Row,
         contract_tests::event_query,
-        sled::{NotVerified, verify_backup},
+        named_by,
+        sled::{NotVerified, newest_backup, verify_backup},
     },
 };
 
 fn order(dir: &Dir, name: &str) -> BackupOrder {
     let target = dir.0.path().join("backups").join(name);
     let files = vec!["encryption.ids", "missing"];
-    BackupOrder { target, files, rate: u64::MAX, progress: Arc::default() }
+    BackupOrder { target, files, rate: u64::MAX, keep: 0, progress: Arc::default() }
 }
 
 fn make(running: &Running, order: BackupOrder) -> Result<BackedUp, BackupError> {
@@ -125,6 +126,49 @@ fn a_backup_takes_no_name_that_is_taken_and_there_is_one_at_a_time() {
     running.runtime.block_on(answer).unwrap().unwrap();
     assert!(!partial.exists());
     make(&running, order(&dir, "three")).unwrap();
+    running.close();
+}
+
+#[test]
+fn the_oldest_named_by_their_time_make_room_and_nothing_else_does() {
+    let dir = Dir::new();
+    let running = dir.start();
+    running.append(vec![event("x", &[1])]).unwrap();
+    let shelf = dir.0.path().join("backups");
+    assert_eq!(newest_backup(&shelf), None, "there is no such directory yet");
+    let day = |day: u64| named_by(day * 86_400_000);
+    for name in ["by hand", &day(1), &day(2), &day(3), &day(4)] {
+        make(&running, order(&dir, name)).unwrap();
+    }
+    // A gateway was started on it, a file has such a name, and a crash left what it was making.
+    restored(&shelf.join(day(1))).close();
+    fs::write(shelf.join(day(0)), "a file").unwrap();
+    let left_over = shelf.join(format!(".{}.partial", day(9)));
+    fs::create_dir_all(left_over.join("store")).unwrap();
+    let made = make(&running, BackupOrder { keep: 2, ..order(&dir, &day(5)) }).unwrap();
+    assert_eq!(made.replaced, [day(2), day(3)]);
+    let mut left: Vec<_> = fs::read_dir(&shelf).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [&*day(0), &day(1), &day(4), &day(5), "by hand"].map(OsString::from));
+    assert_eq!(newest_backup(&shelf), Some(made.at));
+    assert_eq!(verify_backup(&shelf.join(day(5))).unwrap().made_at, made.at);
+    running.close();
+}
+
+#[test]
+fn what_another_gateway_is_making_is_left_alone() {
+    let dir = Dir::new();
+    let running = dir.start();
+    running.append(vec![event("x", &[1])]).unwrap();
+    let others = dir.0.path().join("backups/.theirs.partial");
+    fs::create_dir_all(&others).unwrap();
+    let lock = fs::File::create(others.join("lock")).unwrap();
+    lock.lock().unwrap();
+    make(&running, order(&dir, "one")).unwrap();
+    assert!(others.exists());
+    drop(lock);
+    make(&running, order(&dir, "two")).unwrap();
+    assert!(!others.exists());
     running.close();
 }
 
