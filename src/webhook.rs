@@ -123,7 +123,7 @@ pub enum EventFilterError {
     Empty,
     #[error("\"*\" means every type and stands alone; remove it or the other types")]
     Mixed,
-    #[error("number {} of the list: {why}, or * for all", .index + 1)]
+    #[error("number {} of the list: {why}; or * for all six of messages", .index + 1)]
     Unknown { index: usize, why: UnknownEventType },
 }
 
@@ -149,14 +149,13 @@ pub fn parse_event_filter<S: AsRef<str>>(
         return Err(vec![EventFilterError::Empty]);
     }
     let (mut all, mut named, mut errors) = (false, EventTypes::NONE, Vec::new());
+    let read = if is_operators { EventType::named } else { str::parse::<EventType> };
     for (index, name) in list.iter().enumerate() {
         match name.as_ref() {
             ALL_EVENTS => all = true,
-            name => match EventType::named(name) {
-                Some(known) if is_operators || EventTypes::ALL.contains(known) => {
-                    named = named.with(known);
-                }
-                _ => errors.push(EventFilterError::Unknown { index, why: UnknownEventType }),
+            name => match read(name) {
+                Ok(known) => named = named.with(known),
+                Err(why) => errors.push(EventFilterError::Unknown { index, why }),
             },
         }
     }

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     clock::Millis,
     delivery::ErrorCode,
-    event::{EventType, EventTypes, MAX_RECIPIENT, UnknownEventType},
-    id::{self, EventId, IdError, WebhookId},
+    event::{EventType, EventTypes, MAX_RECIPIENT},
+    id::{EventId, IdError, WebhookId},
     stats::Period,
 };
 
@@ -125,8 +125,7 @@ impl<'a> Query<'a> {
     pub(super) fn event_types(&mut self) -> EventTypes {
         let types = self.value("event_type", |text| {
             text.split(',').try_fold(EventTypes::NONE, |types, name| {
-                let one = EventType::named(name).ok_or_else(|| UnknownEventType.to_string())?;
-                Ok(types.with(one))
+                EventType::named(name).map(|one| types.with(one)).map_err(|e| e.to_string())
             })
         });
         types.unwrap_or(EventTypes::EVERY)
@@ -197,11 +196,8 @@ impl<'a> Query<'a> {
 const CURSOR_RULE: &str =
     "pass `next_cursor` unchanged, with the same filters, or start without a cursor";
 
-fn id<T: FromStr<Err = IdError>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error| match (error, id::kind(text)) {
-        (IdError::Prefix(_), Some(kind)) => format!("this is the id of {kind}; {error}"),
-        _ => error.to_string(),
-    })
+pub(super) fn id<T: FromStr<Err = IdError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: IdError| error.of(text))
 }
 
 pub(super) fn time(text: &str) -> Result<Millis, String> {

@@ -24,6 +24,7 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 
 pub use self::{
     kept::{Answers, Bounds},
@@ -72,7 +73,7 @@ pub(super) async fn once(
     let request = Request::from_parts(parts, Body::from(content));
     // A task of its own: what has begun ends, whether its asker still waits or not.
     let work = async move { pass(&api, &name, &asked, owner, request, next).await };
-    let done = tokio::spawn(work).await;
+    let done = tokio::spawn(work.in_current_span()).await;
     done.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the request failed half-way")))
 }
 
