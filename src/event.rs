@@ -66,6 +66,11 @@ impl EventType {
         every.find(|one| one.as_str() == text).ok_or(UnknownEventType::OfEvery)
     }
 
+    /// A name that a tenant may ask for: what the gateway tells, only where that is the operator's.
+    pub fn known_to(is_operators: bool, text: &str) -> Result<Self, UnknownEventType> {
+        if is_operators { Self::named(text) } else { text.parse() }
+    }
+
     /// The inverse of `self as u8`, for reading the log.
     pub fn from_u8(raw: u8) -> Option<Self> {
         Self::EVERY.get(usize::from(raw)).copied()

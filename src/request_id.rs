@@ -63,7 +63,8 @@ fn brought(headers: &HeaderMap) -> Option<RequestId> {
     let mut given = headers.get_all(REQUEST_ID).iter();
     let (Some(one), None) = (given.next(), given.next()) else { return None };
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
-    let is_usable = (1..=MAX_REQUEST_ID).contains(&one.len()) && one.as_bytes().iter().all(is_plain);
+    let is_usable =
+        (1..=MAX_REQUEST_ID).contains(&one.len()) && one.as_bytes().iter().all(is_plain);
     is_usable.then(|| RequestId(one.clone()))
 }
 
@@ -84,7 +85,9 @@ mod tests {
             assert!(is_kept || (id.starts_with("req_") && id.len() == 30), "{id}");
         };
         let longest = "x".repeat(MAX_REQUEST_ID);
-        for usable in ["a", "req_1", "4bf92f35-77b3-4da6-a3ce-929d0e0e4736", "Root=1-67-a", &longest] {
+        for usable in
+            ["a", "req_1", "4bf92f35-77b3-4da6-a3ce-929d0e0e4736", "Root=1-67-a", &longest]
+        {
             check(&[usable], true);
         }
         check(&[], false);

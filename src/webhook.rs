@@ -149,11 +149,10 @@ pub fn parse_event_filter<S: AsRef<str>>(
         return Err(vec![EventFilterError::Empty]);
     }
     let (mut all, mut named, mut errors) = (false, EventTypes::NONE, Vec::new());
-    let read = if is_operators { EventType::named } else { str::parse::<EventType> };
     for (index, name) in list.iter().enumerate() {
         match name.as_ref() {
             ALL_EVENTS => all = true,
-            name => match read(name) {
+            name => match EventType::known_to(is_operators, name) {
                 Ok(known) => named = named.with(known),
                 Err(why) => errors.push(EventFilterError::Unknown { index, why }),
             },

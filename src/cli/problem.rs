@@ -14,12 +14,15 @@ pub(super) struct Problem {
 }
 
 /// What is a header or a route to the API is a flag or a command to whoever reads this.
-const IN_OUR_WORDS: [(&str, &str); 5] = [
+const IN_OUR_WORDS: [(&str, &str); 8] = [
     ("the header Senderz-Tenant", "--tenant"),
     ("Senderz-Tenant", "--tenant"),
     ("GET /v1/tenants ", "`senderz-gateway tenants list` "),
     ("GET /v1/webhooks ", "`senderz-gateway webhooks list` "),
     ("GET /v1/deliveries ", "`senderz-gateway deliveries list` "),
+    ("GET /v1/events ", "`senderz-gateway events list` "),
+    ("GET /v1/replays ", "`senderz-gateway replays list` "),
+    ("GET /v1/keys ", "`senderz-gateway keys list` "),
 ];
 
 impl Problem {

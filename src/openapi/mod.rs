@@ -298,7 +298,8 @@ fn particular_headers(status: u16) -> Map<String, Value> {
             let policy = field("The quota and its seconds", r#""limits.tenant_tests";q=60;w=60"#);
             let left = r#""limits.tenant_tests";r=0;t=7"#;
             let left = field("What is left, and when there is more", left);
-            fields.extend([("RateLimit-Policy".to_owned(), policy), ("RateLimit".to_owned(), left)]);
+            fields
+                .extend([("RateLimit-Policy".to_owned(), policy), ("RateLimit".to_owned(), left)]);
             fields
         }
         503 => retry_after(true),

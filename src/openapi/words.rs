@@ -83,6 +83,10 @@ fn text(pattern: &str, description: &str) -> Schema {
     string().pattern(Some(pattern)).description(Some(description)).into()
 }
 
+fn boolean() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Boolean)
+}
+
 fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
@@ -168,7 +172,8 @@ fn stored_payload() -> Schema {
         .required("description")
         .property("reason", one_of(["failing", "gone"], "Why."))
         .required("reason")
-        .property("failing_since", time());
+        .property("failing_since", time())
+        .property("test", boolean().description(Some("True in an example; else left out.")));
     let told = ObjectBuilder::new()
         .property("type", one_of([crate::event::EventType::WebhookDisabled.as_str()], "The type."))
         .required("type")

@@ -248,12 +248,7 @@ impl Replays {
     }
 
     /// Does as somebody told it to.
-    pub async fn tell(
-        &self,
-        tenant: TenantNo,
-        id: ReplayId,
-        order: Order,
-    ) -> Result<Job, Refusal> {
+    pub async fn tell(&self, tenant: TenantNo, id: ReplayId, order: Order) -> Result<Job, Refusal> {
         let entry = self.entry(tenant, id).ok_or(Refusal::NoSuchReplay)?;
         let job = self.change(Arc::clone(&entry), order.leads_to()).await?;
         if order == Order::Resume {
