@@ -112,7 +112,8 @@ fn an_event_says_who_missed_it_and_a_replay_is_watched_paused_and_ended() {
     let shown = typed.run(&format!("events show --tenant acme {first}"));
     shown.holds(&format!("id {first}"));
     shown.holds("no deliveries");
-    let reason = "it was disabled when the event came; replaying the delivery sends it all the same";
+    let reason =
+        "it was disabled when the event came; replaying the delivery sends it all the same";
     let missed = typed.json(&format!("events show --tenant acme {first}"));
     let delivery = missed["skipped"][0]["delivery_id"].as_str().expect("it can be replayed");
     shown.holds(&format!("{webhook} disabled {reason} {delivery}"));
@@ -136,7 +137,11 @@ fn an_event_says_who_missed_it_and_a_replay_is_watched_paused_and_ended() {
     });
     told("cancel").holds("state canceled");
     let listed = typed.run("replays list --tenant acme");
-    assert!(listed.stdout.contains(&job) && listed.stdout.contains("canceled"), "{}", listed.stdout);
+    assert!(
+        listed.stdout.contains(&job) && listed.stdout.contains("canceled"),
+        "{}",
+        listed.stdout
+    );
     assert_eq!(told("resume").code, Some(1), "what has ended does not go on");
 }
 

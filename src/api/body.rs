@@ -19,6 +19,9 @@ use crate::{
     media_type::{self, MediaType},
 };
 
+/// What is told of a name that nobody knows.
+const LONGEST_NAME: usize = 40;
+
 /// The largest body, bytes.
 pub const MAX_BODY: usize = 256 * 1024;
 
@@ -305,7 +308,10 @@ impl<'de> Visitor<'de> for ObjectVisitor {
         let mut map = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             if map.contains_key(&name) {
-                return Err(serde::de::Error::custom("a name appears twice"));
+                // As much of it as tells which one.
+                let name: String = name.chars().take(LONGEST_NAME).collect();
+                let rule = format!("the name {name:?} appears twice");
+                return Err(serde::de::Error::custom(rule));
             }
             map.insert(name, access.next_value()?);
         }

@@ -81,7 +81,7 @@ impl Tests {
                 Tested::Tenant(_) => ("tenant", limits.tenant_tests, "limits.tenant_tests"),
             };
             let detail = format!("a {who} may have {of} test events in a minute ({key})");
-            let quota = Quota { name: key, of, period: MINUTE };
+            let quota = Quota { name: key, of: of.get().into(), period: Some(MINUTE) };
             let again = Again { after: too_fast.wait, quota: Some(Box::new(quota)) };
             Problem::new(Code::RateLimited, detail).retry_after(again)
         })

@@ -170,7 +170,10 @@ impl<'a> Query<'a> {
 
     /// `since` and `until`, both inclusive.
     pub(super) fn period(&mut self) -> (Option<Millis>, Option<Millis>) {
-        let (since, until) = (self.value("since", time), self.value("until", time));
+        // A + would be a space there.
+        let read =
+            |text: &str| time(text).map_err(|rule| format!("{rule} (a + in it is written %2B)"));
+        let (since, until) = (self.value("since", read), self.value("until", read));
         if since.zip(until).is_some_and(|(since, until)| since > until) {
             self.errors.note("since", "it is later than `until`");
         }
@@ -200,10 +203,8 @@ pub(super) fn id<T: FromStr<Err = IdError>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: IdError| error.of(text))
 }
 
-pub(super) fn time(text: &str) -> Result<Millis, String> {
+pub(super) fn time(text: &str) -> Result<Millis, &'static str> {
     let time: Option<jiff::Timestamp> = text.parse().ok();
     let millis = time.and_then(|time| Millis::try_from(time.as_millisecond()).ok());
-    millis.ok_or_else(|| {
-        "it is a time since 1970 as in 2026-11-23T04:20:00Z (a + in it is written %2B)".to_owned()
-    })
+    millis.ok_or("it is a time since 1970 as in 2026-11-23T04:20:00Z")
 }

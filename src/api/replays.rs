@@ -191,7 +191,7 @@ fn names<T: PartialEq>(
 
 fn moment(fields: &mut Fields, name: &'static str) -> Option<Millis> {
     let text: Given<String> = fields.string(name);
-    fields.checked(name, text, |text| time(&text)).or_none().flatten()
+    fields.checked(name, text, |text| Ok(time(&text)?)).or_none().flatten()
 }
 
 pub(super) async fn list(

@@ -66,12 +66,15 @@ export class ApiError extends Error {
   readonly errors: readonly FieldError[];
   /** Seconds after which it may go better, where the answer said so. */
   readonly retryAfter: number | undefined;
+  /** What the gateway calls the request, in its log too (`X-Request-Id`): for whoever runs it. */
+  readonly requestId: string | undefined;
 
-  constructor(status: number, problem: Partial<Problem>, retryAfter?: number) {
+  constructor(status: number, problem: Partial<Problem>, retryAfter?: number, requestId?: string) {
     super(`${status}: ${problem.detail ?? problem.title ?? "the answer was no problem document"}`);
     this.status = status;
     this.code = problem.code ?? "unknown";
     this.errors = problem.errors ?? [];
     this.retryAfter = retryAfter;
+    this.requestId = requestId;
   }
 }
