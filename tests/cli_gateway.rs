@@ -113,7 +113,7 @@ fn an_event_says_who_missed_it_and_a_replay_is_watched_paused_and_ended() {
     shown.holds(&format!("id {first}"));
     shown.holds("no deliveries");
     let reason =
-        "it was disabled when the event came; replaying the delivery sends it all the same";
+        "it was disabled when the event came; once it is enabled, the delivery can be replayed";
     let missed = typed.json(&format!("events show --tenant acme {first}"));
     let delivery = missed["skipped"][0]["delivery_id"].as_str().expect("it can be replayed");
     shown.holds(&format!("{webhook} disabled {reason} {delivery}"));

@@ -92,7 +92,8 @@ async fn an_event_says_who_got_it_and_why_others_did_not() {
         assert!(row["detail"].is_string() && row["webhook_deleted"] == false, "{row}");
     }
 
-    // What was skipped because it was disabled can be replayed, and then is a delivery.
+    // What was skipped because it was disabled can be replayed once it is enabled, and then is a
+    // delivery.
     let key = DeliveryKey { place: id.place, webhook: world.webhook_no(&acme, &disabled) };
     let path = format!("/v1/deliveries/{}", world.delivery_id(key));
     let delivery = world.get(&acme.key, &path).await.expect(200).json();
@@ -100,7 +101,12 @@ async fn an_event_says_who_got_it_and_why_others_did_not() {
         (&delivery["status"], &delivery["reason"]),
         (&json!("canceled"), &json!("webhook_disabled"))
     );
-    world.post(&acme.key, &format!("{path}/replay"), json!({})).await.expect(202);
+    let replay = format!("{path}/replay");
+    let refused = world.post(&acme.key, &replay, json!({})).await.expect(409);
+    assert_eq!(refused.problem(), "webhook_disabled");
+    let enable = json!({"enabled": true});
+    world.patch(&acme.key, &format!("/v1/webhooks/{disabled}"), enable).await.expect(200);
+    world.post(&acme.key, &replay, json!({})).await.expect(202);
     let shown = world.get(&acme.key, &format!("/v1/events/{id}")).await.expect(200).json();
     assert_eq!(shown["deliveries"].as_array().map(Vec::len), Some(2));
     assert_eq!(shown["skipped"].as_array().map(Vec::len), Some(2));

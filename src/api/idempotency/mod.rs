@@ -67,7 +67,7 @@ pub(super) async fn once(
     let name = KeyName::new(api_key, key);
     let (parts, content) = request.into_parts();
     let content = body::read(&parts.headers, content).await?;
-    let asked = Asked::new(&parts.method, &parts.uri, &parts.headers, &content);
+    let asked = Asked::new(&name, &parts.method, &parts.uri, &parts.headers, &content);
     let caller = parts.extensions.get::<Caller>().expect("the gate is in front");
     let owner = caller.principal.tenant();
     let request = Request::from_parts(parts, Body::from(content));
