@@ -172,6 +172,28 @@ fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + up).max(1)
 }
 
+/// What is wrong with a name that is none of those known in its place (at least one): what it was
+/// probably meant to be, or which there are.
+pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    match (nearest(name, known), known) {
+        (Some(near), _) => format!("there is no such {what}; did you mean `{near}`?"),
+        (None, [one]) => format!("there is no such {what}; there is only `{one}`"),
+        (None, all) => format!("there is no such {what}; there are {}", all.join(", ")),
+    }
+}
+
+/// The known name that is most like what was written; none where nothing is.
+pub fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+    // A name is short: longer input is no typing mistake, and comparing costs its length.
+    const LONGEST: usize = 40;
+    if written.len() > LONGEST {
+        return None;
+    }
+    let likeness = |name: &&str| strsim::jaro_winkler(written, name);
+    let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&best) >= 0.8).then_some(best)
+}
+
 /// Why a request was refused (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]

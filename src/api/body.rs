@@ -10,13 +10,11 @@ use http::{HeaderMap, header};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{
-    Code, FieldError, Problem,
-    params::{MAX_ERRORS, nearest, only},
-};
+use super::{Code, FieldError, Problem, params::MAX_ERRORS};
 use crate::{
     config::units::{DURATION_RULE, format_duration, parse_duration},
     media_type::{self, MediaType},
+    problem,
 };
 
 /// What is told of a name that nobody knows.
@@ -189,10 +187,9 @@ impl Fields {
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         let room = MAX_ERRORS.saturating_sub(self.errors.len());
         for name in self.given.keys().take(room) {
-            let detail = match nearest(name, &self.known) {
-                Some(near) => format!("there is no such field; did you mean `{near}`?"),
-                None if self.known.is_empty() => "there are no fields here".to_owned(),
-                None => format!("there is no such field; {}", only(&self.known)),
+            let detail = match self.known.as_slice() {
+                [] => "there are no fields here".to_owned(),
+                known => problem::unknown("field", name, known),
             };
             self.errors.push(FieldError::new(pointer_to(name), detail));
         }
