@@ -61,8 +61,14 @@ impl EventType {
     }
 
     /// A name of any type, those that no producer may send included.
-    pub fn named(text: &str) -> Option<Self> {
-        Self::EVERY.into_iter().find(|one| one.as_str() == text)
+    pub fn named(text: &str) -> Result<Self, UnknownEventType> {
+        let mut every = Self::EVERY.into_iter();
+        every.find(|one| one.as_str() == text).ok_or(UnknownEventType::OfEvery)
+    }
+
+    /// A name that a tenant may ask for: what the gateway tells, only where that is the operator's.
+    pub fn known_to(is_operators: bool, text: &str) -> Result<Self, UnknownEventType> {
+        if is_operators { Self::named(text) } else { text.parse() }
     }
 
     /// The inverse of `self as u8`, for reading the log.
@@ -77,19 +83,27 @@ impl fmt::Display for EventType {
     }
 }
 
-/// A name that is none of the six event types.
+/// A name that is none of the event types that may be named where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown event type; the six are message.sent, message.delivered, message.failed, message.inbound, message.read, message.blocked"
-)]
-pub struct UnknownEventType;
+pub enum UnknownEventType {
+    /// Where producers and tenants name what producers send.
+    #[error(
+        "unknown event type; the six are message.sent, message.delivered, message.failed, message.inbound, message.read, message.blocked"
+    )]
+    OfSix,
+    /// Where what the gateway tells may be named too.
+    #[error(
+        "unknown event type; there are message.sent, message.delivered, message.failed, message.inbound, message.read, message.blocked, and webhook.disabled, which the gateway sends"
+    )]
+    OfEvery,
+}
 
 /// Of the six: what the gateway tells is not for others to send, or to ask for.
 impl FromStr for EventType {
     type Err = UnknownEventType;
 
     fn from_str(text: &str) -> Result<Self, UnknownEventType> {
-        Self::ALL.into_iter().find(|t| t.as_str() == text).ok_or(UnknownEventType)
+        Self::ALL.into_iter().find(|t| t.as_str() == text).ok_or(UnknownEventType::OfSix)
     }
 }
 

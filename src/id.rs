@@ -71,7 +71,7 @@ pub struct DeliveryKey {
 
 /// What the prefix of a text says that it is the id of; for those who mixed up two ids.
 pub fn kind(text: &str) -> Option<&'static str> {
-    const KINDS: [(&str, &str); 9] = [
+    const KINDS: [(&str, &str); 10] = [
         (EventId::PREFIX, "an event"),
         (DeliveryId::PREFIX, "a delivery"),
         (AttemptId::PREFIX, "an attempt"),
@@ -80,6 +80,7 @@ pub fn kind(text: &str) -> Option<&'static str> {
         (ReplayId::PREFIX, "a replay"),
         (ErasureId::PREFIX, "an erasure"),
         (StreamId::PREFIX, "a place in the stream"),
+        ("req_", "a request"),
         ("msg_", "a message"),
     ];
     KINDS.into_iter().find(|(prefix, _)| text.starts_with(prefix)).map(|(_, kind)| kind)
@@ -94,6 +95,16 @@ pub enum IdError {
     Shape,
     #[error("the id's check digits do not match; it was probably mistyped")]
     Check,
+}
+
+impl IdError {
+    /// What is wrong with `text`, and where it is the id of something else, of what.
+    pub fn of(self, text: &str) -> String {
+        match (self, kind(text)) {
+            (Self::Prefix(_), Some(kind)) => format!("this is the id of {kind}; {self}"),
+            _ => self.to_string(),
+        }
+    }
 }
 
 /// `evt_…`: accepted-at in milliseconds (48 bits), node (16), place (64).
@@ -238,6 +249,11 @@ pub struct ErasureId(pub u128);
 
 impl ErasureId {
     pub const PREFIX: &'static str = "ers_";
+}
+
+/// `req_…`: 128 bits; what a request is called that came without a name.
+pub fn request(raw: u128) -> [u8; 30] {
+    encode_prefixed(b"req_", raw)
 }
 
 /// Hashes the numbers that we give out ourselves (webhooks, blocks). Nobody outside chooses them,

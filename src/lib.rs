@@ -29,6 +29,7 @@ pub mod idempotency;
 pub mod media_type;
 pub mod openapi;
 pub mod problem;
+pub mod request_id;
 pub mod seal;
 pub mod tenant;
 pub mod trace;

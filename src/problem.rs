@@ -4,7 +4,7 @@
 //! common, and the kinds that both know, so that one `type` has one status and one title. Nothing
 //! of a payload, no key and nothing of our inside is ever in a problem.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -92,15 +92,25 @@ impl FieldError {
     }
 }
 
-/// How much of something may come in a period: what a refusal says in the fields `RateLimit-Policy`
-/// and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
+/// How much of something there may be: what a refusal says in the fields `RateLimit-Policy` and
+/// `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Its key in the configuration.
     pub name: &'static str,
-    pub of: NonZeroU32,
-    /// Whole seconds.
-    pub period: Duration,
+    pub of: u64,
+    /// In which time, in whole seconds; none where it is how many requests may be under way at once.
+    pub period: Option<Duration>,
+}
+
+impl Quota {
+    fn policy(&self) -> String {
+        let Self { name, of, period } = self;
+        match period {
+            Some(period) => format!("\"{name}\";q={of};w={}", period.as_secs()),
+            None => format!("\"{name}\";q={of};qu=\"concurrent-requests\""),
+        }
+    }
 }
 
 /// When a refused request may go better.
@@ -140,10 +150,10 @@ pub fn response(
     if let Some(Again { after, quota }) = again {
         let seconds = whole_seconds(after);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        if let Some(Quota { name, of, period }) = quota.as_deref() {
-            let policy = format!("\"{name}\";q={of};w={}", period.as_secs());
-            headers.insert(RATE_LIMIT_POLICY, visible(&policy));
-            headers.insert(RATE_LIMIT, visible(&format!("\"{name}\";r=0;t={seconds}")));
+        if let Some(quota) = quota.as_deref() {
+            headers.insert(RATE_LIMIT_POLICY, visible(&quota.policy()));
+            let left = format!("\"{}\";r=0;t={seconds}", quota.name);
+            headers.insert(RATE_LIMIT, visible(&left));
         }
     }
     if kind.status == StatusCode::UNAUTHORIZED {
@@ -160,6 +170,28 @@ fn visible(text: &str) -> HeaderValue {
 fn whole_seconds(wait: Duration) -> u64 {
     let up = u64::from(wait.subsec_nanos() > 0);
     (wait.as_secs() + up).max(1)
+}
+
+/// What is wrong with a name that is none of those known in its place (at least one): what it was
+/// probably meant to be, or which there are.
+pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    match (nearest(name, known), known) {
+        (Some(near), _) => format!("there is no such {what}; did you mean `{near}`?"),
+        (None, [one]) => format!("there is no such {what}; there is only `{one}`"),
+        (None, all) => format!("there is no such {what}; there are {}", all.join(", ")),
+    }
+}
+
+/// The known name that is most like what was written; none where nothing is.
+pub fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+    // A name is short: longer input is no typing mistake, and comparing costs its length.
+    const LONGEST: usize = 40;
+    if written.len() > LONGEST {
+        return None;
+    }
+    let likeness = |name: &&str| strsim::jaro_winkler(written, name);
+    let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&best) >= 0.8).then_some(best)
 }
 
 /// Why a request was refused (RFC 9457).
@@ -189,8 +221,7 @@ mod tests {
     fn a_problem_is_a_problem_document_with_its_headers() {
         let line = FieldError { line: Some(3), ..FieldError::new("/lines/3", "bad") };
         let url = FieldError { code: Some("blocked_target"), ..FieldError::new("/url", "no") };
-        let of = NonZeroU32::new(60).expect("not zero");
-        let quota = Quota { name: "limits.some", of, period: Duration::from_secs(3) };
+        let quota = Quota { name: "limits.some", of: 60, period: Some(Duration::from_secs(3)) };
         let again = Again { after: Duration::from_millis(1_001), quota: Some(Box::new(quota)) };
         let response = response(RATE_LIMITED, "slower", &[line, url], Some(again));
         assert_eq!(response.headers()["ratelimit-policy"], r#""limits.some";q=60;w=3"#);
@@ -213,6 +244,12 @@ mod tests {
                 ],
             })
         );
+    }
+
+    #[test]
+    fn what_may_be_under_way_at_once_is_a_quota_without_a_period() {
+        let quota = Quota { name: "stream.some", of: 10, period: None };
+        assert_eq!(quota.policy(), r#""stream.some";q=10;qu="concurrent-requests""#);
     }
 
     #[test]

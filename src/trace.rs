@@ -74,6 +74,11 @@ impl TraceContext {
         put_hex(&mut out[53..], &[self.flags]);
         out
     }
+
+    /// The same, as a text.
+    pub fn to_text(&self) -> String {
+        self.traceparent().map(char::from).iter().collect()
+    }
 }
 
 impl FromStr for TraceContext {
@@ -87,7 +92,7 @@ impl FromStr for TraceContext {
 /// The state may be long, and is nobody's business in a log.
 impl fmt::Debug for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&self.traceparent()).expect("hex digits are ASCII"))
+        f.write_str(&self.to_text())
     }
 }
 

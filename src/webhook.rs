@@ -123,7 +123,7 @@ pub enum EventFilterError {
     Empty,
     #[error("\"*\" means every type and stands alone; remove it or the other types")]
     Mixed,
-    #[error("number {} of the list: {why}, or * for all", .index + 1)]
+    #[error("number {} of the list: {why}; or * for all six of messages", .index + 1)]
     Unknown { index: usize, why: UnknownEventType },
 }
 
@@ -152,11 +152,9 @@ pub fn parse_event_filter<S: AsRef<str>>(
     for (index, name) in list.iter().enumerate() {
         match name.as_ref() {
             ALL_EVENTS => all = true,
-            name => match EventType::named(name) {
-                Some(known) if is_operators || EventTypes::ALL.contains(known) => {
-                    named = named.with(known);
-                }
-                _ => errors.push(EventFilterError::Unknown { index, why: UnknownEventType }),
+            name => match EventType::known_to(is_operators, name) {
+                Ok(known) => named = named.with(known),
+                Err(why) => errors.push(EventFilterError::Unknown { index, why }),
             },
         }
     }

@@ -21,6 +21,7 @@ const LAYERS: [&[&str]; 10] = [
         "media_type",
         "openapi",
         "problem",
+        "request_id",
         "seal",
         "tenant",
         "trace",

@@ -107,6 +107,7 @@ test("webhooks, events and deliveries, from creation to replay", async (t) => {
   keep("SentTest", await sz.webhooks.test(webhook.id, "message.read"));
   await assert.rejects(operator.webhooks.test(webhook.id, "message.read"), (error) => {
     assert.ok(error.retryAfter >= 1 && error.retryAfter <= 60, `${error.retryAfter}`);
+    assert.match(error.requestId, /^req_[0-9a-z]{26}$/);
     return refused(429, "rate_limited")(error);
   });
 

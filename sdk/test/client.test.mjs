@@ -80,8 +80,10 @@ test("without Retry-After it waits longer each time, and then gives up", async (
 });
 
 test("a Retry-After of more than a minute is the caller's to wait for", async (t) => {
-  const { asked, baseUrl } = await scripted(t, [[429, { "retry-after": "3600" }, PROBLEM]]);
-  await assert.rejects(new SenderZ({ apiKey, baseUrl }).events.list(), refusal({ status: 429, retryAfter: 3600 }));
+  const headers = { "retry-after": "3600", "x-request-id": "req_1" };
+  const { asked, baseUrl } = await scripted(t, [[429, headers, PROBLEM]]);
+  const expected = { status: 429, retryAfter: 3600, requestId: "req_1" };
+  await assert.rejects(new SenderZ({ apiKey, baseUrl }).events.list(), refusal(expected));
   assert.equal(asked.length, 1);
 });
 

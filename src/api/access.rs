@@ -4,7 +4,7 @@
 //! else, then the key is judged (401), then its role (403), then the tenant it acts for (400, 404),
 //! and only then the URL's parameters (400), all of them at once. So who may not call a route learns nothing about it.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, str::FromStr, sync::Arc};
 
 use axum::{
     extract::{FromRequestParts, Path, Request, State},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     directory::{Directory, KeyMark, Principal, TenantEntry},
-    id::TenantNo,
+    id::{self, IdError, TenantNo},
     sessions::Pass,
 };
 
@@ -241,9 +241,13 @@ impl<S: Sync> FromRequestParts<S> for Params {
 pub(super) struct Id(pub(super) String);
 
 impl Id {
-    /// The typed id of an object; what is none names nothing.
-    pub(super) fn parse<T: std::str::FromStr>(&self, object: Object) -> Result<T, Problem> {
-        self.0.parse().map_err(|_| Problem::no_such(object))
+    /// The typed id of an object; what is none names nothing. Where it is the id of something else,
+    /// that is said: whoever asks mixed up two ids.
+    pub(super) fn parse<T: FromStr<Err = IdError>>(&self, object: Object) -> Result<T, Problem> {
+        self.0.parse().map_err(|error| match (error, id::kind(&self.0)) {
+            (IdError::Prefix(_), Some(kind)) => Problem::is_of(kind, object),
+            _ => Problem::no_such(object),
+        })
     }
 }
 

@@ -10,14 +10,15 @@ use http::{HeaderMap, header};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{
-    Code, FieldError, Problem,
-    params::{MAX_ERRORS, nearest, only},
-};
+use super::{Code, FieldError, Problem, params::MAX_ERRORS};
 use crate::{
     config::units::{DURATION_RULE, format_duration, parse_duration},
     media_type::{self, MediaType},
+    problem,
 };
+
+/// What is told of a name that nobody knows.
+const LONGEST_NAME: usize = 40;
 
 /// The largest body, bytes.
 pub const MAX_BODY: usize = 256 * 1024;
@@ -186,10 +187,9 @@ impl Fields {
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         let room = MAX_ERRORS.saturating_sub(self.errors.len());
         for name in self.given.keys().take(room) {
-            let detail = match nearest(name, &self.known) {
-                Some(near) => format!("there is no such field; did you mean `{near}`?"),
-                None if self.known.is_empty() => "there are no fields here".to_owned(),
-                None => format!("there is no such field; {}", only(&self.known)),
+            let detail = match self.known.as_slice() {
+                [] => "there are no fields here".to_owned(),
+                known => problem::unknown("field", name, known),
             };
             self.errors.push(FieldError::new(pointer_to(name), detail));
         }
@@ -305,7 +305,10 @@ impl<'de> Visitor<'de> for ObjectVisitor {
         let mut map = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             if map.contains_key(&name) {
-                return Err(serde::de::Error::custom("a name appears twice"));
+                // As much of it as tells which one.
+                let name: String = name.chars().take(LONGEST_NAME).collect();
+                let rule = format!("the name {name:?} appears twice");
+                return Err(serde::de::Error::custom(rule));
             }
             map.insert(name, access.next_value()?);
         }

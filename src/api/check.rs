@@ -118,5 +118,5 @@ impl<S: Sync> FromRequestParts<S> for DryRun {
 /// What it would be sent first, as far as anybody knows.
 fn first_of(events: EventTypes) -> EventType {
     let subscribed = |event_type: &EventType| events.contains(*event_type);
-    EventType::ALL.into_iter().find(subscribed).unwrap_or(EventType::Sent)
+    EventType::EVERY.into_iter().find(subscribed).unwrap_or(EventType::Sent)
 }

@@ -121,8 +121,13 @@ pub(super) async fn replay(
         let detail = "what the event said was erased: there is nothing left to send";
         return Err(Problem::new(Code::EventErased, detail));
     }
-    if api.directory.webhook_by_no(key.webhook).is_none() {
+    let Some(webhook) = api.directory.webhook_by_no(key.webhook) else {
         return Err(Problem::new(Code::WebhookDeleted, "there is nowhere to send it to"));
+    };
+    if !webhook.enabled {
+        // It would wait until it expires.
+        let detail = "a disabled webhook is sent nothing; enable it first";
+        return Err(Problem::new(Code::WebhookDisabled, detail));
     }
     if standing.attempts >= MAX_ATTEMPTS {
         let detail = format!("a delivery has at most {MAX_ATTEMPTS} attempts");

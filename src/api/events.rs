@@ -88,6 +88,10 @@ pub(super) struct FullEventView {
     /// When the payload was erased.
     #[schema(value_type = Option<words::Time>, required)]
     erased_at: Option<String>,
+    /// Which trace the event belongs to, and the span that it came from (W3C Trace Context). Null
+    /// where its producer did not say so.
+    #[schema(value_type = Option<words::Traceparent>, required)]
+    traceparent: Option<String>,
     deliveries: Vec<DeliveryView>,
     /// The webhooks that got no delivery: those disabled then, and those of today.
     skipped: Vec<SkippedView>,
@@ -180,6 +184,7 @@ pub(super) async fn show(
         accepted_at: rfc3339(id.accepted_at),
         payload: raw(&payload),
         erased_at: block.erased_at(index).map(rfc3339),
+        traceparent: block.trace(index).map(|trace| trace.to_text()),
         deliveries: delivered.iter().map(delivery).collect(),
         skipped,
     };

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     clock::{self, rfc3339, wall_ms},
     config::Limits,
+    directory::example_notice,
     event::EventType,
     id::{DeliveryId, DeliveryKey, TenantNo, WebhookNo},
     openapi::words,
@@ -80,7 +81,7 @@ impl Tests {
                 Tested::Tenant(_) => ("tenant", limits.tenant_tests, "limits.tenant_tests"),
             };
             let detail = format!("a {who} may have {of} test events in a minute ({key})");
-            let quota = Quota { name: key, of, period: MINUTE };
+            let quota = Quota { name: key, of: of.get().into(), period: Some(MINUTE) };
             let again = Again { after: too_fast.wait, quota: Some(Box::new(quota)) };
             Problem::new(Code::RateLimited, detail).retry_after(again)
         })
@@ -106,8 +107,9 @@ pub(super) async fn test(
 ) -> Result<Response, Problem> {
     let webhook = webhooks::find(&api, &scope, &id)?;
     let event_type = fields.string("type");
+    let is_operators = api.directory.is_operations(scope.no());
     let event_type = fields.checked("type", event_type, |text| {
-        text.parse::<EventType>().map_err(|error| error.to_string())
+        EventType::known_to(is_operators, &text).map_err(|error| error.to_string())
     });
     let event_type = fields.required("type", event_type);
     fields.finish()?;
@@ -171,11 +173,8 @@ fn payload_at(event_type: EventType, timestamp: &str) -> Vec<u8> {
     let status_reason = match event_type {
         EventType::Failed => Some("carrier_rejected"),
         EventType::Blocked => Some("recipient_opted_out"),
-        EventType::Sent
-        | EventType::Delivered
-        | EventType::Inbound
-        | EventType::Read
-        | EventType::WebhookDisabled => None,
+        EventType::Sent | EventType::Delivered | EventType::Inbound | EventType::Read => None,
+        EventType::WebhookDisabled => return example_notice(timestamp),
     };
     let example = Example {
         r#type: event_type.as_str(),

@@ -1,6 +1,7 @@
 //! The URL's parameters as they were written, and which of their names are taken.
 
 use super::{Code, FieldError, Problem, query::Query};
+use crate::problem;
 
 /// The most wrong things that one answer names.
 pub(super) const MAX_ERRORS: usize = 20;
@@ -89,29 +90,8 @@ impl Errors {
 }
 
 fn unknown(name: &str, known: &[&str]) -> String {
-    match nearest(name, known) {
-        Some(near) => format!("there is no such parameter; did you mean `{near}`?"),
-        None if known.is_empty() => "this route takes no parameters".to_owned(),
-        None => format!("there is no such parameter; {}", only(known)),
+    if known.is_empty() {
+        return "this route takes no parameters".to_owned();
     }
-}
-
-/// Which names there are, in words.
-pub(super) fn only(known: &[&str]) -> String {
-    match known {
-        [one] => format!("there is only `{one}`"),
-        all => format!("there are {}", all.join(", ")),
-    }
-}
-
-/// The known name that is most like what was written; none where nothing is.
-pub(super) fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
-    // A name is short: longer input is no typing mistake, and comparing costs its length.
-    const LONGEST: usize = 40;
-    if written.len() > LONGEST {
-        return None;
-    }
-    let likeness = |name: &&str| strsim::jaro_winkler(written, name);
-    let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(&best) >= 0.8).then_some(best)
+    problem::unknown("parameter", name, known)
 }

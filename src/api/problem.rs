@@ -223,6 +223,12 @@ impl Problem {
         Self::new(Code::NotFound, object.missing())
     }
 
+    /// For the id of another kind of object, as its prefix tells everybody.
+    pub(super) fn is_of(kind: &str, object: Object) -> Self {
+        let missing = object.missing();
+        Self::new(Code::NotFound, format!("this is the id of {kind}; {missing}"))
+    }
+
     /// All that is wrong; the detail is the first and how many more there are.
     pub(super) fn fields(code: Code, errors: Vec<FieldError>) -> Self {
         let first = errors.first().map_or("", |error| error.detail.as_str());

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     clock::Millis,
     delivery::ErrorCode,
-    event::{EventType, EventTypes, MAX_RECIPIENT, UnknownEventType},
-    id::{self, EventId, IdError, WebhookId},
+    event::{EventType, EventTypes, MAX_RECIPIENT},
+    id::{EventId, IdError, WebhookId},
     stats::Period,
 };
 
@@ -125,8 +125,7 @@ impl<'a> Query<'a> {
     pub(super) fn event_types(&mut self) -> EventTypes {
         let types = self.value("event_type", |text| {
             text.split(',').try_fold(EventTypes::NONE, |types, name| {
-                let one = EventType::named(name).ok_or_else(|| UnknownEventType.to_string())?;
-                Ok(types.with(one))
+                EventType::named(name).map(|one| types.with(one)).map_err(|e| e.to_string())
             })
         });
         types.unwrap_or(EventTypes::EVERY)
@@ -171,7 +170,10 @@ impl<'a> Query<'a> {
 
     /// `since` and `until`, both inclusive.
     pub(super) fn period(&mut self) -> (Option<Millis>, Option<Millis>) {
-        let (since, until) = (self.value("since", time), self.value("until", time));
+        // A + would be a space there.
+        let read =
+            |text: &str| time(text).map_err(|rule| format!("{rule} (a + in it is written %2B)"));
+        let (since, until) = (self.value("since", read), self.value("until", read));
         if since.zip(until).is_some_and(|(since, until)| since > until) {
             self.errors.note("since", "it is later than `until`");
         }
@@ -197,17 +199,12 @@ impl<'a> Query<'a> {
 const CURSOR_RULE: &str =
     "pass `next_cursor` unchanged, with the same filters, or start without a cursor";
 
-fn id<T: FromStr<Err = IdError>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error| match (error, id::kind(text)) {
-        (IdError::Prefix(_), Some(kind)) => format!("this is the id of {kind}; {error}"),
-        _ => error.to_string(),
-    })
+pub(super) fn id<T: FromStr<Err = IdError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: IdError| error.of(text))
 }
 
-pub(super) fn time(text: &str) -> Result<Millis, String> {
+pub(super) fn time(text: &str) -> Result<Millis, &'static str> {
     let time: Option<jiff::Timestamp> = text.parse().ok();
     let millis = time.and_then(|time| Millis::try_from(time.as_millisecond()).ok());
-    millis.ok_or_else(|| {
-        "it is a time since 1970 as in 2026-11-23T04:20:00Z (a + in it is written %2B)".to_owned()
-    })
+    millis.ok_or("it is a time since 1970 as in 2026-11-23T04:20:00Z")
 }

@@ -3,6 +3,7 @@
 use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
+    routing::{MethodRouter, post},
 };
 use http::StatusCode;
 use serde::Serialize;
@@ -18,14 +19,14 @@ use super::{
     page::{Page, json},
     params::Params,
     problem::Object,
-    query::time,
+    query::{id, time},
 };
 use crate::{
     clock::{Millis, rfc3339},
-    event::{EventType, EventTypes, UnknownEventType},
+    event::{EventType, EventTypes},
     id::{ReplayId, WebhookId, WebhookNo},
     openapi::words,
-    replays::{Filter, Job, Reason, Refusal, STATUSES},
+    replays::{Filter, Job, Order, Reason, Refusal, STATUSES},
 };
 
 /// A replay of many.
@@ -136,15 +137,13 @@ fn find(api: &ApiState, scope: &Scope, id: WebhookId, dry_run: bool) -> Result<W
 /// where it names none.
 fn read_filter(fields: &mut Fields, every: EventTypes) -> (Filter, Option<WebhookId>) {
     let webhook = fields.string("webhook");
-    let webhook = fields.checked("webhook", webhook, |text| {
-        text.parse::<WebhookId>().map_err(|error| error.to_string())
-    });
+    let webhook = fields.checked("webhook", webhook, |text| id::<WebhookId>(&text));
     let statuses = names(fields, "status", |name| {
         let known = STATUSES.into_iter().find(|status| *status == name);
         known.ok_or_else(|| format!("it is one or more of {}", STATUSES.join(", ")))
     });
     let types = names(fields, "event_type", |name| {
-        EventType::named(name).ok_or_else(|| UnknownEventType.to_string())
+        EventType::named(name).map_err(|error| error.to_string())
     });
     let since = moment(fields, "since");
     let until = moment(fields, "until");
@@ -192,7 +191,7 @@ fn names<T: PartialEq>(
 
 fn moment(fields: &mut Fields, name: &'static str) -> Option<Millis> {
     let text: Given<String> = fields.string(name);
-    fields.checked(name, text, |text| time(&text)).or_none().flatten()
+    fields.checked(name, text, |text| Ok(time(&text)?)).or_none().flatten()
 }
 
 pub(super) async fn list(
@@ -220,38 +219,17 @@ pub(super) async fn show(
     Ok(json(StatusCode::OK, &ReplayView::of(&api, &job)))
 }
 
-pub(super) async fn pause(
-    State(api): State<ApiState>,
-    scope: Scope,
-    id: Id,
-    OptionalFields(fields): OptionalFields,
-) -> Result<Response, Problem> {
-    fields.finish()?;
-    changed(&api, api.replays.pause(scope.no(), id.parse(Object::Replay)?).await)
-}
-
-pub(super) async fn resume(
-    State(api): State<ApiState>,
-    scope: Scope,
-    id: Id,
-    OptionalFields(fields): OptionalFields,
-) -> Result<Response, Problem> {
-    fields.finish()?;
-    changed(&api, api.replays.resume(scope.no(), id.parse(Object::Replay)?).await)
-}
-
-pub(super) async fn cancel(
-    State(api): State<ApiState>,
-    scope: Scope,
-    id: Id,
-    OptionalFields(fields): OptionalFields,
-) -> Result<Response, Problem> {
-    fields.finish()?;
-    changed(&api, api.replays.cancel(scope.no(), id.parse(Object::Replay)?).await)
-}
-
-fn changed(api: &ApiState, job: Result<Job, Refusal>) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &ReplayView::of(api, &job?)))
+/// Tells a job to rest, to go on or to end.
+pub(super) fn tell(order: Order) -> MethodRouter<ApiState> {
+    let tell = async move |State(api): State<ApiState>,
+                           scope: Scope,
+                           id: Id,
+                           OptionalFields(fields): OptionalFields| {
+        fields.finish()?;
+        let job = api.replays.tell(scope.no(), id.parse(Object::Replay)?, order).await?;
+        Ok::<Response, Problem>(json(StatusCode::OK, &ReplayView::of(&api, &job)))
+    };
+    post(tell)
 }
 
 impl From<Refusal> for Problem {

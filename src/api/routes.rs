@@ -7,7 +7,10 @@ use super::{
     ApiState, Settings, backups, deliveries, erasures, events, example, keys, openapi, portal,
     replays, signing_secret, stats, stream, tenants, webhooks,
 };
-use crate::openapi::{Operation, PATH};
+use crate::{
+    openapi::{Operation, PATH},
+    replays::Order,
+};
 
 /// Who may call a route. A producer's key may call none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -182,13 +185,13 @@ pub fn all() -> Vec<Route> {
             get(replays::show)
         }),
         route(Method::POST, "/v1/replays/{id}/pause", Tenant, NONE, doc::replays::pause, || {
-            post(replays::pause)
+            replays::tell(Order::Pause)
         }),
         route(Method::POST, "/v1/replays/{id}/resume", Tenant, NONE, doc::replays::resume, || {
-            post(replays::resume)
+            replays::tell(Order::Resume)
         }),
         route(Method::POST, "/v1/replays/{id}/cancel", Tenant, NONE, doc::replays::cancel, || {
-            post(replays::cancel)
+            replays::tell(Order::Cancel)
         }),
         route(
             Method::GET,

@@ -70,7 +70,8 @@ impl Skipped {
     pub(super) const fn detail(self) -> &'static str {
         match self {
             Self::Disabled => {
-                "it was disabled when the event came; replaying the delivery sends it all the same"
+                "it was disabled when the event came; once it is enabled, the delivery can be \
+                 replayed"
             }
             Self::CreatedLater => "it was created after the event came",
             Self::NotSubscribed => "its list of events does not have this type",

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, Uri, header, response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -241,11 +241,11 @@ impl Client {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
-        let (status, body) = tokio::time::timeout(TIMEOUT, self.exchange(request))
+        let (head, body) = tokio::time::timeout(TIMEOUT, self.exchange(request))
             .await
             .map_err(|_| ClientError::Timeout)??;
-        if !status.is_success() {
-            return Err(ClientError::of(status, &body));
+        if !head.status.is_success() {
+            return Err(ClientError::of(&head, &body));
         }
         // An empty body is an answer too.
         let value = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -292,10 +292,10 @@ impl Client {
     async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
+    ) -> Result<(response::Parts, Bytes), ClientError> {
         let mut connection = self.connect().await?;
-        let response = connection.send(request).await?;
-        Ok((response.status(), whole(response.into_body()).await?))
+        let (head, body) = connection.send(request).await?.into_parts();
+        Ok((head, whole(body).await?))
     }
 
     /// A connection for requests one after the other.
@@ -387,9 +387,9 @@ pub(super) async fn whole(body: Incoming) -> Result<Bytes, ClientError> {
 
 impl ClientError {
     /// What an answer that is no success says.
-    pub(super) fn of(status: StatusCode, body: &[u8]) -> Self {
+    pub(super) fn of(head: &response::Parts, body: &[u8]) -> Self {
         let value = serde_json::from_slice(body).unwrap_or(Value::Null);
-        match Problem::new(status, value) {
+        match Problem::new(head.status, value).of_request(&head.headers) {
             problem if problem.code() == Some("tenant_required") => Self::NoTenant,
             problem => Self::Problem(problem),
         }

@@ -17,6 +17,7 @@ mod dev;
 mod events;
 mod health;
 mod help;
+mod keys;
 mod logging;
 mod man;
 mod openapi;
@@ -24,6 +25,7 @@ mod output;
 mod problem;
 mod progress;
 mod replay;
+mod replays;
 mod send;
 mod serve;
 pub mod sink;
@@ -138,13 +140,22 @@ pub enum Command {
     /// List, show and cancel deliveries
     #[command(subcommand)]
     Deliveries(deliveries::Command),
-    /// Erase what one person's events said, and show how far that is
+    /// List and show events, and erase what one person's said
     #[command(subcommand)]
     Events(events::Command),
     /// Copy a running gateway's data into a directory that a gateway starts on
     Backup(backup::Args),
     /// Send an ended delivery again, or many
     Replay(replay::Args),
+    /// List, show, pause, resume and cancel replays of many
+    #[command(subcommand)]
+    Replays(replays::Command),
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Show and rotate the secret that a tenant's deliveries are signed with
+    #[command(subcommand)]
+    SigningSecret(keys::SigningSecret),
     /// Receive webhooks: count, verify, and fail on request
     Sink(sink::Args),
     /// Verify a signature over stdin
@@ -194,6 +205,9 @@ fn run(global: Global, command: Command) -> anyhow::Result<Exit> {
         Command::Events(command) => block_on(events::run(command, &global)),
         Command::Backup(args) => block_on(backup::run(args, &global)),
         Command::Replay(args) => block_on(replay::run(args, &global)),
+        Command::Replays(command) => block_on(replays::run(command, &global)),
+        Command::Keys(command) => block_on(keys::run(command, &global)),
+        Command::SigningSecret(command) => block_on(keys::run_secret(command, &global)),
     }
 }
 
@@ -266,7 +280,10 @@ impl Command {
             | Self::Deliveries(_)
             | Self::Events(_)
             | Self::Backup(_)
-            | Self::Replay(_) => (&[], ""),
+            | Self::Replay(_)
+            | Self::Replays(_)
+            | Self::Keys(_)
+            | Self::SigningSecret(_) => (&[], ""),
         }
     }
 }

@@ -3,28 +3,42 @@
 
 use std::fmt;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
+
+use super::output;
+use crate::request_id::REQUEST_ID;
 
 /// An error as the API tells it.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
     body: Value,
+    /// What the gateway's log calls the request.
+    request: Option<String>,
 }
 
 /// What is a header or a route to the API is a flag or a command to whoever reads this.
-const IN_OUR_WORDS: [(&str, &str); 5] = [
+const IN_OUR_WORDS: [(&str, &str); 8] = [
     ("the header Senderz-Tenant", "--tenant"),
     ("Senderz-Tenant", "--tenant"),
     ("GET /v1/tenants ", "`senderz-gateway tenants list` "),
     ("GET /v1/webhooks ", "`senderz-gateway webhooks list` "),
     ("GET /v1/deliveries ", "`senderz-gateway deliveries list` "),
+    ("GET /v1/events ", "`senderz-gateway events list` "),
+    ("GET /v1/replays ", "`senderz-gateway replays list` "),
+    ("GET /v1/keys ", "`senderz-gateway keys list` "),
 ];
 
 impl Problem {
     pub(super) fn new(status: StatusCode, body: Value) -> Self {
-        Self { status, body }
+        Self { status, body, request: None }
+    }
+
+    /// With the name that the answer says its request has.
+    pub(super) fn of_request(self, headers: &HeaderMap) -> Self {
+        let name = headers.get(REQUEST_ID).and_then(|name| name.to_str().ok());
+        Self { request: name.map(output::text), ..self }
     }
 
     pub(super) fn code(&self) -> Option<&str> {
@@ -102,7 +116,16 @@ impl fmt::Display for Problem {
             let [pointer, detail] = ["pointer", "detail"].map(|n| error[n].as_str().unwrap_or("?"));
             write!(f, "\n  {pointer}: {detail}")?;
         }
-        self.hint().map_or(Ok(()), |hint| write!(f, "\n{hint}"))
+        if let Some(hint) = self.hint() {
+            write!(f, "\n{hint}")?;
+        }
+        match &self.request {
+            // Of what the asker did wrong the log knows no more.
+            Some(request) if self.status.is_server_error() => {
+                write!(f, "\nthe gateway's log may say more of the request {request}")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -150,6 +173,18 @@ mod tests {
             "1 of 9 lines are bad (400, c)\n  /url: it is required",
         );
         check(502, Value::Null, "Bad Gateway (502)");
+    }
+
+    #[test]
+    fn a_fault_of_the_gateway_names_the_request_in_its_log() {
+        let headers = HeaderMap::from_iter([(REQUEST_ID, "req_1".parse().unwrap())]);
+        let told = |status: StatusCode| {
+            let problem = Problem::new(status, json!({"detail": "no", "code": "c"}));
+            problem.of_request(&headers).to_string()
+        };
+        let ours = told(StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(ours, "no (500, c)\nthe gateway's log may say more of the request req_1");
+        assert_eq!(told(StatusCode::NOT_FOUND), "no (404, c)");
     }
 
     #[test]

@@ -18,10 +18,6 @@ use crate::tenant::TenantId;
 const POLL_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  \
-    senderz-gateway replay --tenant acme dlv_…\n  \
-    senderz-gateway replay --tenant acme --status failed --since 2026-11-23T04:00:00Z --dry-run\n  \
-    senderz-gateway replay --tenant acme --webhook wh_… --status failed,missed --rate 100 --wait")]
 pub struct Args {
     #[arg(long, help = FOR_TENANT)]
     tenant: Option<TenantId>,

@@ -21,9 +21,6 @@ use crate::{event::EventType, tenant::TenantId};
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Register a URL
-    #[command(
-        after_help = "Example: senderz-gateway webhooks create --tenant acme --dry-run https://…"
-    )]
     Create {
         #[arg(long, help = FOR_TENANT)]
         tenant: Option<TenantId>,
@@ -64,14 +61,14 @@ pub enum Command {
         dry_run: DryRun,
     },
     /// Send an example event to this webhook only
-    #[command(after_help = "Example: senderz-gateway webhooks test --tenant acme --wait wh_…")]
     Test {
         #[arg(long, help = FOR_TENANT)]
         tenant: Option<TenantId>,
         /// The webhook, wh_…
         id: String,
-        /// Which of the six; whether the webhook subscribes to it does not matter
-        #[arg(value_name = "TYPE", default_value = "message.sent")]
+        /// Which type, whether the webhook subscribes to it or not; webhook.disabled is for the
+        /// operator's own tenant
+        #[arg(value_name = "TYPE", default_value = "message.sent", value_parser = EventType::named)]
         event_type: EventType,
         #[command(flatten)]
         wait: Wait,
@@ -95,7 +92,7 @@ pub enum Command {
 /// What may be set on a webhook.
 #[derive(Debug, Default, clap::Args)]
 pub struct Fields {
-    /// Event types, comma-separated; all six where left out
+    /// Event types, comma-separated, or * for the six of messages (with which create begins)
     #[arg(long, value_delimiter = ',')]
     events: Option<Vec<String>>,
     /// For people

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::{Millis, rfc3339, wall_ms},
     event::EventType,
-    id::{TenantNo, WebhookNo},
+    id::{TenantNo, WebhookId, WebhookNo},
     store::{NewEvent, Route},
     tenant::TenantId,
     webhook::{Disabled, DisabledReason, Webhook},
@@ -112,6 +112,30 @@ struct NoticeData<'a> {
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     failing_since: Option<String>,
+    /// There, and true, in an example only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    test: bool,
+}
+
+/// What an event `webhook.disabled` looks like, about a webhook that never was.
+pub fn example_notice(timestamp: &str) -> Vec<u8> {
+    to_json(&Notice {
+        r#type: EventType::WebhookDisabled.as_str(),
+        timestamp,
+        data: NoticeData {
+            id: WebhookId(0).to_string(),
+            tenant: "example",
+            host: "hooks.example.com".to_owned(),
+            description: "",
+            reason: DisabledReason::Failing.as_str(),
+            failing_since: Some(timestamp.to_owned()),
+            test: true,
+        },
+    })
+}
+
+fn to_json(notice: &Notice<'_>) -> Vec<u8> {
+    serde_json::to_vec(notice).expect("strings always serialize")
 }
 
 /// What the operator's tenant is told of a webhook that is being disabled.
@@ -129,9 +153,10 @@ fn notice(state: &State, webhook: &Webhook) -> Option<NewEvent> {
             description: &webhook.description,
             reason: disabled.reason.as_str(),
             failing_since: disabled.failing_since.map(rfc3339),
+            test: false,
         },
     };
-    let payload = serde_json::to_vec(&notice).expect("strings always serialize");
+    let payload = to_json(&notice);
     // It may be about a webhook that it goes to.
     let route =
         |route: &Route| Route { enabled: route.enabled && route.webhook != webhook.no, ..*route };

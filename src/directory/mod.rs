@@ -41,6 +41,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::wire::{BadRow, open_plain, plain};
 pub use self::{
     change::{ChangeError, MAX_GATEWAY_KEYS, NewTenant, WebhookPatch},
+    disable::example_notice,
     encryption_key::EncryptionKeyError,
     key::{
         ApiKey, KeyMark, KeyText, MAX_KEY_TEXT, OPERATOR_PREFIX, PRODUCER_PREFIX, TENANT_PREFIX,

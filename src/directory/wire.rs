@@ -318,7 +318,7 @@ fn webhook<N: AsRef<str>, V: AsRef<str>>(
 ) -> Result<Webhook, BadRow> {
     let id: WebhookId = open.id.parse().map_err(|_| BadRow::Value("id"))?;
     let events = open.events.iter().try_fold(EventTypes::NONE, |events, name| {
-        let event_type = EventType::named(name).ok_or(BadRow::Value("events"))?;
+        let event_type = EventType::named(name).map_err(|_| BadRow::Value("events"))?;
         Ok::<_, BadRow>(events.with(event_type))
     })?;
     let any_number = HeaderLimits { max_count: usize::MAX, max_bytes: usize::MAX };

@@ -26,6 +26,7 @@ use crate::{
     id::TenantNo,
     idempotency,
     ingest::{problem::FieldError, request},
+    problem::nearest,
     store::{NewEvent, Route},
     trace::{BadTraceparent, TraceContext},
 };
@@ -238,15 +239,19 @@ fn describe(e: &serde_json::Error) -> String {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Member {
     Tenant,
     IdempotencyKey,
     Traceparent,
     Tracestate,
     Payload,
-    Unknown,
+    /// As much of its name as is told.
+    Unknown(String),
 }
+
+const MEMBERS: [&str; 5] = ["tenant", "idempotency_key", "traceparent", "tracestate", "payload"];
+/// What is kept of a name that nobody knows, characters: one more than a mistyped one may have.
+const LONGEST_NAME: usize = 41;
 
 /// A line's members as they come.
 #[derive(Default)]
@@ -256,14 +261,14 @@ struct Members<'l> {
     traceparent: Option<&'l RawValue>,
     tracestate: Option<&'l RawValue>,
     payload: Option<&'l RawValue>,
-    unknown: bool,
+    unknown: Option<String>,
     repeated: bool,
 }
 
 impl<'l> Members<'l> {
     fn into_line(self) -> Result<Line<'l>, Vec<Wrong>> {
-        if self.unknown {
-            return Err(Wrong::one("", format!("has an unknown member; {SHAPE}")));
+        if let Some(name) = self.unknown {
+            return Err(Wrong::one("", unknown(&name)));
         }
         if self.repeated {
             return Err(Wrong::one("", format!("has a member twice; {SHAPE}")));
@@ -288,6 +293,15 @@ impl<'l> Members<'l> {
             .parse()
             .map_err(|e: BadTraceparent| Wrong::one("/traceparent", e.to_string()))?;
         Ok(Some(Box::new(parent.with_state(state.as_deref().unwrap_or_default()))))
+    }
+}
+
+/// A name is told where it is one of ours, mistyped. Any other is the producer's, and nothing of
+/// that is in a refusal.
+fn unknown(name: &str) -> String {
+    match nearest(name, &MEMBERS) {
+        Some(near) => format!("{name:?} is no member of a line; did you mean `{near}`?"),
+        None => format!("has an unknown member; {SHAPE}"),
     }
 }
 
@@ -326,9 +340,9 @@ impl<'de> Visitor<'de> for &mut Members<'de> {
                 Member::Traceparent => &mut self.traceparent,
                 Member::Tracestate => &mut self.tracestate,
                 Member::Payload => &mut self.payload,
-                Member::Unknown => {
+                Member::Unknown(name) => {
                     members.next_value::<IgnoredAny>()?;
-                    self.unknown = true;
+                    self.unknown.get_or_insert(name);
                     continue;
                 }
             };
@@ -360,7 +374,7 @@ impl Visitor<'_> for MemberName {
             "traceparent" => Member::Traceparent,
             "tracestate" => Member::Tracestate,
             "payload" => Member::Payload,
-            _ => Member::Unknown,
+            name => Member::Unknown(name.chars().take(LONGEST_NAME).collect()),
         })
     }
 }

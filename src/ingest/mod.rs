@@ -312,7 +312,8 @@ impl Ingest {
             quotas.take(now, events.iter().map(take)).map_err(|e| {
                 let wait = e.wait.max(self.settings.retry_after);
                 let detail = "the tenant's events come faster than ingest.tenant_rate";
-                let quota = Quota { name: "ingest.tenant_rate", of: *of, period: SECOND };
+                let of = of.get().into();
+                let quota = Quota { name: "ingest.tenant_rate", of, period: Some(SECOND) };
                 let again = Again { after: wait, quota: Some(Box::new(quota)) };
                 refused(Problem::new(Code::RateLimited, detail).retry_after(again))
             })?;

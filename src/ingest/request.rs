@@ -10,8 +10,9 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     id::TenantNo,
     idempotency,
-    ingest::problem::{Code, Problem},
+    ingest::problem::{Code, FieldError, Problem},
     media_type::{self, MediaType},
+    problem::unknown,
     store::IdempotencyKey,
 };
 
@@ -23,6 +24,9 @@ const KEY_DOMAIN: &[u8] = b"senderz idempotency key v1\0";
 
 /// How all API keys start; one in a URL is as good as published.
 const API_KEY_PREFIX: &str = "szk_";
+
+/// The most wrong parameters that one answer names.
+const MAX_ERRORS: usize = 20;
 
 /// The names of newline-delimited JSON.
 pub const LINES: &[&str] = &["application/x-ndjson", "application/ndjson"];
@@ -80,18 +84,36 @@ pub fn wants_ids(query: Option<&str>) -> Result<bool, Problem> {
     match query.unwrap_or("") {
         "" | "ids=true" => Ok(true),
         "ids=false" => Ok(false),
-        _ => Err(Problem::new(
+        query => Err(Problem::new(
             Code::InvalidParameter,
             "the one query parameter taken here is `ids`, true or false, once",
-        )),
+        )
+        .with_errors(wrong_parameters(query, |name, value| match (name, value) {
+            ("ids", "true" | "false") => None,
+            ("ids", _) => Some("it is true or false".to_owned()),
+            _ => Some(unknown("parameter", name, &["ids"])),
+        }))),
     }
+}
+
+/// What `judge` finds wrong with the first parameters of a query.
+fn wrong_parameters(query: &str, judge: impl Fn(&str, &str) -> Option<String>) -> Vec<FieldError> {
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
+    let wrong = pairs.filter_map(|(name, value)| {
+        let detail = judge(&name, &value)?;
+        Some(FieldError::new(format!("?{name}"), detail))
+    });
+    wrong.take(MAX_ERRORS).collect()
 }
 
 /// Refuses any query parameter.
 pub fn no_parameters(query: Option<&str>) -> Result<(), Problem> {
     match query.unwrap_or("") {
         "" => Ok(()),
-        _ => Err(Problem::new(Code::InvalidParameter, "no query parameter is taken here")),
+        query => Err(Problem::new(Code::InvalidParameter, "no query parameter is taken here")
+            .with_errors(wrong_parameters(query, |_, _| {
+                Some("this route takes no parameters".to_owned())
+            }))),
     }
 }
 
@@ -247,6 +269,17 @@ mod tests {
             let bare = query.unwrap_or("").is_empty();
             assert_eq!(no_parameters(query).is_ok(), bare, "{query:?}");
         }
+        let told = |refused: Problem| {
+            let errors = refused.errors.into_iter();
+            errors.map(|error| (error.pointer, error.detail)).collect::<Vec<_>>()
+        };
+        let refused = wants_ids(Some("idz=false&ids=no&ids=true")).unwrap_err();
+        let [idz, ids] = told(refused).try_into().expect("two are wrong");
+        assert_eq!(idz.0, "?idz");
+        assert!(idz.1.ends_with("did you mean `ids`?"), "{}", idz.1);
+        assert_eq!(ids, ("?ids".to_owned(), "it is true or false".to_owned()));
+        let refused = no_parameters(Some("ids=false")).unwrap_err();
+        assert_eq!(told(refused)[0].0, "?ids");
         assert!(no_key_in_query(Some("key=szk_operator_x")).is_err());
         assert!(no_key_in_query(Some("ids=false")).is_ok());
     }

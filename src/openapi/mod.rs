@@ -19,7 +19,10 @@ use utoipa::{
     openapi::{RefOr, Schema},
 };
 
-use crate::problem::{self, FieldError, Kind};
+use crate::{
+    problem::{self, FieldError, Kind},
+    request_id::MAX_REQUEST_ID,
+};
 
 /// The path of the document itself.
 pub const PATH: &str = "/openapi.json";
@@ -81,12 +84,9 @@ impl Answer {
     }
 
     fn to_value(&self) -> Value {
-        let mut response = json!({"description": self.description});
-        if !self.headers.is_empty() {
-            let headers =
-                self.headers.iter().map(|(name, header)| ((*name).into(), header.clone()));
-            response["headers"] = Value::Object(headers.collect());
-        }
+        let mut headers = Map::from_iter([request_id()]);
+        headers.extend(self.headers.iter().map(|(name, h)| ((*name).into(), h.clone())));
+        let mut response = json!({"description": self.description, "headers": headers});
         if let Some((schema, example)) = &self.content {
             response["content"] = json!({self.media_type: {"schema": schema, "example": example}});
         }
@@ -246,22 +246,45 @@ fn refusal(status: u16, kinds: impl Iterator<Item = Kind> + Clone) -> Value {
     })
 }
 
+/// What every answer is called.
+fn request_id() -> (String, Value) {
+    let header = json!({
+        "description": "What the request is called, in the gateway's log too: the request's own \
+            `X-Request-Id` (1 to 128 letters, digits and `-_.:/+=@`), or else a new one.",
+        "required": true,
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_REQUEST_ID},
+        "example": "req_2h9skbyy5sez9j30eefxy5w454",
+    });
+    ("X-Request-Id".to_owned(), header)
+}
+
 /// The headers that a refusal of this status carries besides its body.
-fn headers(status: u16) -> Value {
+fn headers(status: u16) -> Map<String, Value> {
+    let mut headers = Map::from_iter([request_id()]);
+    headers.extend(particular_headers(status));
+    headers
+}
+
+/// Those that not every answer has.
+fn particular_headers(status: u16) -> Map<String, Value> {
     let retry_after = |is_required: bool| {
-        json!({"Retry-After": {
+        let header = json!({
             "description": "Whole seconds after which it may go better.",
             "required": is_required,
             "schema": {"type": "integer", "minimum": 1},
-        }})
+        });
+        Map::from_iter([("Retry-After".to_owned(), header)])
     };
     match status {
-        401 => json!({"WWW-Authenticate": {
-            "description": "How to authenticate.",
-            "required": true,
-            "schema": {"type": "string"},
-            "example": problem::CHALLENGE,
-        }}),
+        401 => {
+            let header = json!({
+                "description": "How to authenticate.",
+                "required": true,
+                "schema": {"type": "string"},
+                "example": problem::CHALLENGE,
+            });
+            Map::from_iter([("WWW-Authenticate".to_owned(), header)])
+        }
         429 => {
             let mut fields = retry_after(true);
             let field = |text: &str, example: &str| {
@@ -272,14 +295,15 @@ fn headers(status: u16) -> Value {
                     "example": example,
                 })
             };
-            fields["RateLimit-Policy"] =
-                field("The quota and its seconds", r#""limits.tenant_tests";q=60;w=60"#);
-            fields["RateLimit"] =
-                field("What is left, and when there is more", r#""limits.tenant_tests";r=0;t=7"#);
+            let policy = field("The quota and its seconds", r#""limits.tenant_tests";q=60;w=60"#);
+            let left = r#""limits.tenant_tests";r=0;t=7"#;
+            let left = field("What is left, and when there is more", left);
+            fields
+                .extend([("RateLimit-Policy".to_owned(), policy), ("RateLimit".to_owned(), left)]);
             fields
         }
         503 => retry_after(true),
         507 => retry_after(false),
-        _ => json!({}),
+        _ => Map::new(),
     }
 }

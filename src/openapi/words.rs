@@ -58,11 +58,14 @@ word!(AttemptErrorCode, one_of(ErrorCode::ALL.map(ErrorCode::as_str), "Why an at
 word!(HttpVersion, one_of(Protocol::ALL.map(Protocol::as_str), "What was spoken."));
 word!(EndReason, one_of(reasons(), "Why a delivery failed or was canceled."));
 word!(SigningSecret, text(&format!("^{}", Secret::PREFIX), "A signing secret, the whole string."));
+word!(Traceparent, text(TRACEPARENT, "W3C Trace Context: version, trace id, span id and flags."));
 word!(EventPayload, payload());
 word!(StoredPayload, stored_payload());
 word!(HeaderMap, header_map());
 
 const BASE32: &str = "[0-7][0-9a-hjkmnp-tv-z]{25}";
+
+const TRACEPARENT: &str = "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$";
 
 const EVENT_TYPE: &str = "One of the six types that producers send, or `webhook.disabled`, with which \
                           the gateway tells its operator's own tenant of a webhook that it disabled.";
@@ -78,6 +81,10 @@ fn reasons() -> impl Iterator<Item = &'static str> {
 
 fn text(pattern: &str, description: &str) -> Schema {
     string().pattern(Some(pattern)).description(Some(description)).into()
+}
+
+fn boolean() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Boolean)
 }
 
 fn string() -> ObjectBuilder {
@@ -165,7 +172,8 @@ fn stored_payload() -> Schema {
         .required("description")
         .property("reason", one_of(["failing", "gone"], "Why."))
         .required("reason")
-        .property("failing_since", time());
+        .property("failing_since", time())
+        .property("test", boolean().description(Some("True in an example; else left out.")));
     let told = ObjectBuilder::new()
         .property("type", one_of([crate::event::EventType::WebhookDisabled.as_str()], "The type."))
         .required("type")

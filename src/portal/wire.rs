@@ -227,6 +227,7 @@ pub(super) struct FullEvent<'a> {
     pub(super) accepted_at: String,
     #[serde(borrow)]
     pub(super) payload: Option<&'a RawValue>,
+    pub(super) traceparent: Option<String>,
     pub(super) deliveries: Vec<Delivery>,
     pub(super) skipped: Vec<Skipped>,
 }

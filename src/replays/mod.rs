@@ -66,6 +66,27 @@ pub struct LoadError {
     reason: String,
 }
 
+/// What a person tells a job that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// To rest until it is told to go on.
+    Pause,
+    /// To go on where it was.
+    Resume,
+    /// To end where it is; what it has reopened is sent all the same.
+    Cancel,
+}
+
+impl Order {
+    const fn leads_to(self) -> State {
+        match self {
+            Self::Pause => State::Paused,
+            Self::Resume => State::Running,
+            Self::Cancel => State::Canceled,
+        }
+    }
+}
+
 /// A new job among the others.
 struct Added {
     entry: Arc<Entry>,
@@ -226,27 +247,17 @@ impl Replays {
         all.filter(|job| before.is_none_or(|before| job.created_at < before)).take(limit).collect()
     }
 
-    /// Rests until it is resumed.
-    pub async fn pause(&self, tenant: TenantNo, id: ReplayId) -> Result<Job, Refusal> {
-        self.change(tenant, id, State::Paused).await
-    }
-
-    /// Goes on where it was.
-    pub async fn resume(&self, tenant: TenantNo, id: ReplayId) -> Result<Job, Refusal> {
-        let job = self.change(tenant, id, State::Running).await?;
-        if let Some(entry) = self.entry(tenant, id) {
+    /// Does as somebody told it to.
+    pub async fn tell(&self, tenant: TenantNo, id: ReplayId, order: Order) -> Result<Job, Refusal> {
+        let entry = self.entry(tenant, id).ok_or(Refusal::NoSuchReplay)?;
+        let job = self.change(Arc::clone(&entry), order.leads_to()).await?;
+        if order == Order::Resume {
             self.run(entry);
         }
         Ok(job)
     }
 
-    /// Ends it where it is; what it has reopened is sent all the same.
-    pub async fn cancel(&self, tenant: TenantNo, id: ReplayId) -> Result<Job, Refusal> {
-        self.change(tenant, id, State::Canceled).await
-    }
-
-    async fn change(&self, tenant: TenantNo, id: ReplayId, to: State) -> Result<Job, Refusal> {
-        let entry = self.entry(tenant, id).ok_or(Refusal::NoSuchReplay)?;
+    async fn change(&self, entry: Arc<Entry>, to: State) -> Result<Job, Refusal> {
         let replays = self.clone();
         // In a task of its own: a caller who goes away must not part memory from the row.
         let work = async move { replays.set_state(&entry, to, None).await };

@@ -86,7 +86,7 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Job, BadRow> {
         known.ok_or(BadRow::Value("statuses"))
     });
     let event_types = row.event_types.iter().try_fold(EventTypes::NONE, |types, name| {
-        let one = EventType::named(name).ok_or(BadRow::Value("event_types"))?;
+        let one = EventType::named(name).map_err(|_| BadRow::Value("event_types"))?;
         Ok::<_, BadRow>(types.with(one))
     })?;
     let state = State::ALL.into_iter().find(|state| state.as_str() == row.state);

@@ -3,6 +3,9 @@
 //! The two ingest routes go to ingest, everything else to the API's router. Paths are compared as
 //! they came: nothing is decoded, joined or shortened, so that no two spellings mean one resource.
 //! A panic in a handler is a 500 for that request and nothing more.
+//!
+//! Every request has a name ([`RequestIds`]): its answer carries it, and so does what the log says
+//! while the API answers it. What ingest accepts is not logged, so it costs ingest a header.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,6 +19,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response, Version, header};
 use tower_service::Service as _;
+use tracing::Instrument as _;
 
 use crate::{
     api,
@@ -25,6 +29,7 @@ use crate::{
         problem::{Code, Problem},
     },
     metrics::HTTP_REQUESTS,
+    request_id::{REQUEST_ID, RequestId, RequestIds},
 };
 
 /// Bodies of API requests held at once. Their own budget: what is sent to the API without a key
@@ -38,6 +43,7 @@ pub struct Front {
     api: axum::Router,
     api_pending: Arc<Budget>,
     body_timeout: Duration,
+    ids: RequestIds,
     requests: Requests,
 }
 
@@ -113,6 +119,7 @@ impl Front {
             api,
             api_pending: Budget::new(API_MAX_PENDING),
             body_timeout,
+            ids: RequestIds::default(),
             requests: Requests::new(),
         }
     }
@@ -125,9 +132,10 @@ impl Front {
         let version = request.version();
         let path = request.uri().path().to_owned();
         let destination = Destination::of(request.method(), &path);
-        let answered = caught(self.answer(destination, request)).await;
-        let (response, uncounted) = answered.unwrap_or_else(|_| {
-            tracing::error!(?destination, "a request's handler panicked");
+        let id = self.ids.of(request.headers());
+        let answered = caught(self.answer(destination, &id, request)).await;
+        let (mut response, uncounted) = answered.unwrap_or_else(|_| {
+            tracing::error!(request = %id, ?destination, "a request's handler panicked");
             let problem = Problem::new(Code::Internal, "the request could not be handled");
             let response = problem.closing().into_response(version).map(Body::new);
             (response, Some(destination.route()))
@@ -135,10 +143,18 @@ impl Front {
         if let Some(route) = uncounted {
             self.requests.count(route, response.status());
         }
+        let status = response.status().as_u16();
+        tracing::debug!(request = %id, ?destination, status, "request answered");
+        response.headers_mut().insert(REQUEST_ID, id.into_header());
         response
     }
 
-    async fn answer<B>(&self, destination: Destination<'_>, request: Request<B>) -> Answered
+    async fn answer<B>(
+        &self,
+        destination: Destination<'_>,
+        id: &RequestId,
+        request: Request<B>,
+    ) -> Answered
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     {
@@ -151,7 +167,11 @@ impl Front {
                 self.ingest.event(tenant, request).await.map(Body::new)
             }
             Destination::Batch => self.ingest.batch(request).await.map(Body::new),
-            Destination::Router => return self.route(request).await,
+            Destination::Router => {
+                // Of the highest level, so that no level of the log leaves it out.
+                let named = tracing::error_span!("request", %id);
+                return self.route(request).instrument(named).await;
+            }
             Destination::NoSuchMethod { allow } => {
                 let detail = "this resource takes only the methods in the header `Allow`";
                 let problem = Problem::new(Code::MethodNotAllowed, detail);

@@ -237,7 +237,7 @@ fn check_filter(list: &[&str], expected: Result<&[&str], &[EventFilterError]>) {
 #[test]
 fn a_filter_is_a_star_or_a_list_of_types() {
     use EventFilterError::{Empty, Mixed};
-    let unknown = |index| EventFilterError::Unknown { index, why: UnknownEventType };
+    let unknown = |index| EventFilterError::Unknown { index, why: UnknownEventType::OfSix };
     check_filter(&["*"], Ok(&["*"]));
     check_filter(&["message.sent"], Ok(&["message.sent"]));
     check_filter(
@@ -273,12 +273,14 @@ fn a_success_rule_is_what_it_says() {
 #[test]
 fn what_the_operator_is_told_is_for_its_own_tenant_and_no_part_of_the_star() {
     let told = EventType::WebhookDisabled.as_str();
-    let unknown = |index| EventFilterError::Unknown { index, why: UnknownEventType };
+    let unknown = |index| EventFilterError::Unknown { index, why: UnknownEventType::OfSix };
     check_filter(&["message.sent", told], Err(&[unknown(1)]));
     for list in [&[told][..], &["message.sent", told]] {
         let read = parse_event_filter(list, true).map(event_filter_names);
         assert_eq!(read, Ok(list.to_vec()));
     }
+    let mistyped = parse_event_filter(&["webhook.disable"], true).unwrap_err();
+    assert!(mistyped[0].to_string().contains(told), "{mistyped:?}");
     assert_eq!(parse_event_filter(&["*"], true), Ok(EventTypes::ALL));
     assert!(!EventTypes::ALL.contains(EventType::WebhookDisabled));
     assert_eq!(parse_event_filter(&["*", told], true), Err(vec![EventFilterError::Mixed]));

@@ -222,6 +222,14 @@ async fn what_is_missing_says_which_id_is_wanted_and_where_it_stands() {
         let detail = missing.json()["detail"].as_str().expect("text").to_owned();
         let expected = format!("its id is the {wanted} that GET {list} shows");
         assert!(detail.ends_with(&expected), "{detail}");
+        let what = if list == "/v1/events" { "a delivery" } else { "an event" };
+        assert!(detail.starts_with(&format!("this is the id of {what}; ")), "{detail}");
+    }
+    // Of the right kind, or of none, it is missing and nothing more.
+    for id in ["wh_1", "wh_0qxgvf3nt4d9gh7vcds0tkr8hf", "x", "whx_1"] {
+        let missing = world.get(&acme.key, &format!("/v1/webhooks/{id}")).await.expect(404);
+        let detail = missing.json()["detail"].as_str().expect("text").to_owned();
+        assert!(detail.starts_with("there is no such webhook; "), "{detail}");
     }
     let missing = world.get(&world.operator, "/v1/tenants/nobody").await.expect(404);
     let detail = "there is no such tenant; GET /v1/tenants shows their ids";

@@ -1,6 +1,6 @@
 //! Events: the payload as it came, its deliveries, and why a webhook got none.
 
-use senderz_gateway::{event::EventType, id::DeliveryKey};
+use senderz_gateway::{event::EventType, id::DeliveryKey, store::NewEvent};
 use serde_json::json;
 
 use crate::support::World;
@@ -30,6 +30,27 @@ async fn a_payload_is_shown_byte_for_byte() {
     assert_eq!(row["id"], id.to_string());
     assert_eq!((&row["type"], &row["deliveries"]), (&json!("message.sent"), &json!(1)));
     assert_eq!(row["payload_size"], payload.len());
+}
+
+#[tokio::test]
+async fn an_event_shows_the_trace_that_it_belongs_to() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for trace in [None, Some(parent)] {
+        let entry = world.directory.tenant(&acme.id).expect("it exists");
+        let event = NewEvent {
+            tenant: entry.tenant.no,
+            event_type: EventType::Sent,
+            payload: "{}".into(),
+            key: None,
+            trace: trace.map(|text| Box::new(text.parse().expect("a traceparent"))),
+            routes: entry.routes(EventType::Sent),
+        };
+        let id = world.store.append(vec![event]).await.expect("there is room")[0].id;
+        let shown = world.get(&acme.key, &format!("/v1/events/{id}")).await.expect(200).json();
+        assert_eq!(shown["traceparent"].as_str(), trace);
+    }
 }
 
 #[tokio::test]
@@ -71,7 +92,8 @@ async fn an_event_says_who_got_it_and_why_others_did_not() {
         assert!(row["detail"].is_string() && row["webhook_deleted"] == false, "{row}");
     }
 
-    // What was skipped because it was disabled can be replayed, and then is a delivery.
+    // What was skipped because it was disabled can be replayed once it is enabled, and then is a
+    // delivery.
     let key = DeliveryKey { place: id.place, webhook: world.webhook_no(&acme, &disabled) };
     let path = format!("/v1/deliveries/{}", world.delivery_id(key));
     let delivery = world.get(&acme.key, &path).await.expect(200).json();
@@ -79,7 +101,12 @@ async fn an_event_says_who_got_it_and_why_others_did_not() {
         (&delivery["status"], &delivery["reason"]),
         (&json!("canceled"), &json!("webhook_disabled"))
     );
-    world.post(&acme.key, &format!("{path}/replay"), json!({})).await.expect(202);
+    let replay = format!("{path}/replay");
+    let refused = world.post(&acme.key, &replay, json!({})).await.expect(409);
+    assert_eq!(refused.problem(), "webhook_disabled");
+    let enable = json!({"enabled": true});
+    world.patch(&acme.key, &format!("/v1/webhooks/{disabled}"), enable).await.expect(200);
+    world.post(&acme.key, &replay, json!({})).await.expect(202);
     let shown = world.get(&acme.key, &format!("/v1/events/{id}")).await.expect(200).json();
     assert_eq!(shown["deliveries"].as_array().map(Vec::len), Some(2));
     assert_eq!(shown["skipped"].as_array().map(Vec::len), Some(2));

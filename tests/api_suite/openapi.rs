@@ -198,7 +198,8 @@ pub(crate) fn hold(method: &Method, path: &str, answer: &Answer) {
     let response = operation["responses"].get(status.as_str());
     let response = resolved(response.unwrap_or_else(|| panic!("{what} is not documented")));
     for (name, header) in response["headers"].as_object().into_iter().flatten() {
-        let is_needed = header["required"] == true;
+        // The front names requests, and this suite asks the router behind it.
+        let is_needed = header["required"] == true && name != "X-Request-Id";
         assert!(!is_needed || answer.headers.contains_key(name), "{what} has no {name}");
     }
     let Some((media_type, content)) =

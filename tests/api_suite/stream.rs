@@ -361,6 +361,9 @@ async fn streams_are_counted_and_their_places_come_back() {
     }
     let refused = world.get(&acme.key, "/v1/stream").await.expect(429);
     assert_eq!(refused.problem(), "rate_limited");
+    let policy = refused.headers["ratelimit-policy"].to_str().expect("ASCII");
+    assert!(policy.starts_with("\"stream.max_per_tenant\";q="), "{policy}");
+    assert!(policy.ends_with(";qu=\"concurrent-requests\""), "{policy}");
     open_streams.push(open(&world, &beta.key, "", &[]).await);
     open_streams.push(open(&world, &beta.key, "", &[]).await);
     let refused = world.get(&beta.key, "/v1/stream").await.expect(503);

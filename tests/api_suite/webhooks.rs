@@ -420,9 +420,28 @@ async fn only_the_operators_own_tenant_may_ask_for_what_the_gateway_tells() {
     assert_eq!(event["payload"]["data"]["id"], webhook);
     let none = world.get(&acme.key, path).await.expect(200).json();
     assert_eq!(none["data"], json!([]), "the tenant itself is shown it in its webhook");
-    // Nobody sends it, not as a test either.
-    let body = json!({"type": "webhook.disabled"});
+
+    // As an example it goes to the operator's webhooks only, and looks like the real one.
+    let test = json!({"type": "webhook.disabled"});
+    let path = |id: &str| format!("/v1/webhooks/{id}/test");
+    let enabled = world.webhook(&acme).await;
+    let refused = world.post(&acme.key, &path(&enabled), test.clone()).await.expect(400);
+    assert_eq!(refused.pointers(), ["/type"]);
     let made = made["id"].as_str().expect("an id");
-    let refused = world.post(&operations.key, &format!("/v1/webhooks/{made}/test"), body).await;
-    assert_eq!(refused.expect(400).pointers(), ["/type"]);
+    let sent = world.post(&operations.key, &path(made), test).await.expect(202).json();
+    let sent = format!("/v1/events/{}", sent["event_id"].as_str().expect("an id"));
+    let example = world.get(&operations.key, &sent).await.expect(200).json();
+    let (example, real) = (&example["payload"], &event["payload"]);
+    assert_eq!(
+        (&example["type"], &example["data"]["test"]),
+        (&json!("webhook.disabled"), &json!(true))
+    );
+    assert_eq!(real["data"]["test"], json!(null));
+    for name in real["data"].as_object().expect("members").keys() {
+        assert!(example["data"][name].is_string(), "an example has {name} too");
+    }
+    let mistyped = json!({"type": "webhook.disable"});
+    let refused = world.post(&operations.key, &path(made), mistyped).await.expect(400);
+    let detail = refused.json()["errors"][0]["detail"].as_str().expect("text").to_owned();
+    assert!(detail.contains("webhook.disabled"), "{detail}");
 }

@@ -17,6 +17,38 @@ use crate::fixture::*;
 const SHORT: Duration = Duration::from_millis(150);
 
 #[tokio::test]
+async fn every_answer_says_what_its_request_is_called() {
+    let api = axum::Router::new().route("/v1/x", axum::routing::get(|| async { "ok" }));
+    let gateway = Gateway::with_api(ingest_config(), server_config(), api).await;
+    let name = |response: &RawResponse| {
+        let line = response.head.lines().find_map(|line| line.strip_prefix("x-request-id: "));
+        line.unwrap_or_else(|| panic!("no name: {}", response.head)).to_owned()
+    };
+    let get =
+        |path: &str, headers: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    let mut seen = std::collections::HashSet::new();
+    for (request, status) in [
+        (raw_event(PAYLOAD, ""), "202"),
+        (raw_event("{}", ""), "400"),
+        (get("/v1/x", ""), "200"),
+        (get("/v1/nothing", ""), "404"),
+        (get("/v1/tenants/acme/events", ""), "405"),
+        (get("/v1/x", "Host: y\r\n"), "400"),
+    ] {
+        let mut client = gateway.connect().await;
+        client.send(&request).await;
+        let response = client.response().await;
+        assert_eq!(response.status(), status, "{request}");
+        let made = name(&response);
+        assert!(made.starts_with("req_") && seen.insert(made.clone()), "{request}: {made}");
+        // The asker's own, whatever the answer is.
+        let mut client = gateway.connect().await;
+        client.send(&request.replacen("\r\n", "\r\nX-Request-Id: trace/7\r\n", 1)).await;
+        assert_eq!(name(&client.response().await), "trace/7", "{request}");
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_does_not_come_in_time_ends_the_connection() {
     let server = config::Server { header_timeout: SHORT, ..server_config() };
     let gateway = Gateway::start(ingest_config(), server).await;

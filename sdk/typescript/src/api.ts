@@ -207,6 +207,8 @@ export interface StoredEvent {
   /** Null where it was erased. */
   payload: WebhookEvent | WebhookDisabled | null;
   erased_at: Time | null;
+  /** Which trace it belongs to (W3C Trace Context), where its producer said so. */
+  traceparent: string | null;
   deliveries: DeliverySummary[];
   /** The webhooks that got no delivery. */
   skipped: SkippedWebhook[];

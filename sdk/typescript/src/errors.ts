@@ -68,13 +68,16 @@ export class ApiError extends Error {
   readonly retryAfter: number | undefined;
   /** The whole document, as far as the answer was one. */
   readonly problem: Readonly<Partial<Problem>>;
+  /** What the gateway calls the request, in its log too (`X-Request-Id`): for whoever runs it. */
+  readonly requestId: string | undefined;
 
-  constructor(status: number, problem: Partial<Problem>, retryAfter?: number) {
+  constructor(status: number, problem: Partial<Problem>, retryAfter?: number, requestId?: string) {
     super(`${status}: ${problem.detail ?? problem.title ?? "the answer was no problem document"}`);
     this.status = status;
     this.code = problem.code ?? "unknown";
     this.errors = problem.errors ?? [];
     this.retryAfter = retryAfter;
     this.problem = problem;
+    this.requestId = requestId;
   }
 }

@@ -67,6 +67,8 @@ export interface WebhookDisabled {
     /** Every attempt had failed for long, or the receiver answered 410. */
     reason: "failing" | "gone";
     failing_since?: string;
+    /** True in an example (`webhooks.test`); else left out. */
+    test?: boolean;
   };
 }
 

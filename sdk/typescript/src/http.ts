@@ -180,7 +180,8 @@ function parsed(text: string): unknown {
 function refusal({ status, headers }: Answer, json: unknown): ApiError {
   const detail = "the answer is not the gateway's: is baseUrl where its API is?";
   const problem = typeof json === "object" && json !== null ? json : json === NOT_JSON ? { detail } : {};
-  return new ApiError(status, problem as Partial<Problem>, retryAfter(headers));
+  const requestId = headers.get("x-request-id") ?? undefined;
+  return new ApiError(status, problem as Partial<Problem>, retryAfter(headers), requestId);
 }
 
 /** Seconds, from either form of the header (RFC 9110, section 10.2.3). */

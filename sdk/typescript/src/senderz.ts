@@ -1,6 +1,6 @@
 import type * as api from "./api.js";
 import { ApiError } from "./errors.js";
-import type { EventType, WebhookEvent } from "./event.js";
+import type { EventType, OperatorEventType, WebhookEvent } from "./event.js";
 import { all, Http, segment, type CallOptions, type ClientOptions } from "./http.js";
 import { stream, type StreamOptions } from "./stream.js";
 import { Verifier } from "./verifier.js";
@@ -118,7 +118,7 @@ export class Webhooks extends Verifier {
   }
 
   /** Sends an example event to this webhook only. */
-  async test(id: string, type: EventType, options?: CallOptions): Promise<api.SentTest> {
+  async test(id: string, type: EventType | OperatorEventType, options?: CallOptions): Promise<api.SentTest> {
     return this.#http.ask("POST", `/v1/webhooks/${segment(id)}/test`, { ...options, body: { type } });
   }
 }

@@ -24,6 +24,7 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 
 pub use self::{
     kept::{Answers, Bounds},
@@ -66,13 +67,13 @@ pub(super) async fn once(
     let name = KeyName::new(api_key, key);
     let (parts, content) = request.into_parts();
     let content = body::read(&parts.headers, content).await?;
-    let asked = Asked::new(&parts.method, &parts.uri, &parts.headers, &content);
+    let asked = Asked::new(&name, &parts.method, &parts.uri, &parts.headers, &content);
     let caller = parts.extensions.get::<Caller>().expect("the gate is in front");
     let owner = caller.principal.tenant();
     let request = Request::from_parts(parts, Body::from(content));
     // A task of its own: what has begun ends, whether its asker still waits or not.
     let work = async move { pass(&api, &name, &asked, owner, request, next).await };
-    let done = tokio::spawn(work).await;
+    let done = tokio::spawn(work.in_current_span()).await;
     done.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the request failed half-way")))
 }
 

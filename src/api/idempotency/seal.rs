@@ -2,7 +2,7 @@
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, Method, Uri};
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::seal;
@@ -10,12 +10,14 @@ use crate::seal;
 /// Keep these hashes apart from each other and from any other use of the same texts.
 const NAME_DOMAIN: &[u8] = b"senderz api idempotency key v1\0";
 const SEAL_DOMAIN: &[u8] = b"senderz api answer seal v1\0";
+const REQUEST_DOMAIN: &[u8] = b"senderz api request v1\0";
 
 /// An idempotency key together with the API key that it came with.
 #[derive(Clone)]
 pub(super) struct KeyName {
     pub(super) hash: [u8; 16],
     seal: Zeroizing<[u8; 32]>,
+    request: Zeroizing<[u8; 32]>,
 }
 
 /// Not what it seals with.
@@ -34,20 +36,31 @@ impl KeyName {
             mac.update(key.as_bytes());
             mac.finalize().into_bytes().into()
         };
-        Self { hash: half(keyed(NAME_DOMAIN)), seal: Zeroizing::new(keyed(SEAL_DOMAIN)) }
+        Self {
+            hash: half(keyed(NAME_DOMAIN)),
+            seal: Zeroizing::new(keyed(SEAL_DOMAIN)),
+            request: Zeroizing::new(keyed(REQUEST_DOMAIN)),
+        }
     }
 }
 
-/// What was asked, as far as a repetition must not differ.
+/// What was asked, as far as a repetition must not differ. Nobody can find out from it by guessing,
+/// for example for whose erasure: it is keyed as the answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request(pub(super) [u8; 16]);
 
 impl Request {
-    pub(super) fn new(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Self {
-        let mut hash = Sha256::new();
+    pub(super) fn new(
+        name: &KeyName,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Self {
+        let mut hash = Hmac::<Sha256>::new_from_slice(&*name.request).expect("HMAC takes any key");
         // Each part is led by its length, so that no two requests read the same.
         let mut take = |part: &[u8]| {
-            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(&(part.len() as u64).to_le_bytes());
             hash.update(part);
         };
         take(method.as_str().as_bytes());
@@ -55,7 +68,7 @@ impl Request {
         take(uri.query().unwrap_or_default().as_bytes());
         take(headers.get("senderz-tenant").map_or(&[], |name| name.as_bytes()));
         take(body);
-        Self(half(hash.finalize().into()))
+        Self(half(hash.finalize().into_bytes().into()))
     }
 }
 
@@ -103,10 +116,11 @@ mod tests {
 
     #[test]
     fn requests_that_differ_anywhere_are_others() {
+        let name = KeyName::new("szk_tenant_a", "order-1");
         let request = |method: Method, uri: &'static str, tenant: &str, body: &[u8]| {
             let mut headers = HeaderMap::new();
             headers.insert("senderz-tenant", tenant.parse().expect("ASCII"));
-            Request::new(&method, &Uri::from_static(uri), &headers, body)
+            Request::new(&name, &method, &Uri::from_static(uri), &headers, body)
         };
         let one = request(Method::POST, "/v1/webhooks", "acme", b"{}");
         assert_eq!(one, request(Method::POST, "/v1/webhooks", "acme", b"{}"));
@@ -119,5 +133,11 @@ mod tests {
         ] {
             assert_ne!(one, other);
         }
+        // Whoever does not have the API key cannot tell what was asked.
+        let other = KeyName::new("szk_tenant_b", "order-1");
+        let uri = Uri::from_static("/v1/webhooks");
+        let mut headers = HeaderMap::new();
+        headers.insert("senderz-tenant", "acme".parse().expect("ASCII"));
+        assert_ne!(one, Request::new(&other, &Method::POST, &uri, &headers, b"{}"));
     }
 }

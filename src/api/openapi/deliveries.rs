@@ -115,6 +115,7 @@ pub(in crate::api) fn replay(_: &Settings) -> Operation {
             Code::DeliveryNotEnded,
             Code::EventErased,
             Code::WebhookDeleted,
+            Code::WebhookDisabled,
             Code::LimitReached,
             Code::RateLimited,
             Code::StorageFull,

@@ -66,6 +66,7 @@ pub(in crate::api) fn show(_: &Settings) -> Operation {
     let mut event = head();
     event["payload"] = Example::payload();
     event["erased_at"] = json!(null);
+    event["traceparent"] = json!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
     event["deliveries"] = json!([delivery()]);
     event["skipped"] = json!([{
         "webhook_id": example.webhook,

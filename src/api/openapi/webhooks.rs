@@ -289,7 +289,8 @@ pub(in crate::api) fn test(settings: &Settings) -> Operation {
         "additionalProperties": false,
         "required": ["type"],
         "properties": {"type": {
-            "type": "string", "enum": EventType::ALL.map(EventType::as_str),
+            "type": "string", "enum": EventType::EVERY.map(EventType::as_str),
+            "description": "`webhook.disabled` for webhooks of the operator's own tenant only.",
         }},
     });
     Operation {

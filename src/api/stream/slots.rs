@@ -10,6 +10,7 @@ use super::super::{Code, Problem};
 use crate::{
     config,
     id::TenantNo,
+    problem::{Again, Quota},
     shutdown::{self, Signal, Trigger},
 };
 
@@ -51,7 +52,10 @@ impl Streams {
         let own = open.by.get(&tenant).copied().unwrap_or_default();
         if own >= limits.max_per_tenant {
             let detail = format!("{own} streams are open already; close one first");
-            return Err(Problem::new(Code::RateLimited, detail).retry_after(FULL_FOR));
+            let of = limits.max_per_tenant as u64;
+            let quota = Quota { name: "stream.max_per_tenant", of, period: None };
+            let again = Again { after: FULL_FOR, quota: Some(Box::new(quota)) };
+            return Err(Problem::new(Code::RateLimited, detail).retry_after(again));
         }
         if tenant.is_some() {
             if open.of_tenants >= limits.max_streams {

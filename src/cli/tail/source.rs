@@ -42,8 +42,8 @@ impl Source {
         let mut connection = client.connect().await?;
         let response = connection.send(request).await?;
         if !response.status().is_success() {
-            let status = response.status();
-            return Err(ClientError::of(status, &whole(response.into_body()).await?));
+            let (head, body) = response.into_parts();
+            return Err(ClientError::of(&head, &whole(body).await?));
         }
         let events = Events::default();
         Ok(Self { body: response.into_body(), events, _connection: connection })

@@ -113,6 +113,19 @@ fn a_line_may_say_which_trace_it_belongs_to() {
 }
 
 #[test]
+fn a_mistyped_member_is_told_with_the_nearest_one() {
+    let told = |rest: &str| match parse(line("acme", rest)).map(|events| events.len()) {
+        Err(BadBatch::BadLines { errors, .. }) => errors[0].detail.clone(),
+        other => panic!("{other:?}"),
+    };
+    let near = "\"idempotencykey\" is no member of a line; did you mean `idempotency_key`?";
+    assert_eq!(told(r#","idempotencykey":"x""#), near);
+    for far in [r#","+15550001":1"#.to_owned(), format!(r#","{}":1"#, "payload".repeat(500))] {
+        assert_eq!(told(&far), format!("has an unknown member; {SHAPE}"));
+    }
+}
+
+#[test]
 fn bad_lines_are_named_wherever_they_stand() {
     let good = line("acme", "");
     let bad_payload = line("acme", "").replace("\"m\"", "\"\"");

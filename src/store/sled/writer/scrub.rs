@@ -247,3 +247,6 @@ fn begin_of(head: &[u8; HEAD]) -> Option<u64> {
     }
     Some(u64::from_le_bytes(*begin) ^ (u64::MAX >> 1))
 }
+
+#[cfg(test)]
+mod tests;
