@@ -71,7 +71,7 @@ pub struct DeliveryKey {
 
 /// What the prefix of a text says that it is the id of; for those who mixed up two ids.
 pub fn kind(text: &str) -> Option<&'static str> {
-    const KINDS: [(&str, &str); 9] = [
+    const KINDS: [(&str, &str); 11] = [
         (EventId::PREFIX, "an event"),
         (DeliveryId::PREFIX, "a delivery"),
         (AttemptId::PREFIX, "an attempt"),
@@ -80,6 +80,8 @@ pub fn kind(text: &str) -> Option<&'static str> {
         (ReplayId::PREFIX, "a replay"),
         (ErasureId::PREFIX, "an erasure"),
         (StreamId::PREFIX, "a place in the stream"),
+        (SessionId::PREFIX, "a session of the portal"),
+        (RequestId::PREFIX, "a request"),
         ("msg_", "a message"),
     ];
     KINDS.into_iter().find(|(prefix, _)| text.starts_with(prefix)).map(|(_, kind)| kind)
@@ -240,6 +242,22 @@ impl ErasureId {
     pub const PREFIX: &'static str = "ers_";
 }
 
+/// `ses_…`: 128 random bits; names a session of the portal without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u128);
+
+impl SessionId {
+    pub const PREFIX: &'static str = "ses_";
+}
+
+/// `req_…`: 128 random bits; names one request to the API or to the portal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u128);
+
+impl RequestId {
+    pub const PREFIX: &'static str = "req_";
+}
+
 /// Hashes the numbers that we give out ourselves (webhooks, blocks). Nobody outside chooses them,
 /// so there is no flood to defend against, and one multiplication spreads them well enough.
 #[derive(Clone, Copy, Debug, Default)]
@@ -316,6 +334,8 @@ textual_id!(WebhookId, id => id.0, raw => Ok(Self(raw)));
 textual_id!(KeyId, id => id.0, raw => Ok(Self(raw)));
 textual_id!(ReplayId, id => id.0, raw => Ok(Self(raw)));
 textual_id!(ErasureId, id => id.0, raw => Ok(Self(raw)));
+textual_id!(SessionId, id => id.0, raw => Ok(Self(raw)));
+textual_id!(RequestId, id => id.0, raw => Ok(Self(raw)));
 
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

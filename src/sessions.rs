@@ -6,6 +6,9 @@
 //! once. The browser holds a random token, we hold its hash, so that what is in our memory opens
 //! nothing.
 //!
+//! That one was opened and that somebody ended it is in the audit log, durable before the browser
+//! hears of it.
+//!
 //! Sessions are in memory only: a restart logs everybody out. That costs a login, where keeping them
 //! would put another kind of credential on the disk.
 
@@ -21,10 +24,12 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
+    audit::{Action, Actor, By, Done},
     clock,
     config::Portal,
     directory::{Directory, KeyMark, Principal},
-    id::TenantNo,
+    id::{RequestId, SessionId, TenantNo, random_u128},
+    store::StoreError,
 };
 
 /// Random bytes of a token.
@@ -73,6 +78,13 @@ impl TokenHash {
     }
 }
 
+impl From<StoreError> for Refused {
+    /// That somebody came in could not be written down.
+    fn from(_: StoreError) -> Self {
+        Self::Stopped
+    }
+}
+
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenHash(hidden)")
@@ -100,6 +112,8 @@ impl Holder {
 
 #[derive(Debug)]
 struct Session {
+    /// Names it without opening it.
+    id: SessionId,
     holder: Holder,
     /// Whose limit it counts against.
     principal: Principal,
@@ -130,6 +144,8 @@ pub enum Refused {
     Link,
     #[error("as many are logged in as may be (portal.max_sessions)")]
     Full,
+    #[error("the gateway is stopping: try again in a moment")]
+    Stopped,
 }
 
 /// All sessions of the gateway. Copies share them.
@@ -157,16 +173,17 @@ impl Sessions {
     }
 
     /// Opens a session for a key.
-    pub fn log_in(&self, key: &str) -> Result<Token, Refused> {
+    pub async fn log_in(&self, key: &str, request: RequestId) -> Result<Token, Refused> {
         let mark = KeyMark::of(key).ok_or(Refused::Unknown)?;
         match self.inner.directory.speaks_for(&mark) {
             None => Err(Refused::Unknown),
             Some(Principal::Producer) => Err(Refused::Producer),
-            Some(principal) => self.open(Holder::Key(mark), principal),
+            Some(principal) => self.enter(Holder::Key(mark), principal, request).await,
         }
     }
 
-    /// Makes a one-time link for a tenant: its address, and how long it is good for.
+    /// Makes a one-time link for a tenant: its address, and how long it is good for. Whoever hands it
+    /// out writes down that it was made.
     pub fn link(&self, tenant: TenantNo, lifetime: Option<Duration>) -> Option<(String, Duration)> {
         let settings = &self.inner.settings;
         if !settings.enabled {
@@ -186,12 +203,12 @@ impl Sessions {
     }
 
     /// Takes a link and opens a session for its tenant. It works once.
-    pub fn follow(&self, link: &str) -> Result<Token, Refused> {
+    pub async fn follow(&self, link: &str, request: RequestId) -> Result<Token, Refused> {
         let found = TokenHash::of(link).and_then(|hash| self.lock().links.remove(&hash));
         let link = found.filter(|link| link.expires > clock::instant()).ok_or(Refused::Link)?;
         let holder = Holder::Tenant(link.tenant);
         let principal = holder.principal(&self.inner.directory).ok_or(Refused::Link)?;
-        self.open(holder, principal)
+        self.enter(holder, principal, request).await
     }
 
     /// For which tenant a link is, while it is good; looking does not use it up.
@@ -208,7 +225,26 @@ impl Sessions {
         Some(pass)
     }
 
-    fn open(&self, holder: Holder, principal: Principal) -> Result<Token, Refused> {
+    /// Opens a session and writes down that somebody came in; one that cannot be written down is
+    /// none.
+    async fn enter(
+        &self,
+        holder: Holder,
+        principal: Principal,
+        request: RequestId,
+    ) -> Result<Token, Refused> {
+        let id = SessionId(random_u128());
+        let token = self.open(id, holder, principal)?;
+        let opened = Pass { sessions: self.clone(), hash: hash_of(&token) };
+        let started = opened.told(Action::SessionStarted, request);
+        if let Err(error) = opened.note(started).await {
+            self.lock().sessions.remove(&opened.hash);
+            return Err(error.into());
+        }
+        Ok(token)
+    }
+
+    fn open(&self, id: SessionId, holder: Holder, principal: Principal) -> Result<Token, Refused> {
         let (token, opened) = (Token::generate(), clock::instant());
         let settings = &self.inner.settings;
         let mut state = self.lock();
@@ -221,7 +257,7 @@ impl Sessions {
         if state.sessions.len() >= settings.max_sessions {
             return Err(Refused::Full);
         }
-        state.sessions.insert(hash_of(&token), Session { holder, principal, opened });
+        state.sessions.insert(hash_of(&token), Session { id, holder, principal, opened });
         Ok(token)
     }
 
@@ -254,8 +290,40 @@ impl Pass {
         session.holder.principal(&inner.directory)
     }
 
-    /// Ends the session.
-    pub fn log_out(&self) {
+    /// Who that is in the audit log.
+    pub fn actor(&self) -> Actor {
+        let state = self.sessions.lock();
+        let Some(session) = state.sessions.get(&self.hash) else { return Actor::default() };
+        let key = match &session.holder {
+            Holder::Key(mark) => self.sessions.inner.directory.key_id(mark),
+            Holder::Tenant(_) => None,
+        };
+        Actor { kind: session.principal.actor(), key, session: Some(session.id) }
+    }
+
+    /// Ends the session. It is over also where that cannot be written down any more.
+    pub async fn log_out(&self, request: RequestId) {
+        let ended = self.told(Action::SessionEnded, request);
         self.sessions.lock().sessions.remove(&self.hash);
+        if let Err(error) = self.note(ended).await {
+            tracing::warn!(%error, "the end of a session could not be recorded");
+        }
+    }
+
+    /// What is to be recorded of it, and by whom it was done.
+    fn told(&self, action: Action, request: RequestId) -> (By, Done) {
+        let actor = self.actor();
+        let tenant = self.principal().and_then(Principal::tenant);
+        let tenant = tenant.and_then(|no| self.sessions.inner.directory.tenant_by_no(no));
+        let mut done = match &tenant {
+            Some(entry) => Done::of(&entry.tenant, action),
+            None => Done::of_gateway(action),
+        };
+        done.object = actor.session.map(|id| id.to_string());
+        (By { actor, request: Some(request) }, done)
+    }
+
+    async fn note(&self, (by, done): (By, Done)) -> Result<(), StoreError> {
+        self.sessions.inner.directory.on_behalf_of(by).note(done).await
     }
 }

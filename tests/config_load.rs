@@ -97,6 +97,7 @@ const OTHER_VALUES: [(&str, &str); 119] = [
     ("limits.webhook_checks", "7"),
     ("limits.webhook_tests", "7"),
     ("limits.tenant_tests", "7"),
+    ("limits.audit_records", "7000"),
     ("replays.rate", "7"),
     ("replays.max_rate", "70"),
     ("replays.per_tenant", "3"),

@@ -29,6 +29,7 @@ const PARAMS = {
   listDeliveries: "DeliveryParams",
   listReplays: "PageParams",
   streamAttempts: "StreamParams",
+  listAuditRecords: "AuditParams",
 };
 
 const HEAD = `

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     ApiState, Code, Problem,
-    access::Id,
+    access::{Caller, Id},
     body::OptionalFields,
     cursor::List,
     openapi::BackupState,
@@ -19,6 +19,7 @@ use super::{
     problem::Object,
 };
 use crate::{
+    audit::{Action, Done},
     backups::{Backup, LONGEST_NAME, Refusal, is_name},
     clock::{rfc3339, wall_ms},
     openapi::words,
@@ -72,6 +73,7 @@ impl BackupView {
 
 pub(super) async fn create(
     State(api): State<ApiState>,
+    caller: Caller,
     OptionalFields(mut fields): OptionalFields,
 ) -> Result<Response, Problem> {
     let name = fields.string("name");
@@ -87,6 +89,8 @@ pub(super) async fn create(
     fields.finish()?;
     let name = name.or_none().flatten().unwrap_or_else(|| named_by(wall_ms()));
     let backup = api.backups.begin(&name, rate.map(u64::from), with_keys)?;
+    let done = Done::of_gateway(Action::BackupCreated).to(&name);
+    api.directory.audit().note(&api.store, &caller.by, done).await?;
     let view = json(StatusCode::ACCEPTED, &BackupView::of(&backup));
     Ok(located(&format!("/v1/backups/{name}"), view))
 }

@@ -19,6 +19,7 @@
 
 mod access;
 mod attempt;
+mod audit;
 mod backups;
 mod body;
 mod catch_up;
@@ -57,7 +58,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use tokio::sync::Semaphore;
 
 pub use self::{
@@ -73,11 +74,15 @@ use crate::{
     directory::Directory,
     erasures::Erasures,
     guard::Policy,
+    id::{RequestId, random_u128},
     metrics,
     replays::Replays,
     sessions::{Pass, Sessions},
     store::Store,
 };
+
+/// The header in which an answer names its request, as the audit log does.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// What the operator allows tenants to set.
 #[derive(Clone, Debug)]
@@ -198,8 +203,11 @@ async fn no_such_method() -> Problem {
     Problem::new(Code::MethodNotAllowed, "this path has other methods; see the header Allow")
 }
 
-/// Counts the answer (the portal counts its own pages, and not what they are made of), and keeps it (it may hold secrets) out of every cache.
-async fn finish(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+/// Names the request, counts the answer (the portal counts its own pages, and not what they are made
+/// of), and keeps it (it may hold secrets) out of every cache.
+async fn finish(path: Option<MatchedPath>, mut request: Request, next: Next) -> Response {
+    let id = RequestId(random_u128());
+    request.extensions_mut().insert(id);
     let route = path.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let is_counted = request.extensions().get::<Pass>().is_none();
     let mut response = next.run(request).await.into_response();
@@ -214,6 +222,8 @@ async fn finish(path: Option<MatchedPath>, request: Request, next: Next) -> Resp
             .increment(1);
     }
     let headers = response.headers_mut();
+    let id = HeaderValue::try_from(id.to_string()).expect("ids are visible ASCII");
+    headers.insert(REQUEST_ID, id);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response

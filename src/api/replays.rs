@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::{
     ApiState, Code, Problem,
-    access::{Id, Scope},
+    access::{Caller, Id, Scope},
     body::{Fields, Given, OptionalFields},
     cursor::List,
     openapi::{ReplayReason, ReplayState, ReplayStatus},
@@ -98,6 +98,7 @@ const DEFAULT_STATUS: &str = "failed";
 
 pub(super) async fn create(
     State(api): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     OptionalFields(mut fields): OptionalFields,
 ) -> Result<Response, Problem> {
@@ -112,7 +113,7 @@ pub(super) async fn create(
     fields.finish()?;
     let webhook = webhook.map(|id| find(&api, &scope, id, dry_run)).transpose()?;
     let filter = Filter { webhook, ..filter };
-    let job = api.replays.create(scope.no(), filter, dry_run, rate).await?;
+    let job = api.replays.create(scope.no(), filter, dry_run, rate, caller.by).await?;
     tracing::info!(tenant = %scope.0.tenant.id, replay = %job.id, dry_run, "replay created");
     Ok(json(StatusCode::ACCEPTED, &ReplayView::of(&api, &job)))
 }
@@ -222,32 +223,38 @@ pub(super) async fn show(
 
 pub(super) async fn pause(
     State(api): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     id: Id,
     OptionalFields(fields): OptionalFields,
 ) -> Result<Response, Problem> {
     fields.finish()?;
-    changed(&api, api.replays.pause(scope.no(), id.parse(Object::Replay)?).await)
+    let id = id.parse(Object::Replay)?;
+    changed(&api, api.replays.pause(scope.no(), id, caller.by).await)
 }
 
 pub(super) async fn resume(
     State(api): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     id: Id,
     OptionalFields(fields): OptionalFields,
 ) -> Result<Response, Problem> {
     fields.finish()?;
-    changed(&api, api.replays.resume(scope.no(), id.parse(Object::Replay)?).await)
+    let id = id.parse(Object::Replay)?;
+    changed(&api, api.replays.resume(scope.no(), id, caller.by).await)
 }
 
 pub(super) async fn cancel(
     State(api): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     id: Id,
     OptionalFields(fields): OptionalFields,
 ) -> Result<Response, Problem> {
     fields.finish()?;
-    changed(&api, api.replays.cancel(scope.no(), id.parse(Object::Replay)?).await)
+    let id = id.parse(Object::Replay)?;
+    changed(&api, api.replays.cancel(scope.no(), id, caller.by).await)
 }
 
 fn changed(api: &ApiState, job: Result<Job, Refusal>) -> Result<Response, Problem> {

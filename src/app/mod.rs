@@ -326,7 +326,7 @@ impl Gateway {
 
     /// Lets operators see the configuration in force and where each value comes from.
     pub fn explain(&self, configuration: &Effective) {
-        self.about.explain(configuration.to_toml());
+        self.about.explain(configuration.to_page());
     }
 
     /// Returns what failed once something did that the gateway cannot go on without: the store, or

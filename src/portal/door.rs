@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     directory::Principal,
+    id::{RequestId, random_u128},
     sessions::{self, Token},
 };
 
@@ -75,16 +76,19 @@ pub(super) async fn login(
     Form(form): Form,
 ) -> Response {
     let next = own_page(form.text("next"));
-    match portal.sessions.log_in(form.text("key").trim()) {
+    let request = RequestId(random_u128());
+    match portal.sessions.log_in(form.text("key").trim(), request).await {
         Ok(token) => {
             let principal = portal.sessions.pass(token.expose()).and_then(|pass| pass.principal());
             let home = home(&portal, principal);
-            enter(&portal, &headers, &token, next.unwrap_or(&home))
+            enter(&portal, &headers, &token, next.unwrap_or(&home), request).await
         }
         Err(refused) => {
             tracing::info!(reason = %refused, "portal login refused");
             let status = match refused {
-                sessions::Refused::Full => StatusCode::SERVICE_UNAVAILABLE,
+                sessions::Refused::Full | sessions::Refused::Stopped => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
                 _ => StatusCode::FORBIDDEN,
             };
             let shell = Shell::outside("Log in");
@@ -109,13 +113,14 @@ pub(super) async fn follow(
     headers: HeaderMap,
     Form(form): Form,
 ) -> Response {
-    match portal.sessions.follow(form.text("token")) {
+    let request = RequestId(random_u128());
+    match portal.sessions.follow(form.text("token"), request).await {
         Ok(token) => {
             let principal = portal.sessions.pass(token.expose()).and_then(|pass| pass.principal());
-            enter(&portal, &headers, &token, &home(&portal, principal))
+            enter(&portal, &headers, &token, &home(&portal, principal), request).await
         }
-        Err(sessions::Refused::Full) => {
-            let detail = sentence(sessions::Refused::Full);
+        Err(refused @ (sessions::Refused::Full | sessions::Refused::Stopped)) => {
+            let detail = sentence(refused);
             let status = StatusCode::SERVICE_UNAVAILABLE;
             Refused::new(status, "Not now", &detail).into_response()
         }
@@ -131,7 +136,7 @@ fn link_is_over() -> Response {
 
 pub(super) async fn logout(State(portal): State<Portal>, headers: HeaderMap) -> Response {
     if let Some(pass) = session(&portal, &headers) {
-        pass.log_out();
+        pass.log_out(RequestId(random_u128())).await;
     }
     let mut response = Redirect::to("/portal/login").into_response();
     set_cookie(&mut response, &headers, "", "; Max-Age=0");
@@ -142,9 +147,15 @@ pub(super) async fn nothing_here() -> Response {
     Refused::nothing_here().into_response()
 }
 
-fn enter(portal: &Portal, headers: &HeaderMap, token: &Token, to: &str) -> Response {
+async fn enter(
+    portal: &Portal,
+    headers: &HeaderMap,
+    token: &Token,
+    to: &str,
+    request: RequestId,
+) -> Response {
     if let Some(before) = session(portal, headers) {
-        before.log_out();
+        before.log_out(request).await;
     }
     let mut response = Redirect::to(to).into_response();
     // It ends with the browser, or with the session, whichever comes first.

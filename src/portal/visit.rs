@@ -19,6 +19,7 @@ use crate::{
     clock::wall_ms,
     directory::{Principal, TenantEntry},
     sessions::Pass,
+    tenant::SigningSecret,
 };
 
 /// The cookie that holds a session's token.
@@ -56,6 +57,15 @@ impl Visit {
         let secrets = self.tenant.as_ref().map(|entry| &entry.tenant.secrets);
         let older = secrets.into_iter().flat_map(|secrets| secrets.overlapping(now));
         older.map(|(_, until)| When::at(*until)).collect()
+    }
+
+    /// The tenant's secrets, the one in force first, to compare with. What shows them asks the API,
+    /// which records it.
+    pub(super) fn secrets(&self) -> Vec<SigningSecret> {
+        let Some(entry) = &self.tenant else { return Vec::new() };
+        let secrets = &entry.tenant.secrets;
+        let older = secrets.overlapping(wall_ms()).map(|(secret, _)| secret.clone());
+        [secrets.current.clone()].into_iter().chain(older).collect()
     }
 
     pub(super) fn shell(&self, title: &str, place: Place) -> Shell {
