@@ -40,7 +40,8 @@ const TOKEN_CHARS: usize = 43;
 /// The longest that a one-time link may be good for.
 pub const MAX_LINK_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// One-time links that nobody has followed yet, of one tenant; beyond it the oldest goes.
+/// One-time links that nobody has followed yet, for one tenant or the operator; beyond it the oldest
+/// goes.
 const MAX_LINKS_PER_TENANT: usize = 100;
 
 /// What a browser holds: shown once, compared by its hash. `Debug` does not show it.
@@ -95,8 +96,10 @@ impl fmt::Debug for TokenHash {
 #[derive(Clone, Debug)]
 enum Holder {
     Key(KeyMark),
-    /// Who followed a link.
+    /// Who followed a link for a tenant, …
     Tenant(TenantNo),
+    /// … and who followed the one that the start shows.
+    Operator,
 }
 
 impl Holder {
@@ -106,6 +109,7 @@ impl Holder {
             Self::Tenant(no) => {
                 directory.tenant_by_no(*no).map(|entry| Principal::Tenant(entry.tenant.no))
             }
+            Self::Operator => Some(Principal::Operator),
         }
     }
 }
@@ -122,8 +126,15 @@ struct Session {
 
 #[derive(Debug)]
 struct Link {
-    tenant: TenantNo,
+    of: LinkOf,
     expires: Instant,
+}
+
+/// Whom a link lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkOf {
+    Tenant(TenantNo),
+    Operator,
 }
 
 #[derive(Debug, Default)]
@@ -184,7 +195,7 @@ impl Sessions {
 
     /// Makes a one-time link for a tenant: its address, and how long it is good for. Whoever hands it
     /// out writes down that it was made.
-    pub fn link(&self, tenant: TenantNo, lifetime: Option<Duration>) -> Option<(String, Duration)> {
+    pub fn link(&self, of: LinkOf, lifetime: Option<Duration>) -> Option<(String, Duration)> {
         let settings = &self.inner.settings;
         if !settings.enabled {
             return None;
@@ -193,29 +204,32 @@ impl Sessions {
         let (token, now) = (Token::generate(), clock::instant());
         let mut state = self.lock();
         state.links.retain(|_, link| link.expires > now);
-        let own = state.links.iter().filter(|(_, link)| link.tenant == tenant);
+        let own = state.links.iter().filter(|(_, link)| link.of == of);
         if own.clone().count() >= MAX_LINKS_PER_TENANT {
             let oldest = own.min_by_key(|(_, link)| link.expires).map(|(hash, _)| *hash);
             oldest.map(|hash| state.links.remove(&hash));
         }
-        state.links.insert(hash_of(&token), Link { tenant, expires: now + lifetime });
+        state.links.insert(hash_of(&token), Link { of, expires: now + lifetime });
         Some((format!("{}/portal/link/{}", self.inner.base, token.expose()), lifetime))
     }
 
-    /// Takes a link and opens a session for its tenant. It works once.
+    /// Takes a link and opens a session for whom it is. It works once.
     pub async fn follow(&self, link: &str, request: RequestId) -> Result<Token, Refused> {
         let found = TokenHash::of(link).and_then(|hash| self.lock().links.remove(&hash));
         let link = found.filter(|link| link.expires > clock::instant()).ok_or(Refused::Link)?;
-        let holder = Holder::Tenant(link.tenant);
+        let holder = match link.of {
+            LinkOf::Tenant(no) => Holder::Tenant(no),
+            LinkOf::Operator => Holder::Operator,
+        };
         let principal = holder.principal(&self.inner.directory).ok_or(Refused::Link)?;
         self.enter(holder, principal, request).await
     }
 
-    /// For which tenant a link is, while it is good; looking does not use it up.
-    pub fn link_is_for(&self, link: &str) -> Option<TenantNo> {
+    /// For whom a link is, while it is good; looking does not use it up.
+    pub fn link_is_for(&self, link: &str) -> Option<LinkOf> {
         let state = self.lock();
         let link = state.links.get(&TokenHash::of(link)?)?;
-        (link.expires > clock::instant()).then_some(link.tenant)
+        (link.expires > clock::instant()).then_some(link.of)
     }
 
     /// What a browser's token opens; none where that is nothing, or nothing any more.
@@ -296,7 +310,7 @@ impl Pass {
         let Some(session) = state.sessions.get(&self.hash) else { return Actor::default() };
         let key = match &session.holder {
             Holder::Key(mark) => self.sessions.inner.directory.key_id(mark),
-            Holder::Tenant(_) => None,
+            Holder::Tenant(_) | Holder::Operator => None,
         };
         Actor { kind: session.principal.actor(), key, session: Some(session.id) }
     }

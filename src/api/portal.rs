@@ -15,7 +15,7 @@ use crate::{
     audit::{Action, Done},
     clock::{rfc3339, wall_ms},
     openapi::words,
-    sessions::MAX_LINK_LIFETIME,
+    sessions::{LinkOf, MAX_LINK_LIFETIME},
 };
 
 /// The shortest that a link may be good for.
@@ -47,7 +47,7 @@ pub(super) async fn create(
     };
     let (url, lifetime) = api
         .sessions
-        .link(scope.no(), lifetime)
+        .link(LinkOf::Tenant(scope.no()), lifetime)
         .ok_or_else(|| Problem::new(Code::NotFound, "the portal is off (portal.enabled)"))?;
     let made = Done::of(&scope.0.tenant, Action::PortalLinkCreated);
     api.directory.on_behalf_of(caller.by).note(made).await?;

@@ -48,6 +48,10 @@ impl Chosen {
         self.0.iter().find(|(own, _)| *own == name).map_or("", |(_, value)| value)
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether it is what an address with several has, which the control cannot say.
     fn has_several(&self) -> bool {
         self.value("action").contains(',')
@@ -104,7 +108,7 @@ async fn show(
         }
         Err(refused) => return Err(refused),
     };
-    let is_whole = chosen.0.is_empty() && !base.is_empty();
+    let is_whole = chosen.is_empty() && !base.is_empty();
     Ok(page(&AuditPage {
         shell,
         older: found.next_cursor.as_deref().map(|next| chosen.at(&here, Some(next))),

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     directory::Principal,
     id::{RequestId, random_u128},
-    sessions::{self, Token},
+    sessions::{self, LinkOf, Token},
 };
 
 #[derive(Template)]
@@ -36,7 +36,7 @@ struct LoginPage<'a> {
 #[template(path = "link.html")]
 struct LinkPage<'a> {
     shell: Shell,
-    tenant: &'a str,
+    whose: &'a str,
     token: &'a str,
 }
 
@@ -100,12 +100,16 @@ pub(super) async fn login(
 
 /// Looking at a link does not use it up: programs that read mail follow links, people press buttons.
 pub(super) async fn link_page(State(portal): State<Portal>, Path(token): Path<String>) -> Response {
-    let tenant = portal.sessions.link_is_for(&token);
-    let Some(entry) = tenant.and_then(|no| portal.directory.tenant_by_no(no)) else {
-        return link_is_over();
+    let whose = match portal.sessions.link_is_for(&token) {
+        Some(LinkOf::Operator) => Some("all tenants".to_owned()),
+        Some(LinkOf::Tenant(no)) => {
+            portal.directory.tenant_by_no(no).map(|entry| entry.tenant.name.clone())
+        }
+        None => None,
     };
+    let Some(whose) = whose else { return link_is_over() };
     let shell = Shell::outside("Open the portal");
-    page(&LinkPage { shell, tenant: &entry.tenant.name, token: &token })
+    page(&LinkPage { shell, whose: &whose, token: &token })
 }
 
 pub(super) async fn follow(

@@ -42,7 +42,12 @@ mod tests {
     #[test]
     fn every_sample_is_one_that_the_tests_run() {
         let run = [
-            "ts receiver=", "python run", "python framework=", "go run", "php run", "ruby run",
+            "ts receiver=",
+            "python run",
+            "python framework=",
+            "go run",
+            "php run",
+            "ruby run",
             "sh run",
         ];
         let documents = [WITH_SDK, WITHOUT].map(|text| text.replace("\r\n", "\n"));

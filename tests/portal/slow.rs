@@ -20,8 +20,10 @@ use crate::{
     visitor::{HOST, House},
 };
 
-const EVENTS: usize = 16_000;
-const PER_BATCH: usize = 4_000;
+/// Together they are some ten megabytes on a stream, where a socket keeps at most four.
+const EVENTS: usize = 2_500;
+const PER_BATCH: usize = 500;
+const TEXT: usize = 3_500;
 const SOON: Duration = Duration::from_secs(120);
 /// What the browsers' side takes before nobody reads it.
 const WINDOW: usize = 4096;
@@ -50,18 +52,21 @@ fn open_stream(to: SocketAddr, cookie: &str) -> TcpStream {
 
 #[test]
 fn a_browser_that_stops_reading_the_live_page_holds_up_no_delivery() {
-    let house = House::open(&[("SENDERZ_STREAM__MAX_LAG", "1s")]);
+    let house = House::open(&[
+        ("SENDERZ_STREAM__MAX_LAG", "1s"),
+        ("SENDERZ_DELIVERY__KEEP_RESPONSE", "4KiB"),
+    ]);
     let key = house.tenant("acme");
-    let receiver = Receiver::start_counting(|_| Answer::Status(200));
+    let receiver = Receiver::start_counting(|_| Answer::Echo(200));
     house.gateway.webhook("acme", &format!("http://{}/hook", receiver.addr));
     let cookie = house.logged_in(&key).cookie.expect("a session");
     let mut slow: Vec<_> = (0..5).map(|_| open_stream(house.gateway.api, &cookie)).collect();
 
     for from in (0..EVENTS).step_by(PER_BATCH) {
         let line = |nth: usize| {
-            let event: serde_json::Value =
-                serde_json::from_str(&payload("message.sent", &format!("msg_{nth}")))
-                    .expect("JSON");
+            let event = payload("message.sent", &format!("msg_{nth}"));
+            let mut event: serde_json::Value = serde_json::from_str(&event).expect("JSON");
+            event["data"]["text"] = json!("x".repeat(TEXT));
             json!({"tenant": "acme", "payload": event}).to_string() + "\n"
         };
         let body: String = (from..from + PER_BATCH).map(line).collect();

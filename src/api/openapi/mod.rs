@@ -178,7 +178,7 @@ fn whole(route: &Route, settings: &Settings) -> Operation {
     let mut parameters = params::of(route, settings);
     parameters.extend(own.parameters);
     let mut refusals = own.refusals;
-    let mut answers = own.answers;
+    let mut answers: Vec<Answer> = own.answers.into_iter().map(named).collect();
     if route.is_repeatable() {
         parameters.push(idempotency_key(settings));
         refusals.extend(kinds(&[
@@ -203,6 +203,17 @@ fn idempotency_key(settings: &Settings) -> Value {
     let mut header = parameter("header", "Idempotency-Key", text, schema);
     header["example"] = json!("order-17");
     header
+}
+
+fn named(answer: Answer) -> Answer {
+    answer.header(
+        "Request-Id",
+        json!({
+            "description": "Names this request, in the audit log too.",
+            "required": true,
+            "schema": reference("RequestId"),
+        }),
+    )
 }
 
 fn repeatable(answer: Answer) -> Answer {
