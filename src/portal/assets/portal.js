@@ -72,7 +72,7 @@ function list(source, place) {
     if (row) {
       row.querySelector(".state").replaceChildren(badge(told.status));
       answer(row.querySelector(".answer"), told.attempt);
-      row.querySelector(".number a").firstChild.textContent = told.attempt.number;
+      row.querySelector(".number").textContent = told.attempt.number;
       return;
     }
     seen.add(told.delivery_id);

@@ -307,7 +307,7 @@ fn rows_and_what_belongs_to_them_are_durable_together(backend: &Backend) {
         entries: vec![entry.clone()],
     });
     running.runtime.block_on(write).unwrap();
-    assert_eq!(running.entries(key), [entry.clone()]);
+    assert_eq!(running.entries(key), std::slice::from_ref(&entry));
     let Ok(Feed::Block(block)) = running.feed.try_recv() else { panic!("fed before the answer") };
     assert_eq!(block.payload(0), Some(Bytes::from("told")));
     assert_eq!(block.routes_of(0).len(), 2);
