@@ -71,7 +71,7 @@ pub struct DeliveryKey {
 
 /// What the prefix of a text says that it is the id of; for those who mixed up two ids.
 pub fn kind(text: &str) -> Option<&'static str> {
-    const KINDS: [(&str, &str); 10] = [
+    const KINDS: [(&str, &str); 11] = [
         (EventId::PREFIX, "an event"),
         (DeliveryId::PREFIX, "a delivery"),
         (AttemptId::PREFIX, "an attempt"),
@@ -80,6 +80,7 @@ pub fn kind(text: &str) -> Option<&'static str> {
         (ReplayId::PREFIX, "a replay"),
         (ErasureId::PREFIX, "an erasure"),
         (StreamId::PREFIX, "a place in the stream"),
+        (SessionId::PREFIX, "a session of the portal"),
         ("req_", "a request"),
         ("msg_", "a message"),
     ];
@@ -251,6 +252,14 @@ impl ErasureId {
     pub const PREFIX: &'static str = "ers_";
 }
 
+/// `ses_…`: 128 random bits; names a session of the portal without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u128);
+
+impl SessionId {
+    pub const PREFIX: &'static str = "ses_";
+}
+
 /// `req_…`: 128 bits; what a request is called that came without a name.
 pub fn request(raw: u128) -> [u8; 30] {
     encode_prefixed(b"req_", raw)
@@ -332,6 +341,7 @@ textual_id!(WebhookId, id => id.0, raw => Ok(Self(raw)));
 textual_id!(KeyId, id => id.0, raw => Ok(Self(raw)));
 textual_id!(ReplayId, id => id.0, raw => Ok(Self(raw)));
 textual_id!(ErasureId, id => id.0, raw => Ok(Self(raw)));
+textual_id!(SessionId, id => id.0, raw => Ok(Self(raw)));
 
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

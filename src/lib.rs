@@ -53,6 +53,7 @@ pub mod store;
 pub mod trust;
 
 // What the drivers share.
+pub mod audit;
 pub mod backups;
 pub mod command;
 pub mod directory;

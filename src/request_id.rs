@@ -27,6 +27,14 @@ impl RequestId {
     pub fn into_header(self) -> HeaderValue {
         self.0
     }
+
+    /// None where no request is called so. It is a copy: what it stands in may be large, and the name
+    /// is kept.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
+        let is_usable = (1..=MAX_REQUEST_ID).contains(&name.len()) && name.iter().all(is_plain);
+        is_usable.then(|| Self(HeaderValue::from_bytes(name).expect("it is visible ASCII")))
+    }
 }
 
 impl fmt::Display for RequestId {
@@ -62,10 +70,7 @@ impl RequestIds {
 fn brought(headers: &HeaderMap) -> Option<RequestId> {
     let mut given = headers.get_all(REQUEST_ID).iter();
     let (Some(one), None) = (given.next(), given.next()) else { return None };
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
-    let is_usable =
-        (1..=MAX_REQUEST_ID).contains(&one.len()) && one.as_bytes().iter().all(is_plain);
-    is_usable.then(|| RequestId(one.clone()))
+    RequestId::of(one.as_bytes())
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@
 //! once. The browser holds a random token, we hold its hash, so that what is in our memory opens
 //! nothing.
 //!
+//! That one was opened and that somebody ended it is in the audit log, durable before the browser
+//! hears of it.
+//!
 //! Sessions are in memory only: a restart logs everybody out. That costs a login, where keeping them
 //! would put another kind of credential on the disk.
 
@@ -21,10 +24,13 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
+    audit::{Action, Actor, By, Done},
     clock,
     config::Portal,
     directory::{Directory, KeyMark, Principal},
-    id::TenantNo,
+    id::{SessionId, TenantNo, random_u128},
+    request_id::RequestId,
+    store::StoreError,
 };
 
 /// Random bytes of a token.
@@ -35,7 +41,8 @@ const TOKEN_CHARS: usize = 43;
 /// The longest that a one-time link may be good for.
 pub const MAX_LINK_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// One-time links that nobody has followed yet, of one tenant; beyond it the oldest goes.
+/// One-time links that nobody has followed yet, for one tenant or the operator; beyond it the oldest
+/// goes.
 const MAX_LINKS_PER_TENANT: usize = 100;
 
 /// What a browser holds: shown once, compared by its hash. `Debug` does not show it.
@@ -73,6 +80,13 @@ impl TokenHash {
     }
 }
 
+impl From<StoreError> for Refused {
+    /// That somebody came in could not be written down.
+    fn from(_: StoreError) -> Self {
+        Self::Stopped
+    }
+}
+
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenHash(hidden)")
@@ -83,8 +97,10 @@ impl fmt::Debug for TokenHash {
 #[derive(Clone, Debug)]
 enum Holder {
     Key(KeyMark),
-    /// Who followed a link.
+    /// Who followed a link for a tenant, …
     Tenant(TenantNo),
+    /// … and who followed the one that the start shows.
+    Operator,
 }
 
 impl Holder {
@@ -94,12 +110,15 @@ impl Holder {
             Self::Tenant(no) => {
                 directory.tenant_by_no(*no).map(|entry| Principal::Tenant(entry.tenant.no))
             }
+            Self::Operator => Some(Principal::Operator),
         }
     }
 }
 
 #[derive(Debug)]
 struct Session {
+    /// Names it without opening it.
+    id: SessionId,
     holder: Holder,
     /// Whose limit it counts against.
     principal: Principal,
@@ -114,7 +133,7 @@ impl Session {
 
 #[derive(Debug)]
 struct Link {
-    tenant: TenantNo,
+    of: LinkOf,
     expires: Instant,
 }
 
@@ -122,6 +141,13 @@ impl Link {
     fn is_over(&self, now: Instant) -> bool {
         now >= self.expires
     }
+}
+
+/// Whom a link lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkOf {
+    Tenant(TenantNo),
+    Operator,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +168,8 @@ pub enum Refused {
     Link,
     #[error("as many are logged in as may be (portal.max_sessions)")]
     Full,
+    #[error("the gateway is stopping: try again in a moment")]
+    Stopped,
 }
 
 /// All sessions of the gateway. Copies share them.
@@ -169,17 +197,18 @@ impl Sessions {
     }
 
     /// Opens a session for a key.
-    pub fn log_in(&self, key: &str) -> Result<Token, Refused> {
+    pub async fn log_in(&self, key: &str, request: Option<RequestId>) -> Result<Token, Refused> {
         let mark = KeyMark::of(key).ok_or(Refused::Unknown)?;
         match self.inner.directory.speaks_for(&mark) {
             None => Err(Refused::Unknown),
             Some(Principal::Producer) => Err(Refused::Producer),
-            Some(principal) => self.open(Holder::Key(mark), principal),
+            Some(principal) => self.enter(Holder::Key(mark), principal, request).await,
         }
     }
 
-    /// Makes a one-time link for a tenant: its address, and how long it is good for.
-    pub fn link(&self, tenant: TenantNo, lifetime: Option<Duration>) -> Option<(String, Duration)> {
+    /// Makes a one-time link for a tenant: its address, and how long it is good for. Whoever hands it
+    /// out writes down that it was made.
+    pub fn link(&self, of: LinkOf, lifetime: Option<Duration>) -> Option<(String, Duration)> {
         let settings = &self.inner.settings;
         if !settings.enabled {
             return None;
@@ -188,29 +217,32 @@ impl Sessions {
         let (token, now) = (Token::generate(), clock::instant());
         let mut state = self.lock();
         state.links.retain(|_, link| !link.is_over(now));
-        let own = state.links.iter().filter(|(_, link)| link.tenant == tenant);
+        let own = state.links.iter().filter(|(_, link)| link.of == of);
         if own.clone().count() >= MAX_LINKS_PER_TENANT {
             let oldest = own.min_by_key(|(_, link)| link.expires).map(|(hash, _)| *hash);
             oldest.map(|hash| state.links.remove(&hash));
         }
-        state.links.insert(hash_of(&token), Link { tenant, expires: now + lifetime });
+        state.links.insert(hash_of(&token), Link { of, expires: now + lifetime });
         Some((format!("{}/portal/link/{}", self.inner.base, token.expose()), lifetime))
     }
 
-    /// Takes a link and opens a session for its tenant. It works once.
-    pub fn follow(&self, link: &str) -> Result<Token, Refused> {
+    /// Takes a link and opens a session for whom it is. It works once.
+    pub async fn follow(&self, link: &str, request: Option<RequestId>) -> Result<Token, Refused> {
         let found = TokenHash::of(link).and_then(|hash| self.lock().links.remove(&hash));
         let link = found.filter(|link| !link.is_over(clock::instant())).ok_or(Refused::Link)?;
-        let holder = Holder::Tenant(link.tenant);
+        let holder = match link.of {
+            LinkOf::Tenant(no) => Holder::Tenant(no),
+            LinkOf::Operator => Holder::Operator,
+        };
         let principal = holder.principal(&self.inner.directory).ok_or(Refused::Link)?;
-        self.open(holder, principal)
+        self.enter(holder, principal, request).await
     }
 
-    /// For which tenant a link is, while it is good; looking does not use it up.
-    pub fn link_is_for(&self, link: &str) -> Option<TenantNo> {
+    /// For whom a link is, while it is good; looking does not use it up.
+    pub fn link_is_for(&self, link: &str) -> Option<LinkOf> {
         let state = self.lock();
         let link = state.links.get(&TokenHash::of(link)?)?;
-        (!link.is_over(clock::instant())).then_some(link.tenant)
+        (!link.is_over(clock::instant())).then_some(link.of)
     }
 
     /// What a browser's token opens; none where that is nothing, or nothing any more.
@@ -220,7 +252,26 @@ impl Sessions {
         Some(pass)
     }
 
-    fn open(&self, holder: Holder, principal: Principal) -> Result<Token, Refused> {
+    /// Opens a session and writes down that somebody came in; one that cannot be written down is
+    /// none.
+    async fn enter(
+        &self,
+        holder: Holder,
+        principal: Principal,
+        request: Option<RequestId>,
+    ) -> Result<Token, Refused> {
+        let id = SessionId(random_u128());
+        let token = self.open(id, holder, principal)?;
+        let opened = Pass { sessions: self.clone(), hash: hash_of(&token) };
+        let started = opened.told(Action::SessionStarted, request);
+        if let Err(error) = opened.note(started).await {
+            self.lock().sessions.remove(&opened.hash);
+            return Err(error.into());
+        }
+        Ok(token)
+    }
+
+    fn open(&self, id: SessionId, holder: Holder, principal: Principal) -> Result<Token, Refused> {
         let (token, opened) = (Token::generate(), clock::instant());
         let settings = &self.inner.settings;
         let mut state = self.lock();
@@ -233,7 +284,7 @@ impl Sessions {
         if state.sessions.len() >= settings.max_sessions {
             return Err(Refused::Full);
         }
-        state.sessions.insert(hash_of(&token), Session { holder, principal, opened });
+        state.sessions.insert(hash_of(&token), Session { id, holder, principal, opened });
         Ok(token)
     }
 
@@ -266,9 +317,41 @@ impl Pass {
         session.holder.principal(&inner.directory)
     }
 
-    /// Ends the session.
-    pub fn log_out(&self) {
+    /// Who that is in the audit log.
+    pub fn actor(&self) -> Actor {
+        let state = self.sessions.lock();
+        let Some(session) = state.sessions.get(&self.hash) else { return Actor::default() };
+        let key = match &session.holder {
+            Holder::Key(mark) => self.sessions.inner.directory.key_id(mark),
+            Holder::Tenant(_) | Holder::Operator => None,
+        };
+        Actor { kind: session.principal.actor(), key, session: Some(session.id) }
+    }
+
+    /// Ends the session. It is over also where that cannot be written down any more.
+    pub async fn log_out(&self, request: Option<RequestId>) {
+        let ended = self.told(Action::SessionEnded, request);
         self.sessions.lock().sessions.remove(&self.hash);
+        if let Err(error) = self.note(ended).await {
+            tracing::warn!(%error, "the end of a session could not be recorded");
+        }
+    }
+
+    /// What is to be recorded of it, and by whom it was done.
+    fn told(&self, action: Action, request: Option<RequestId>) -> (By, Done) {
+        let actor = self.actor();
+        let tenant = self.principal().and_then(Principal::tenant);
+        let tenant = tenant.and_then(|no| self.sessions.inner.directory.tenant_by_no(no));
+        let mut done = match &tenant {
+            Some(entry) => Done::of(&entry.tenant, action),
+            None => Done::of_gateway(action),
+        };
+        done.object = actor.session.map(|id| id.to_string());
+        (By { actor, request }, done)
+    }
+
+    async fn note(&self, (by, done): (By, Done)) -> Result<(), StoreError> {
+        self.sessions.inner.directory.on_behalf_of(&by).note(done).await
     }
 }
 

@@ -226,8 +226,6 @@ fn a_start_whose_clock_went_on_a_year_ends_what_waits_as_expired_and_says_so() {
     assert_eq!(receiver.count(), made, "no attempt was made");
     let id = all[0]["id"].as_str().expect("an id");
     gateway.post(&format!("/v1/deliveries/{id}/replay"), Some("acme"), &serde_json::json!({}));
-    eventually("it can be replayed", LIMIT, || {
-        (receiver.count() == made + 1).then_some(())
-    });
+    eventually("it can be replayed", LIMIT, || (receiver.count() == made + 1).then_some(()));
     assert_eq!(gateway.stop(), 0);
 }

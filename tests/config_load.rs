@@ -7,7 +7,7 @@ use senderz_gateway::config::{
 };
 
 /// A value for every key that is valid and is not its default.
-const OTHER_VALUES: [(&str, &str); 120] = [
+const OTHER_VALUES: [(&str, &str); 121] = [
     ("data_dir", "/var/lib/other"),
     ("server.listen", "unix:/run/other.sock"),
     ("server.tls_certificate", "/etc/cert.pem"),
@@ -97,6 +97,7 @@ const OTHER_VALUES: [(&str, &str); 120] = [
     ("limits.webhook_checks", "7"),
     ("limits.webhook_tests", "7"),
     ("limits.tenant_tests", "7"),
+    ("limits.audit_records", "7000"),
     ("replays.rate", "7"),
     ("replays.max_rate", "70"),
     ("replays.per_tenant", "3"),

@@ -75,7 +75,7 @@ const fn line(
     Line { method, path, who, object, success, body }
 }
 
-const ROUTES: [Line; 40] = [
+const ROUTES: [Line; 41] = [
     line("GET", "/openapi.json", Who::Anyone, Object::None, 200, nothing),
     line(
         "POST",
@@ -151,6 +151,7 @@ const ROUTES: [Line; 40] = [
     line("POST", "/v1/tenants/{tenant}/events", Who::SenderTo, Object::Tenant, 202, |_| {
         serde_json::from_str(&payload("message.blocked", "m")).expect("JSON")
     }),
+    line("GET", "/v1/audit", Who::TenantOrOperator, Object::None, 200, nothing),
     line("GET", "/v1/deliveries", Who::Tenant, Object::None, 200, nothing),
     line("GET", "/v1/deliveries/{id}", Who::Tenant, Object::Ended, 200, nothing),
     line("POST", "/v1/deliveries/{id}/replay", Who::Tenant, Object::Ended, 202, nothing),

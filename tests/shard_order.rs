@@ -414,5 +414,6 @@ fn limits() -> Limits {
         webhook_checks: 2,
         webhook_tests: std::num::NonZeroU32::MIN,
         tenant_tests: std::num::NonZeroU32::MIN,
+        audit_records: 1000,
     }
 }

@@ -10,7 +10,7 @@ const MAX_LINES: usize = 500;
 
 /// The modules by layer, lowest first: a module names only modules of lower layers, and itself.
 /// Modules of the first layer (the words) may name each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &[
         "clock",
         "delivery",
@@ -31,6 +31,7 @@ const LAYERS: [&[&str]; 10] = [
     &["config", "engine"],
     &["metrics", "quota", "shutdown", "stats", "trust"],
     &["sender", "spans", "store"],
+    &["audit"],
     &["command", "directory"],
     &["backups", "erasures", "replays", "sessions"],
     &["api", "ingest", "ops", "portal", "shard"],

@@ -186,6 +186,7 @@ fn limits() -> Limits {
         webhook_checks: 1,
         webhook_tests: NonZeroU32::MIN,
         tenant_tests: NonZeroU32::MIN,
+        audit_records: 1000,
     }
 }
 

@@ -82,5 +82,6 @@ fn limits(tenants: u32) -> Limits {
         webhook_checks: 2,
         webhook_tests: NonZeroU32::MIN,
         tenant_tests: NonZeroU32::MIN,
+        audit_records: 1000,
     }
 }

@@ -119,6 +119,7 @@ fn limits() -> Limits {
         webhook_checks: 10,
         webhook_tests: NonZeroU32::MAX,
         tenant_tests: NonZeroU32::MAX,
+        audit_records: 1000,
     }
 }
 

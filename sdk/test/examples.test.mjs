@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { Webhook } from "standardwebhooks";
 import { bytesOf } from "./agree.mjs";
-import { fences, root, run, scratch, vectors } from "./support.mjs";
+import { fences, here, read, root, run, scratch, vectors } from "./support.mjs";
 
 const base64 = (bytes) => Buffer.from(bytes).toString("base64");
 const bodies = Object.fromEntries(Object.entries(vectors.bodies).map(([name, body]) => [name, bytesOf(body)]));
@@ -119,6 +119,29 @@ for (const { language, file, before = "", after = "", beside = {}, command } of 
     judge(run(program, args, { cwd, env, input: `${questions}\n` }));
   });
 }
+
+/** The applications for frameworks, whole as they stand there, asked by the frameworks' own clients. */
+for (const framework of ["fastapi", "flask"]) {
+  test(`the ${framework} receiver of docs/verify.md agrees with the vectors`, () => {
+    const blocks = fences("docs/verify.md", `python framework=${framework}`);
+    assert.equal(blocks.length, 1, "one example is marked");
+    const cwd = scratch(`example-${framework}`);
+    writeFileSync(join(cwd, "receiver.py"), blocks[0]);
+    const python = join(root, "target/sdk/venv/bin/python");
+    const env = { PATH: process.env.PATH, PYTHONPATH: cwd, WEBHOOK_SECRET: vectors.secrets.new };
+    judge(run(python, [join(here, "frameworks_pypi.py"), framework], { cwd, env, input: `${questions}\n` }));
+  });
+}
+
+test("every example that receivers are shown is one that is run or compared", () => {
+  const shown = read("docs/verify.md").split("## Without one")[1].split("\n## ")[0];
+  const kinds = [...shown.matchAll(/\n### .*\n[^]*?\n```(.*)\n/g)].map(([, kind]) => kind);
+  assert.equal(kinds.length, shown.match(/\n### /g).length);
+  const run = LANGUAGES.map(({ language }) => `${language} run`);
+  const frameworks = ["fastapi", "flask"].map((name) => `python framework=${name}`);
+  // Rust's is compared with the one that tests/vectors runs.
+  assert.deepEqual(kinds.toSorted(), [...run, ...frameworks, "rust"].toSorted());
+});
 
 /** Signed now, because a library that is not ours asks the real clock. */
 async function signedNow() {

@@ -72,6 +72,7 @@ const PARAMS = {
   getStats: "StatsParams",
   getWebhookStats: "StatsParams",
   streamAttempts: "StreamParams",
+  listAuditRecords: "AuditParams",
 };
 
 const HEAD = `

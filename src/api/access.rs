@@ -20,8 +20,10 @@ use super::{
     routes::{Access, Route},
 };
 use crate::{
+    audit::{Actor, By},
     directory::{Directory, KeyMark, Principal, TenantEntry},
     id::{self, IdError, TenantNo},
+    request_id::RequestId,
     sessions::Pass,
 };
 
@@ -66,6 +68,17 @@ impl Credential {
         KeyMark::of(bearer(headers)?).map(Self::Key).ok_or_else(unknown_key)
     }
 
+    /// Whose it is in the audit log.
+    fn actor(&self, principal: Principal, directory: &Directory) -> Actor {
+        match self {
+            Self::Key(mark) => {
+                let key = directory.key_id(mark);
+                Actor { kind: principal.actor(), key, session: None }
+            }
+            Self::Session(pass) => pass.actor(),
+        }
+    }
+
     /// For whom it speaks at this moment: keys are revoked, sessions end.
     pub(super) fn principal(&self, directory: &Directory) -> Option<Principal> {
         match self {
@@ -84,6 +97,8 @@ fn unknown_key() -> Problem {
 pub(super) struct Caller {
     pub(super) principal: Principal,
     pub(super) credential: Credential,
+    /// For the audit log.
+    pub(super) by: By,
     /// For which tenant; always there where the route's access is [`Access::Tenant`].
     pub(super) tenant: Option<Arc<TenantEntry>>,
 }
@@ -148,7 +163,9 @@ impl Gate {
             (_, Principal::Tenant(no)) => Some(self.as_tenant(no, headers)?),
             (_, Principal::Operator) => self.as_operator(headers)?,
         };
-        Ok(Caller { principal, credential, tenant })
+        let actor = credential.actor(principal, &self.directory);
+        let by = By { actor, request: extensions.get::<RequestId>().cloned() };
+        Ok(Caller { principal, credential, by, tenant })
     }
 
     fn as_tenant(&self, no: TenantNo, headers: &HeaderMap) -> Result<Arc<TenantEntry>, Problem> {

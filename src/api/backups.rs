@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     ApiState, Code, Problem,
-    access::Id,
+    access::{Caller, Id},
     body::OptionalFields,
     cursor::List,
     openapi::BackupState,
@@ -19,6 +19,7 @@ use super::{
     problem::Object,
 };
 use crate::{
+    audit::{Action, Done},
     backups::{Backup, LONGEST_NAME, Refusal, is_name},
     clock::rfc3339,
     openapi::words,
@@ -72,6 +73,7 @@ impl BackupView {
 
 pub(super) async fn create(
     State(api): State<ApiState>,
+    caller: Caller,
     OptionalFields(mut fields): OptionalFields,
 ) -> Result<Response, Problem> {
     let name = fields.string("name");
@@ -86,6 +88,8 @@ pub(super) async fn create(
     let with_keys = fields.boolean("with_keys").or_reset(false).unwrap_or(false);
     fields.finish()?;
     let backup = api.backups.begin(name.or_none().flatten(), rate.map(u64::from), with_keys)?;
+    let done = Done::of_gateway(Action::BackupCreated).to(&backup.name);
+    api.directory.audit().note(&api.store, &caller.by, done).await?;
     let view = json(StatusCode::ACCEPTED, &BackupView::of(&backup));
     Ok(located(&format!("/v1/backups/{}", backup.name), view))
 }

@@ -19,12 +19,13 @@ use super::{
     problem::Object,
 };
 use crate::{
+    audit::{Action, Done},
     clock::wall_ms,
     command::Command,
     delivery::{CancelReason, Entry, Verdict},
     id::{DeliveryKey, Place, WebhookNo},
     replays::MAX_ATTEMPTS,
-    store::DeliveryQuery,
+    store::{Bundle, DeliveryQuery},
 };
 
 pub(super) const PARAMS: &[&str] =
@@ -101,6 +102,7 @@ pub(super) async fn show(
 /// between means that recovery finds it pending, never that it is sent and then forgotten.
 pub(super) async fn replay(
     State(api): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     id: Id,
     OptionalFields(fields): OptionalFields,
@@ -140,12 +142,14 @@ pub(super) async fn replay(
     let reopened = Entry { key, at: wall_ms(), verdict: Verdict::Reopened, attempt: None };
     entries.push(reopened.clone());
     let command = Command::Replay { key, attempts: standing.attempts };
-    let (store, commands) = (api.store.clone(), api.commands.clone());
+    let done = Done::of(&scope.0.tenant, Action::DeliveryReplayed).to(located.id);
+    let bundle = Bundle { entries: vec![reopened], ..Bundle::default() };
+    let (state, by) = (api.clone(), caller.by);
     // In a task of its own: a caller who goes away now must not leave it recorded and unsent.
     let work = tokio::spawn(async move {
         let _claim = claim;
-        store.put_entries(vec![reopened]).await?;
-        commands.send(command).await?;
+        state.directory.audit().commit(&state.store, &by, vec![done], bundle).await?;
+        state.commands.send(command).await?;
         Ok::<(), Problem>(())
     });
     work.await.unwrap_or_else(|_| {
@@ -158,6 +162,7 @@ pub(super) async fn replay(
 /// that has ended without success.
 pub(super) async fn cancel(
     State(api): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     id: Id,
     OptionalFields(fields): OptionalFields,
@@ -171,6 +176,9 @@ pub(super) async fn cancel(
             "only a pending or retrying delivery can be canceled",
         ));
     }
+    // Before the shard hears of it: what is canceled has been recorded, whatever happens meanwhile.
+    let done = Done::of(&scope.0.tenant, Action::DeliveryCanceled).to(located.id);
+    api.directory.audit().note(&api.store, &caller.by, done).await?;
     let (key, reason) = (located.id.key, CancelReason::Requested);
     api.commands.send(Command::Cancel { key, reason }).await?;
     Ok(json(StatusCode::ACCEPTED, &located.view(&api, &entries)))

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     ApiState, Code, Problem,
-    access::{Id, Scope},
+    access::{Caller, Id, Scope},
     cursor::List,
     openapi::ErasureState,
     page::{Page, json, located},
@@ -68,13 +68,14 @@ impl ErasureView {
 /// Erases every event of the tenant that one person received or sent.
 pub(super) async fn create(
     State(api): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     params: Params,
 ) -> Result<Response, Problem> {
     let mut query = params.read();
     let recipient = query.recipient();
     query.finish()?;
-    let job = api.erasures.create(scope.no(), recipient.unwrap_or_default()).await?;
+    let job = api.erasures.create(scope.no(), recipient.unwrap_or_default(), caller.by).await?;
     tracing::info!(tenant = %scope.0.tenant.id, erasure = %job.id, "erasure created");
     let view = json(StatusCode::ACCEPTED, &ErasureView::of(&job));
     Ok(located(&format!("/v1/erasures/{}", job.id), view))

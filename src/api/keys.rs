@@ -75,7 +75,7 @@ pub(super) async fn create(
     let principal = principal(&api.directory, &caller, &mut fields, kind.as_deref(), tenant)?;
     fields.finish()?;
     let principal = principal.expect("what is wrong with it was refused");
-    let (key, text) = api.directory.create_key(principal).await?;
+    let (key, text) = api.directory.on_behalf_of(&caller.by).create_key(principal).await?;
     tracing::info!(key = %key.id, kind = principal.kind(), "api key created");
     let view = NewKeyView { key: KeyView::of(&api, &key), api_key: text.expose() };
     Ok(created(&format!("/v1/keys/{}", key.id), &view))
@@ -144,7 +144,7 @@ pub(super) async fn revoke(
     id: Id,
 ) -> Result<StatusCode, Problem> {
     let id: KeyId = id.parse(Object::Key)?;
-    api.directory.revoke_key(caller.tenant_no(), id).await?;
+    api.directory.on_behalf_of(&caller.by).revoke_key(caller.tenant_no(), id).await?;
     tracing::info!(key = %id, "api key revoked");
     Ok(StatusCode::NO_CONTENT)
 }

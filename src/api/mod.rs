@@ -19,6 +19,7 @@
 
 mod access;
 mod attempt;
+mod audit;
 mod backups;
 mod body;
 mod catch_up;
@@ -198,7 +199,8 @@ async fn no_such_method() -> Problem {
     Problem::new(Code::MethodNotAllowed, "this path has other methods; see the header Allow")
 }
 
-/// Counts the answer (the portal counts its own pages, and not what they are made of), and keeps it (it may hold secrets) out of every cache.
+/// Counts the answer (the portal counts its own pages, and not what they are made
+/// of), and keeps it (it may hold secrets) out of every cache.
 async fn finish(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let route = path.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let is_counted = request.extensions().get::<Pass>().is_none();

@@ -12,9 +12,10 @@ use super::{
     page::json,
 };
 use crate::{
+    audit::{Action, Done},
     clock::{rfc3339, wall_ms},
     openapi::words,
-    sessions::MAX_LINK_LIFETIME,
+    sessions::{LinkOf, MAX_LINK_LIFETIME},
 };
 
 /// The shortest that a link may be good for.
@@ -46,8 +47,10 @@ pub(super) async fn create(
     };
     let (url, lifetime) = api
         .sessions
-        .link(scope.no(), lifetime)
+        .link(LinkOf::Tenant(scope.no()), lifetime)
         .ok_or_else(|| Problem::new(Code::NotFound, "the portal is off (portal.enabled)"))?;
+    let made = Done::of(&scope.0.tenant, Action::PortalLinkCreated);
+    api.directory.on_behalf_of(&caller.by).note(made).await?;
     tracing::info!(tenant = %scope.0.tenant.id, by = caller.principal.kind(), "portal link made");
     let expires_at = wall_ms() + u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
     let view = LinkView { url, expires_at: rfc3339(expires_at) };

@@ -12,10 +12,11 @@ use super::{
     stats::DEFAULT_PERIOD,
 };
 use crate::{
+    audit::{Action, ActorKind, WantedActor},
     clock::Millis,
     delivery::ErrorCode,
     event::{EventType, EventTypes, MAX_RECIPIENT},
-    id::{EventId, IdError, WebhookId},
+    id::{self, EventId, IdError, SessionId, WebhookId},
     stats::Period,
 };
 
@@ -156,6 +157,41 @@ impl<'a> Query<'a> {
                 format!("it is one of {all}")
             })
         })
+    }
+
+    /// `action=webhook.created,webhook.deleted`; empty where there is none.
+    pub(super) fn actions(&mut self) -> Vec<Action> {
+        let action = |name: &str| {
+            let names = || Action::ALL.map(Action::as_str).join(", ");
+            Action::named(name)
+                .ok_or_else(|| format!("it is one or more, with commas, of {}", names()))
+        };
+        self.value("action", |text| text.split(',').map(action).collect()).unwrap_or_default()
+    }
+
+    /// `actor=key_…`, `actor=ses_…` or `actor=operator`.
+    pub(super) fn actor(&mut self) -> Option<WantedActor> {
+        self.value("actor", |text| match (ActorKind::named(text), id::kind(text)) {
+            (Some(kind), _) => Ok(WantedActor::Kind(kind)),
+            (None, _) if text.starts_with(SessionId::PREFIX) => id(text).map(WantedActor::Session),
+            (None, Some(_)) => id(text).map(WantedActor::Key),
+            (None, None) => {
+                let kinds = ActorKind::ALL.map(ActorKind::as_str).join(", ");
+                Err(format!("it is the id of a key or of a session, or one of {kinds}"))
+            }
+        })
+    }
+
+    /// `object=wh_…`: the id of what was changed.
+    pub(super) fn object(&mut self) -> Option<&'a str> {
+        const LONGEST: usize = 128;
+        let object = self.params.get("object")?;
+        let is_id =
+            (1..=LONGEST).contains(&object.len()) && object.bytes().all(|b| b.is_ascii_graphic());
+        if !is_id {
+            self.errors.note("object", "it is the id of what was changed, such as wh_…");
+        }
+        is_id.then_some(object)
     }
 
     /// `period=24h`: over which time statistics are wanted.

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{
     ApiState, Code, Problem,
-    access::{Id, Scope},
+    access::{Caller, Id, Scope},
     body::{Fields, Given, OptionalFields},
     cursor::List,
     openapi::{ReplayReason, ReplayState, ReplayStatus},
@@ -99,6 +99,7 @@ const DEFAULT_STATUS: &str = "failed";
 
 pub(super) async fn create(
     State(api): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     OptionalFields(mut fields): OptionalFields,
 ) -> Result<Response, Problem> {
@@ -113,7 +114,7 @@ pub(super) async fn create(
     fields.finish()?;
     let webhook = webhook.map(|id| find(&api, &scope, id, dry_run)).transpose()?;
     let filter = Filter { webhook, ..filter };
-    let job = api.replays.create(scope.no(), filter, dry_run, rate).await?;
+    let job = api.replays.create(scope.no(), filter, dry_run, rate, caller.by).await?;
     tracing::info!(tenant = %scope.0.tenant.id, replay = %job.id, dry_run, "replay created");
     Ok(json(StatusCode::ACCEPTED, &ReplayView::of(&api, &job)))
 }
@@ -222,11 +223,13 @@ pub(super) async fn show(
 /// Tells a job to rest, to go on or to end.
 pub(super) fn tell(order: Order) -> MethodRouter<ApiState> {
     let tell = async move |State(api): State<ApiState>,
+                           caller: Caller,
                            scope: Scope,
                            id: Id,
                            OptionalFields(fields): OptionalFields| {
         fields.finish()?;
-        let job = api.replays.tell(scope.no(), id.parse(Object::Replay)?, order).await?;
+        let id = id.parse(Object::Replay)?;
+        let job = api.replays.tell(scope.no(), id, order, caller.by).await?;
         Ok::<Response, Problem>(json(StatusCode::OK, &ReplayView::of(&api, &job)))
     };
     post(tell)

@@ -4,8 +4,8 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::Method;
 
 use super::{
-    ApiState, Settings, backups, deliveries, erasures, events, example, keys, openapi, portal,
-    replays, signing_secret, stats, stream, tenants, webhooks,
+    ApiState, Settings, audit, backups, deliveries, erasures, events, example, keys, openapi,
+    portal, replays, signing_secret, stats, stream, tenants, webhooks,
 };
 use crate::{
     openapi::{Operation, PATH},
@@ -201,6 +201,9 @@ pub fn all() -> Vec<Route> {
             doc::stream::open,
             || get(stream::open),
         ),
+        route(Method::GET, "/v1/audit", TenantOrOperator, audit::PARAMS, doc::audit::list, || {
+            get(audit::list)
+        }),
         route(Method::POST, "/v1/portal/sessions", Tenant, NONE, doc::portal::create, || {
             post(portal::create)
         }),

@@ -20,6 +20,7 @@ use super::{
     page::json,
 };
 use crate::{
+    audit::{Action, Done},
     clock::{rfc3339, wall_ms},
     openapi::words,
     tenant::{SigningSecrets, Tenant},
@@ -60,9 +61,16 @@ impl<'a> SecretView<'a> {
     }
 }
 
-pub(super) async fn show(caller: Caller, Scope(entry): Scope) -> Response {
+/// Whoever sees the secret can sign for the tenant: that it was seen is recorded.
+pub(super) async fn show(
+    State(api): State<ApiState>,
+    caller: Caller,
+    Scope(entry): Scope,
+) -> Result<Response, Problem> {
+    let shown = Done::of(&entry.tenant, Action::SecretShown);
+    api.directory.on_behalf_of(&caller.by).note(shown).await?;
     said(&entry.tenant, &caller, "signing secret shown");
-    json(StatusCode::OK, &SecretView::of(&entry.tenant.secrets))
+    Ok(json(StatusCode::OK, &SecretView::of(&entry.tenant.secrets)))
 }
 
 pub(super) async fn rotate(
@@ -77,12 +85,11 @@ pub(super) async fn rotate(
         Given::Value(overlap) => overlap,
         _ => DEFAULT_OVERLAP,
     };
-    let tenant = api.directory.rotate_secret(scope.no(), overlap).await?;
+    let tenant = api.directory.on_behalf_of(&caller.by).rotate_secret(scope.no(), overlap).await?;
     said(&tenant, &caller, "signing secret rotated");
     Ok(json(StatusCode::OK, &SecretView::of(&tenant.secrets)))
 }
 
-/// Whoever sees the secret can sign for the tenant: that it was seen is worth a line.
 fn said(tenant: &Tenant, caller: &Caller, what: &str) {
     tracing::info!(tenant = %tenant.id, by = caller.principal.kind(), "{what}");
 }

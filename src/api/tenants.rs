@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     ApiState, Problem,
-    access::Id,
+    access::{Caller, Id},
     body::{Fields, Given},
     cursor::List,
     page::{Page, created, json},
@@ -60,6 +60,7 @@ pub(super) struct NewTenantView<'a> {
 
 pub(super) async fn create(
     State(api): State<ApiState>,
+    caller: Caller,
     mut fields: Fields,
 ) -> Result<Response, Problem> {
     let id = fields.string("id");
@@ -79,7 +80,7 @@ pub(super) async fn create(
         Given::Value(name) => name,
         _ => id.to_string(),
     };
-    let new = api.directory.create_tenant(id, name).await?;
+    let new = api.directory.on_behalf_of(&caller.by).create_tenant(id, name).await?;
     tracing::info!(tenant = %new.tenant.id, "tenant created");
     let view = NewTenantView {
         tenant: TenantView::of(&new.tenant),
@@ -105,9 +106,13 @@ pub(super) async fn show(State(api): State<ApiState>, id: Id) -> Result<Response
     Ok(json(StatusCode::OK, &TenantView::of(&find(&api, &id)?.tenant)))
 }
 
-pub(super) async fn remove(State(api): State<ApiState>, id: Id) -> Result<StatusCode, Problem> {
+pub(super) async fn remove(
+    State(api): State<ApiState>,
+    caller: Caller,
+    id: Id,
+) -> Result<StatusCode, Problem> {
     let entry = find(&api, &id)?;
-    api.directory.delete_tenant(entry.tenant.no).await?;
+    api.directory.on_behalf_of(&caller.by).delete_tenant(entry.tenant.no).await?;
     tracing::info!(tenant = %entry.tenant.id, "tenant deleted");
     Ok(StatusCode::NO_CONTENT)
 }

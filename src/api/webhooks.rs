@@ -139,7 +139,8 @@ pub(super) async fn create(
         let webhook = api.directory.draft_webhook(scope.no(), url, events, rest).await?;
         return check(&api, &scope, webhook, caller.is_operator()).await;
     }
-    let webhook = api.directory.create_webhook(scope.no(), url, events, rest).await?;
+    let directory = api.directory.on_behalf_of(&caller.by);
+    let webhook = directory.create_webhook(scope.no(), url, events, rest).await?;
     tracing::info!(tenant = %scope.0.tenant.id, webhook = %webhook.id, "webhook created");
     Ok(located(&format!("/v1/webhooks/{}", webhook.id), shown(StatusCode::CREATED, &webhook)))
 }
@@ -195,20 +196,23 @@ pub(super) async fn update(
         let webhook = api.directory.draft_update(scope.no(), webhook.no, patch).await?;
         return check(&api, &scope, webhook, caller.is_operator()).await;
     }
-    let webhook = api.directory.update_webhook(scope.no(), webhook.no, seen, patch).await?;
+    let directory = api.directory.on_behalf_of(&caller.by);
+    let webhook = directory.update_webhook(scope.no(), webhook.no, seen, patch).await?;
     tracing::info!(tenant = %scope.0.tenant.id, webhook = %webhook.id, "webhook changed");
     Ok(shown(StatusCode::OK, &webhook))
 }
 
 pub(super) async fn remove(
     State(api): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     id: Id,
     if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     let webhook = find(&api, &scope, &id)?;
     let seen = seen(&webhook, &if_match)?;
-    api.directory.delete_webhook(scope.no(), webhook.no, seen).await?;
+    let directory = api.directory.on_behalf_of(&caller.by);
+    directory.delete_webhook(scope.no(), webhook.no, seen).await?;
     tracing::info!(tenant = %scope.0.tenant.id, webhook = %webhook.id, "webhook deleted");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -36,6 +36,7 @@ pub use self::{
 };
 use crate::{
     api::{self, Answers, ApiState, BadAnswer, Jobs},
+    audit::{Action, Done},
     backups::Backups,
     clock::{self, Clock},
     command::Shards,
@@ -51,7 +52,7 @@ use crate::{
     portal,
     replays::{self, Replays},
     server::{self, Front, Listener, TlsError},
-    sessions::Sessions,
+    sessions::{LinkOf, Sessions},
     shard::{self, Report, ShardError},
     shutdown::{self, Alarm, Signal, Trigger},
     spans::{self, Exporter, ExporterError},
@@ -134,6 +135,7 @@ pub struct Gateway {
     readiness: Readiness,
     state: ApiState,
     about: About,
+    sessions: Sessions,
     directory: Directory,
     store: Store,
     front: Serving,
@@ -269,7 +271,7 @@ impl Gateway {
         if config.portal.enabled {
             router = router.clone().merge(portal::router(
                 router,
-                sessions,
+                sessions.clone(),
                 directory.clone(),
                 config.portal.clone(),
                 Arc::new(about.clone()),
@@ -304,6 +306,7 @@ impl Gateway {
             readiness,
             state,
             about,
+            sessions,
             directory,
             store,
             front: Serving { stop, served },
@@ -325,9 +328,18 @@ impl Gateway {
         is_reachable.then(|| base_url(&self.api, self.has_tls) + "/portal/")
     }
 
+    /// A link that lets one browser in as the operator, once; none where no browser gets there.
+    pub async fn operator_link(&self) -> Option<String> {
+        self.portal()?;
+        let (link, _) = self.sessions.link(LinkOf::Operator, None)?;
+        let made = Done::of_gateway(Action::PortalLinkCreated);
+        self.directory.note(made).await.ok()?;
+        Some(link)
+    }
+
     /// Lets operators see the configuration in force and where each value comes from.
     pub fn explain(&self, configuration: &Effective) {
-        self.about.explain(configuration.to_toml());
+        self.about.explain(configuration.to_page());
     }
 
     /// Returns what failed once something did that the gateway cannot go on without: the store, or
@@ -394,7 +406,7 @@ impl Gateway {
         self.stop_shards.fire();
         let reports = join(self.shards).await;
         // The last handles besides ours, so that nothing is written after the close.
-        drop((self.state, self.directory));
+        drop((self.state, self.sessions, self.directory));
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store did not close cleanly");
         }

@@ -1,7 +1,7 @@
 //! The life of a served gateway: banner, signals, exit.
 
 use std::{
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     task::{Context, Waker},
     time::Duration,
 };
@@ -51,6 +51,7 @@ pub async fn serve(
         gateway.explain(explained);
     }
     banner(&gateway);
+    show_link(&gateway).await;
     supervisor::ready();
     loop {
         tokio::select! {
@@ -150,6 +151,19 @@ async fn reload(gateway: &mut Gateway, sources: &Sources, reloaded: &impl Fn(&Co
         Err(keys) => {
             tracing::error!(keys = keys.join(", "), "not reloaded: these keys need a restart");
         }
+    }
+}
+
+/// A way into the portal for whoever sits before a terminal; what is kept in a log is no place for
+/// it.
+async fn show_link(gateway: &Gateway) {
+    let mut out = std::io::stdout();
+    if !out.is_terminal() {
+        return;
+    }
+    if let Some(link) = gateway.operator_link().await {
+        let text = format!("  open the portal as the operator, once:\n           {link}\n");
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 }
 

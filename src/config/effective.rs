@@ -40,6 +40,13 @@ impl Effective {
         out
     }
 
+    /// The same for a page of the portal: what follows the `?` of a URL may be a credential.
+    pub fn to_page(&self) -> String {
+        let lines = self.0.iter();
+        let lines = lines.map(|line| Line { value: line.value.without_query(), ..line.clone() });
+        Self(lines.collect()).to_toml()
+    }
+
     /// `{"server.listen": {"value": …, "from": …}, …}`.
     pub fn to_json(&self) -> serde_json::Value {
         let entry = |line: &Line| {

@@ -231,6 +231,8 @@ pub struct Limits {
     pub webhook_tests: NonZeroU32,
     /// Test events of one tenant in a minute.
     pub tenant_tests: NonZeroU32,
+    /// Records of the audit log, over all tenants.
+    pub audit_records: usize,
 }
 
 /// Copies of the running store.

@@ -310,6 +310,7 @@ fn limits(r: &mut Reader<'_>) -> Limits {
         webhook_checks: r.count("limits.webhook_checks", 1..=10_000),
         webhook_tests: r.some("limits.webhook_tests", 1_000_000),
         tenant_tests: r.some("limits.tenant_tests", 1_000_000),
+        audit_records: r.count("limits.audit_records", 1000..=10_000_000),
     }
 }
 

@@ -39,6 +39,20 @@ impl Value {
         }
     }
 
+    /// A URL's query, of a text that is a URL, is hidden.
+    pub(super) fn without_query(&self) -> Self {
+        let hide = |text: &String| match text.split_once('?') {
+            Some((url, _)) if url.contains("://") => format!("{url}?(hidden)"),
+            _ => text.clone(),
+        };
+        match self {
+            Self::Untyped(text) => Self::Untyped(hide(text)),
+            Self::String(text) => Self::String(hide(text)),
+            Self::List(values) => Self::List(values.iter().map(Self::without_query).collect()),
+            other => other.clone(),
+        }
+    }
+
     pub(super) fn as_str(&self) -> Option<&str> {
         match self {
             Self::Untyped(text) | Self::String(text) => Some(text),

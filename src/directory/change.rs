@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Directory, Principal,
+    Directory, Inner, Principal,
     disable::forget_failing,
     key::{ApiKey, KeyText},
     state::{Counters, Edit, State},
@@ -14,7 +14,7 @@ use crate::{
     event::EventTypes,
     guard::WebhookUrl,
     id::{KeyId, TenantNo, WebhookId, WebhookNo, random_u128},
-    store::{NewEvent, StoreError},
+    store::{Bundle, NewEvent, StoreError},
     tenant::{MAX_PREVIOUS_SECRETS, SigningSecrets, Tenant, TenantId, TooManySecrets},
     webhook::{
         CustomHeaders, Disabled, DisabledReason, HeaderError, HeadersPatch, SuccessRule, Webhook,
@@ -305,7 +305,7 @@ impl Directory {
         .await
     }
 
-    /// Plan, make durable, make visible, tell, answer. Runs in a task of its own: an asker who
+    /// Plan, make durable with the records of it, make visible, tell, answer. Runs in a task of its own: an asker who
     /// goes away in the middle must not leave a row that memory does not know.
     pub(super) async fn change<T: Send + 'static>(
         &self,
@@ -329,7 +329,10 @@ impl Directory {
             }
             let ring = &directory.inner.ring;
             let rows = edits.iter().map(|edit| super::wire::encode(edit, ring)).collect();
-            directory.inner.store.put_rows_and_events(rows, events).await?;
+            let done = super::done::of(&directory.read(), &edits);
+            let bundle = Bundle { rows, events, ..Bundle::default() };
+            let Inner { audit, store, .. } = &*directory.inner;
+            audit.commit(store, &directory.by, done, bundle).await?;
             let changes = directory.write().apply(edits);
             writer.tell(changes).await;
             Ok(answer)

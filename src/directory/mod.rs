@@ -18,6 +18,7 @@
 
 mod change;
 mod disable;
+mod done;
 pub mod encryption_key;
 mod key;
 mod key_file;
@@ -55,6 +56,7 @@ use self::{
     state::{Edit, State},
 };
 use crate::{
+    audit::{ActorKind, Audit, BadRecord, By, Done},
     config::Limits,
     event::EventType,
     id::{KeyId, TenantNo, WebhookId, WebhookNo},
@@ -108,6 +110,15 @@ impl Principal {
         }
     }
 
+    /// The same in the audit log.
+    pub const fn actor(self) -> ActorKind {
+        match self {
+            Self::Operator => ActorKind::Operator,
+            Self::Producer => ActorKind::Producer,
+            Self::Tenant(_) => ActorKind::Tenant,
+        }
+    }
+
     /// The tenant whose key it is.
     pub const fn tenant(self) -> Option<TenantNo> {
         match self {
@@ -139,11 +150,14 @@ pub enum LoadError {
 #[derive(Clone, Debug)]
 pub struct Directory {
     inner: Arc<Inner>,
+    /// Who asks for the changes that are made with this handle.
+    by: By,
 }
 
 #[derive(Debug)]
 struct Inner {
     store: Store,
+    audit: Audit,
     ring: KeyRing,
     state: RwLock<State>,
     /// Held for the length of a change: changes come one at a time.
@@ -169,10 +183,12 @@ impl Directory {
     /// The directory as the store's rows tell it.
     pub fn load(
         store: Store,
-        rows: Vec<Row>,
+        mut rows: Vec<Row>,
         limits: Limits,
         ring: KeyRing,
     ) -> Result<Self, LoadError> {
+        let records = Audit::take_rows(&mut rows);
+        let audit = Audit::load(&records, limits.audit_records).map_err(LoadError::of_audit)?;
         let mut edits = Vec::with_capacity(rows.len());
         let mut stale = Vec::new();
         for Row { key, value } in rows {
@@ -194,7 +210,24 @@ impl Directory {
         state.apply(edits);
         check_references(&state)?;
         let writer = Mutex::new(Writer { limits, subscribers: Vec::new(), stale });
-        Ok(Self { inner: Arc::new(Inner { store, ring, state: RwLock::new(state), writer }) })
+        let inner = Inner { store, audit, ring, state: RwLock::new(state), writer };
+        Ok(Self { inner: Arc::new(inner), by: By::default() })
+    }
+
+    /// The same directory, for changes that somebody asks for: their records say who it was.
+    #[must_use]
+    pub fn on_behalf_of(&self, by: &By) -> Self {
+        Self { by: by.clone(), inner: Arc::clone(&self.inner) }
+    }
+
+    /// The record of all changes, these and others.
+    pub fn audit(&self) -> &Audit {
+        &self.inner.audit
+    }
+
+    /// Records what changed nothing on the disk.
+    pub async fn note(&self, done: Done) -> Result<(), StoreError> {
+        self.inner.audit.note(&self.inner.store, &self.by, done).await
     }
 
     /// Writes every row anew whose secrets stand in the clear or are sealed with an older key, and
@@ -245,6 +278,7 @@ impl Directory {
 
     /// New limits, for what is made from now on; what exists stays.
     pub async fn set_limits(&self, limits: Limits) {
+        self.inner.audit.set_limit(limits.audit_records);
         self.inner.writer.lock().await.limits = limits;
     }
 
@@ -354,6 +388,13 @@ impl Directory {
         kept.matches(&mark.hash).then_some(principal)
     }
 
+    /// The id of the key of this mark; none of the operator's own, which has none.
+    pub fn key_id(&self, mark: &KeyMark) -> Option<KeyId> {
+        let state = self.read();
+        let key = state.keys.get(&mark.id?)?;
+        key.hash.matches(&mark.hash).then_some(key.id)
+    }
+
     /// Everything as it stands now, then each change after its commit. The capacity is the
     /// receiver's; a change waits until every subscriber has room, so a subscriber must never wait
     /// for a change to be answered. One that is dropped is forgotten.
@@ -406,6 +447,14 @@ impl Writer {
 }
 
 impl LoadError {
+    fn of_audit(bad: BadRecord) -> Self {
+        let row = "of the audit log".to_owned();
+        match bad {
+            BadRecord::Newer(version) => Self::Newer { row, version },
+            bad => Self::Damaged { row, reason: bad.to_string() },
+        }
+    }
+
     fn of(key: &[u8], bad: BadRow) -> Self {
         let row = match RowKey::decode(key) {
             Some(key) => format!("{key:?}"),

@@ -25,12 +25,13 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::{
+    audit::{Action, By, Done},
     clock::{Millis, wall_ms},
     command::Shards,
     directory::Directory,
     id::{ErasureId, Place, TenantNo, random_u128},
     shutdown::Signal,
-    store::{Row, Store, StoreError},
+    store::{Bundle, Row, Store, StoreError},
 };
 
 /// Jobs of one tenant that have not ended.
@@ -162,7 +163,12 @@ impl Erasures {
     }
 
     /// A new job, durable; it goes as soon as those before it have gone.
-    pub async fn create(&self, tenant: TenantNo, recipient: String) -> Result<Job, Refusal> {
+    pub async fn create(
+        &self,
+        tenant: TenantNo,
+        recipient: String,
+        by: By,
+    ) -> Result<Job, Refusal> {
         let newest = self.inner.store.events(run::all_of(tenant, 1)).await?.events;
         let newest = newest.first().map_or(0, |row| row.id.accepted_at);
         let (job, forgotten) = self.add(tenant, recipient, newest)?;
@@ -171,7 +177,7 @@ impl Erasures {
         // In a task of its own: a caller who goes away must not part memory from the row.
         let (erasures, id) = (self.clone(), job.id);
         let work = async move {
-            let written = erasures.inner.store.put_rows(rows).await;
+            let written = erasures.record(tenant, id, rows, by).await;
             let gone = if written.is_ok() { forgotten } else { vec![id] };
             erasures.jobs().entry(tenant).or_default().retain(|job| !gone.contains(&job.id));
             erasures.inner.wake.notify_one();
@@ -179,6 +185,21 @@ impl Erasures {
         };
         tokio::spawn(work).await.unwrap_or(Err(StoreError::Closed))?;
         Ok(job)
+    }
+
+    /// Makes a new job durable together with the record of who asked for it.
+    async fn record(
+        &self,
+        tenant: TenantNo,
+        id: ErasureId,
+        rows: Vec<Row>,
+        by: By,
+    ) -> Result<(), StoreError> {
+        let Inner { store, directory, .. } = &*self.inner;
+        let owner = directory.tenant_by_no(tenant);
+        let done = owner.map(|own| Done::of(&own.tenant, Action::ErasureCreated).to(id));
+        let bundle = Bundle { rows, ..Bundle::default() };
+        directory.audit().commit(store, &by, done.into_iter().collect(), bundle).await
     }
 
     /// Takes a place among the jobs, and says which ended ones make room for it. It is about events

@@ -249,7 +249,7 @@ fn refusal(status: u16, kinds: impl Iterator<Item = Kind> + Clone) -> Value {
 /// What every answer is called.
 fn request_id() -> (String, Value) {
     let header = json!({
-        "description": "What the request is called, in the gateway's log too: the request's own \
+        "description": "What the request is called, in the gateway's log and its audit log too: the request's own \
             `X-Request-Id` (1 to 128 letters, digits and `-_.:/+=@`), or else a new one.",
         "required": true,
         "schema": {"type": "string", "minLength": 1, "maxLength": MAX_REQUEST_ID},

@@ -14,8 +14,8 @@ use crate::{
     event::{MAX_CHANNEL, MAX_ID, MAX_RECIPIENT, MAX_STATUS_REASON},
     id::{
         AttemptId as Attempt, DeliveryId as Delivery, DeliveryKey, ErasureId as Erasure,
-        EventId as Event, KeyId as Key, NodeNo, Place, ReplayId as Replay, StreamId as Stream,
-        WebhookId as Webhook, WebhookNo,
+        EventId as Event, KeyId as Key, NodeNo, Place, ReplayId as Replay, SessionId as Session,
+        StreamId as Stream, WebhookId as Webhook, WebhookNo,
     },
     tenant::{SigningSecret as Secret, TenantId as Tenant},
     webhook::{ALL_EVENTS, SuccessRule as Success},
@@ -49,6 +49,8 @@ word!(DeliveryId, id(Delivery::PREFIX, "A delivery's id."));
 word!(AttemptId, id(Attempt::PREFIX, "An attempt's id."));
 word!(ReplayId, id(Replay::PREFIX, "The id of a replay of many."));
 word!(ErasureId, id(Erasure::PREFIX, "The id of an erasure."));
+word!(SessionId, id(Session::PREFIX, "Names a session of the portal without opening it."));
+word!(RequestId, text("^[A-Za-z0-9._:/+=@-]{1,128}$", "What a request is called."));
 word!(BackupName, text("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", "The name of a backup's directory."));
 word!(KeyId, id(Key::PREFIX, "Names an API key without being one."));
 word!(EventType, one_of(types(), EVENT_TYPE));
@@ -229,6 +231,7 @@ pub struct Example {
     pub replay: String,
     pub erasure: String,
     pub stream: String,
+    pub request: String,
 }
 
 impl Example {
@@ -246,6 +249,7 @@ impl Example {
             replay: Replay(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10).to_string(),
             erasure: Erasure(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10).to_string(),
             stream: Stream { node, place }.to_string(),
+            request: "req_2h9skbyy5sez9j30eefxy5w454".to_owned(),
         }
     }
 

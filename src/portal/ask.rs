@@ -13,7 +13,7 @@ use serde_json::Value;
 use tower_service::Service as _;
 
 use super::Portal;
-use crate::sessions::Pass;
+use crate::{request_id::RequestId, sessions::Pass};
 
 const TENANT_HEADER: HeaderName = HeaderName::from_static("senderz-tenant");
 
@@ -26,6 +26,8 @@ pub(super) struct Asker {
     pub(super) portal: Portal,
     pub(super) pass: Pass,
     pub(super) tenant: Option<String>,
+    /// What the request is called that is answered; what it asks for is called the same.
+    pub(super) request: Option<RequestId>,
 }
 
 /// What the API refused, in its words.
@@ -163,6 +165,9 @@ impl Asker {
         // An id from an address may be none at all: what cannot be asked for is not there.
         let mut request = request.map_err(|_| Refused::nothing_here())?;
         request.extensions_mut().insert(self.pass.clone());
+        if let Some(name) = &self.request {
+            request.extensions_mut().insert(name.clone());
+        }
         Ok(request)
     }
 

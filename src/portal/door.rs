@@ -16,11 +16,12 @@ use super::{
     fence::is_loopback,
     form::{Form, Pairs},
     shell::{Shell, page, page_with},
-    visit::{COOKIE, session},
+    visit::{COOKIE, Name, session},
 };
 use crate::{
     directory::Principal,
-    sessions::{self, Token},
+    request_id::RequestId,
+    sessions::{self, LinkOf, Token},
 };
 
 #[derive(Template)]
@@ -35,7 +36,7 @@ struct LoginPage<'a> {
 #[template(path = "link.html")]
 struct LinkPage<'a> {
     shell: Shell,
-    tenant: &'a str,
+    whose: &'a str,
     token: &'a str,
 }
 
@@ -71,20 +72,23 @@ pub(super) async fn login_page(
 
 pub(super) async fn login(
     State(portal): State<Portal>,
+    Name(request): Name,
     headers: HeaderMap,
     Form(form): Form,
 ) -> Response {
     let next = own_page(form.text("next"));
-    match portal.sessions.log_in(form.text("key").trim()) {
+    match portal.sessions.log_in(form.text("key").trim(), request.clone()).await {
         Ok(token) => {
             let principal = portal.sessions.pass(token.expose()).and_then(|pass| pass.principal());
             let home = home(&portal, principal);
-            enter(&portal, &headers, &token, next.unwrap_or(&home))
+            enter(&portal, &headers, &token, next.unwrap_or(&home), request).await
         }
         Err(refused) => {
             tracing::info!(reason = %refused, "portal login refused");
             let status = match refused {
-                sessions::Refused::Full => StatusCode::SERVICE_UNAVAILABLE,
+                sessions::Refused::Full | sessions::Refused::Stopped => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
                 _ => StatusCode::FORBIDDEN,
             };
             let shell = Shell::outside("Log in");
@@ -96,26 +100,31 @@ pub(super) async fn login(
 
 /// Looking at a link does not use it up: programs that read mail follow links, people press buttons.
 pub(super) async fn link_page(State(portal): State<Portal>, Path(token): Path<String>) -> Response {
-    let tenant = portal.sessions.link_is_for(&token);
-    let Some(entry) = tenant.and_then(|no| portal.directory.tenant_by_no(no)) else {
-        return link_is_over();
+    let whose = match portal.sessions.link_is_for(&token) {
+        Some(LinkOf::Operator) => Some("all tenants".to_owned()),
+        Some(LinkOf::Tenant(no)) => {
+            portal.directory.tenant_by_no(no).map(|entry| entry.tenant.name.clone())
+        }
+        None => None,
     };
+    let Some(whose) = whose else { return link_is_over() };
     let shell = Shell::outside("Open the portal");
-    page(&LinkPage { shell, tenant: &entry.tenant.name, token: &token })
+    page(&LinkPage { shell, whose: &whose, token: &token })
 }
 
 pub(super) async fn follow(
     State(portal): State<Portal>,
+    Name(request): Name,
     headers: HeaderMap,
     Form(form): Form,
 ) -> Response {
-    match portal.sessions.follow(form.text("token")) {
+    match portal.sessions.follow(form.text("token"), request.clone()).await {
         Ok(token) => {
             let principal = portal.sessions.pass(token.expose()).and_then(|pass| pass.principal());
-            enter(&portal, &headers, &token, &home(&portal, principal))
+            enter(&portal, &headers, &token, &home(&portal, principal), request).await
         }
-        Err(sessions::Refused::Full) => {
-            let detail = sentence(sessions::Refused::Full);
+        Err(refused @ (sessions::Refused::Full | sessions::Refused::Stopped)) => {
+            let detail = sentence(refused);
             let status = StatusCode::SERVICE_UNAVAILABLE;
             Refused::new(status, "Not now", &detail).into_response()
         }
@@ -129,9 +138,13 @@ fn link_is_over() -> Response {
     Refused::new(StatusCode::GONE, "This link is used up", detail).into_response()
 }
 
-pub(super) async fn logout(State(portal): State<Portal>, headers: HeaderMap) -> Response {
+pub(super) async fn logout(
+    State(portal): State<Portal>,
+    Name(request): Name,
+    headers: HeaderMap,
+) -> Response {
     if let Some(pass) = session(&portal.sessions, &headers) {
-        pass.log_out();
+        pass.log_out(request).await;
     }
     let mut response = Redirect::to("/portal/login").into_response();
     set_cookie(&mut response, &headers, "", "; Max-Age=0");
@@ -142,9 +155,15 @@ pub(super) async fn nothing_here() -> Response {
     Refused::nothing_here().into_response()
 }
 
-fn enter(portal: &Portal, headers: &HeaderMap, token: &Token, to: &str) -> Response {
+async fn enter(
+    portal: &Portal,
+    headers: &HeaderMap,
+    token: &Token,
+    to: &str,
+    request: Option<RequestId>,
+) -> Response {
     if let Some(before) = session(&portal.sessions, headers) {
-        before.log_out();
+        before.log_out(request).await;
     }
     let mut response = Redirect::to(to).into_response();
     // It ends with the browser, or with the session, whichever comes first.

@@ -106,7 +106,7 @@ impl Filter {
 }
 
 /// A time that was typed as an age, as the time that it means now.
-fn absolute(name: &str, value: &str) -> String {
+pub(super) fn absolute(name: &str, value: &str) -> String {
     let is_time = matches!(name, "since" | "until");
     match parse_duration(value).filter(|_| is_time) {
         Some(age) => rfc3339(wall_ms().saturating_sub(age.as_millis() as u64)),

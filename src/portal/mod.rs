@@ -17,6 +17,7 @@
 
 mod ask;
 mod assets;
+mod audit;
 mod curl;
 mod deliveries;
 mod delivery;
@@ -102,6 +103,7 @@ pub fn router(
         .route(&of("/keys/{id}/revoke"), post(keys::revoke))
         .route(&of("/secret"), get(keys::secret).post(keys::reveal))
         .route(&of("/secret/rotate"), get(keys::secret).post(keys::rotate))
+        .route(&of("/audit"), get(audit::of_tenant))
         .route(&of("/replays"), get(replays::list).post(replays::create))
         .route(&of("/replays/new"), get(replays::blank))
         .route(&of("/replays/{id}"), get(replays::show))
@@ -115,6 +117,7 @@ pub fn router(
         .route("/portal/link/{token}", get(door::link_page))
         .route("/portal/static/{version}/{name}", get(assets::serve))
         .route("/portal/tenants", get(operator::tenants).post(operator::create_tenant))
+        .route("/portal/audit", get(audit::of_all))
         .route("/portal/system", get(operator::system))
         .route("/portal/{*rest}", get(door::nothing_here))
         .layer(middleware::from_fn_with_state(portal.clone(), fence::pass))

@@ -1,7 +1,7 @@
 //! How it goes: the figures of a period, and what does not get through, by webhook and cause.
 //!
-//! Causes are those of the newest deliveries that one page of the API has, and the page says so: they
-//! cost one bounded read of the log, however many deliveries there are.
+//! Causes are those of the newest deliveries that failed or wait for a retry, of one day and as many as
+//! one page of the API has, and the page says so: they cost one bounded read, however many there are.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,16 @@ use super::{
     wire::{Delivery, Page},
     words::When,
 };
-use crate::stats::Period;
+use crate::{
+    clock::{Millis, rfc3339, wall_ms},
+    stats::Period,
+};
 
 /// How many deliveries are looked at for causes.
 const NEWEST: &str = "50";
+/// What does not get through, as the API names it.
+const STUCK: &str = "failed,retrying";
+const DAY: Millis = 24 * 60 * 60 * 1000;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -29,7 +35,11 @@ struct OverviewPage {
     base: String,
     names: Names,
     panel: Panel,
+    /// Nothing was ever sent, as far as one look says.
+    is_new: bool,
     looked_at: usize,
+    /// There are more than were looked at.
+    has_more: bool,
     troubles: Vec<Trouble>,
 }
 
@@ -49,27 +59,36 @@ struct Trouble {
 
 pub(super) async fn show(visit: Visit) -> Result<Response, Refused> {
     let counted = stats::ask(&visit, "/v1/stats", Period::Hour).await?;
-    let newest = with_query("/v1/deliveries", [("limit", NEWEST)]);
-    let newest: Page<Delivery> = visit.asker.get(&newest).await?;
+    let since = rfc3339(wall_ms().saturating_sub(DAY));
+    let stuck = [("status", STUCK), ("since", &since), ("limit", NEWEST)];
+    let stuck: Page<Delivery> = visit.asker.get(&with_query("/v1/deliveries", stuck)).await?;
+    let any = with_query("/v1/deliveries", [("limit", "1")]);
+    let any: Page<Delivery> = visit.asker.get(&any).await?;
     let base = visit.to("");
     Ok(page(&OverviewPage {
         shell: visit.shell("Overview", Place::Overview),
         names: Names::of(&visit).await?,
         panel: Panel::of(&visit, &counted, &visit.to("/"), None),
-        looked_at: newest.data.len(),
-        troubles: troubles(&visit, &newest.data),
+        is_new: any.data.is_empty() && any.next_cursor.is_none(),
+        looked_at: stuck.data.len(),
+        has_more: stuck.next_cursor.is_some(),
+        troubles: troubles(&visit, &stuck.data, &since),
         base,
     }))
 }
 
 /// What did not get through, the most frequent first.
-fn troubles(visit: &Visit, rows: &[Delivery]) -> Vec<Trouble> {
+fn troubles(visit: &Visit, rows: &[Delivery], since: &str) -> Vec<Trouble> {
     let mut found: BTreeMap<(&str, &str), Trouble> = BTreeMap::new();
-    for row in rows.iter().filter(|row| matches!(row.status.as_str(), "failed" | "retrying")) {
+    for row in rows {
         let error = row.last_attempt.as_ref().and_then(|last| last.error.as_ref());
         let Some(error) = error else { continue };
-        let filters =
-            [("webhook", row.webhook()), ("status", "failed,retrying"), ("error", &error.code)];
+        let filters = [
+            ("webhook", row.webhook()),
+            ("status", STUCK),
+            ("error", &error.code),
+            ("since", since),
+        ];
         let trouble = found.entry((row.webhook(), &error.cause)).or_insert_with(|| Trouble {
             webhook: row.webhook().to_owned(),
             error: error.code.clone(),

@@ -102,16 +102,35 @@ struct ReplayPage {
     base: String,
     names: Names,
     job: Replay,
+    /// The deliveries that it is about.
+    found: String,
 }
 
 pub(super) async fn show(visit: Visit) -> Result<Response, Refused> {
-    let job = visit.asker.get(&format!("/v1/replays/{}", visit.id)).await?;
+    let job: Replay = visit.asker.get(&format!("/v1/replays/{}", visit.id)).await?;
     Ok(page(&ReplayPage {
+        found: found(&visit, &job),
         shell: visit.shell("Replay", Place::Replays),
         base: visit.to("/replays"),
         names: Names::of(&visit).await?,
         job,
     }))
+}
+
+/// The list of what a job is about. What it has sent again did not stay as it had ended.
+fn found(visit: &Visit, job: &Replay) -> String {
+    let statuses = job.status.iter().map(String::as_str).filter(|status| *status != "missed");
+    let statuses = statuses.collect::<Vec<_>>().join(",");
+    let (types, all) = (job.event_type.join(","), EventType::ALL.len());
+    let filters = [
+        ("webhook", job.webhook.as_deref().unwrap_or_default()),
+        ("status", if job.dry_run { &statuses } else { "" }),
+        ("event_type", if job.event_type.len() < all { &types } else { "" }),
+        ("since", job.since.as_deref().unwrap_or_default()),
+        ("until", &job.until),
+    ];
+    let set = filters.into_iter().filter(|(_, value)| !value.is_empty());
+    with_query(&visit.to("/deliveries"), set)
 }
 
 /// Pauses, resumes or cancels it.

@@ -37,13 +37,43 @@ fn sample(part: &'static str) -> Option<Sample> {
 mod tests {
     use super::*;
 
+    /// What the fences say of how the tests of the SDK run them; Rust's is compared with the one that
+    /// `tests/vectors` runs.
+    #[test]
+    fn every_sample_is_one_that_the_tests_run() {
+        let run = [
+            "ts receiver=",
+            "python run",
+            "python framework=",
+            "go run",
+            "php run",
+            "ruby run",
+            "sh run",
+        ];
+        let documents = [WITH_SDK, WITHOUT].map(|text| text.replace("\r\n", "\n"));
+        for sample in all() {
+            let at = documents.iter().find_map(|text| {
+                let (before, _) = text.split_once(&format!("\n{}\n```", sample.code))?;
+                before.rsplit_once("```").map(|(_, kind)| kind.to_owned())
+            });
+            let kind = at.expect("it was cut out of a document");
+            if kind == "rust" {
+                let tested = include_str!("../../tests/vectors/example.rs");
+                assert_eq!(sample.code, tested.trim_end());
+            } else {
+                assert!(run.iter().any(|known| kind.starts_with(known)), "{kind}: {sample:?}");
+            }
+        }
+    }
+
     #[test]
     fn the_frameworks_and_languages_that_people_use_are_there() {
         let samples = all();
         let titles: Vec<_> = samples.iter().map(|sample| sample.title).collect();
-        for wanted in
-            ["Express", "Fastify", "Hono", "Next", "Workers", "Python", "Go", "Rust", "PHP", "Ruby"]
-        {
+        for wanted in [
+            "Express", "Fastify", "Hono", "Next", "Workers", "Python", "FastAPI", "Flask", "Go",
+            "Rust", "PHP", "Ruby",
+        ] {
             assert!(titles.iter().any(|title| title.contains(wanted)), "{wanted} in {titles:?}");
         }
         for sample in samples {

@@ -17,7 +17,9 @@ pub(super) enum Place {
     Replays,
     Verify,
     Keys,
+    Audit,
     Tenants,
+    AuditOfAll,
     System,
     /// Before anybody is logged in.
     Outside,
@@ -25,7 +27,7 @@ pub(super) enum Place {
 
 impl Place {
     /// Of a tenant's pages: the entry, its name, the end of its address.
-    const OF_TENANT: [(Self, &'static str, &'static str); 8] = [
+    const OF_TENANT: [(Self, &'static str, &'static str); 9] = [
         (Self::Overview, "Overview", "/"),
         (Self::Deliveries, "Deliveries", "/deliveries"),
         (Self::Webhooks, "Webhooks", "/webhooks"),
@@ -34,10 +36,14 @@ impl Place {
         (Self::Replays, "Replays", "/replays"),
         (Self::Verify, "Verify", "/verify"),
         (Self::Keys, "Keys", "/keys"),
+        (Self::Audit, "Audit", "/audit"),
     ];
 
-    const OF_OPERATOR: [(Self, &'static str, &'static str); 2] =
-        [(Self::Tenants, "Tenants", "/portal/tenants"), (Self::System, "System", "/portal/system")];
+    const OF_OPERATOR: [(Self, &'static str, &'static str); 3] = [
+        (Self::Tenants, "Tenants", "/portal/tenants"),
+        (Self::AuditOfAll, "Audit of all", "/portal/audit"),
+        (Self::System, "System", "/portal/system"),
+    ];
 }
 
 /// A link of the navigation.

@@ -81,6 +81,11 @@ pub(super) async fn ask(visit: &Visit, path: &str, period: Period) -> Result<Sta
 }
 
 impl Stats {
+    /// From when on it was counted.
+    pub(super) fn since(&self) -> &str {
+        &self.since
+    }
+
     pub(super) fn success(&self) -> String {
         self.total.success()
     }
@@ -154,6 +159,9 @@ pub(super) struct Spot {
     pub(super) other: Bar,
     pub(super) p50: Option<Mark>,
     pub(super) p95: Option<Mark>,
+    /// The lists behind its numbers; empty where only the drawing is shown.
+    pub(super) of_delivered: String,
+    pub(super) of_other: String,
 }
 
 #[derive(Clone, Debug)]
@@ -172,13 +180,28 @@ pub(super) struct Mark {
 impl Panel {
     /// `here`: the page's own address; `webhook`: the one that it is about, if it is.
     pub(super) fn of(visit: &Visit, stats: &Stats, here: &str, webhook: Option<&str>) -> Self {
-        let list = |status: &str, error: Option<&str>| {
-            let filters = [("webhook", webhook), ("status", Some(status)), ("error", error)]
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value.filter(|text| !text.is_empty())?)));
-            let since = (!status.contains("pending")).then_some(("since", stats.since.as_str()));
-            with_query(&visit.to("/deliveries"), filters.chain(since))
+        let within = |status: &str, error: Option<&str>, since: &str, until: &str| {
+            let filters = [
+                ("webhook", webhook.unwrap_or_default()),
+                ("status", status),
+                ("error", error.unwrap_or_default()),
+                ("since", since),
+                ("until", until),
+            ];
+            let set = filters.into_iter().filter(|(_, value)| !value.is_empty());
+            with_query(&visit.to("/deliveries"), set)
         };
+        let list = |status: &str, error: Option<&str>| {
+            let since = if status.contains("pending") { "" } else { stats.since.as_str() };
+            within(status, error, since, "")
+        };
+        let ends = stats.points.iter().skip(1).map(|point| point.at.as_str()).chain([""]);
+        let spots = spots(stats).into_iter().zip(&stats.points).zip(ends);
+        let spots = spots.map(|((spot, point), end)| Spot {
+            of_delivered: within("delivered", None, &point.at, end),
+            of_other: within("failed,retrying", None, &point.at, end),
+            ..spot
+        });
         let total = &stats.total;
         let quantiles = total.latency_ms.map(|found| {
             vec![
@@ -208,7 +231,7 @@ impl Panel {
                     (code.clone(), count(*times), list("failed,retrying", Some(code)))
                 })
                 .collect(),
-            spots: spots(stats),
+            spots: spots.collect(),
             of_all: list("", None),
             of_failed: list("failed", None),
             of_waiting: list("pending,retrying", None),
@@ -266,6 +289,8 @@ pub(super) fn spots(stats: &Stats) -> Vec<Spot> {
             other: stack(point.counts.attempts.saturating_sub(delivered)),
             p50: point.counts.latency_ms.map(|found| mark(found.p50)),
             p95: point.counts.latency_ms.map(|found| mark(found.p95)),
+            of_delivered: String::new(),
+            of_other: String::new(),
         }
     };
     points.iter().enumerate().map(spot).collect()

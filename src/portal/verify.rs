@@ -7,12 +7,10 @@ use askama::Template;
 use axum::response::Response;
 
 use super::{
-    ask::Refused,
     form::{Form, Pairs},
     samples::{self, Sample},
     shell::{Place, Shell, page},
     visit::Visit,
-    wire::Secrets,
 };
 use crate::{
     clock::wall_ms,
@@ -66,11 +64,11 @@ fn whole(visit: &Visit, pasted: Pasted, verdict: Option<Verdict>) -> VerifyPage 
     }
 }
 
-pub(super) async fn check(visit: Visit, Form(form): Form) -> Result<Response, Refused> {
+/// Compares with the secrets and shows none: nobody is recorded as having seen them.
+pub(super) async fn check(visit: Visit, Form(form): Form) -> Response {
     let pasted = Pasted::of(&form);
-    let secrets: Secrets = visit.asker.get("/v1/signing-secret").await?;
-    let verdict = verdict(&pasted, &secrets);
-    Ok(page(&whole(&visit, pasted, Some(verdict))))
+    let verdict = verdict(&pasted, &visit.secrets());
+    page(&whole(&visit, pasted, Some(verdict)))
 }
 
 impl Pasted {
@@ -92,27 +90,28 @@ impl Pasted {
     }
 }
 
-fn verdict(pasted: &Pasted, secrets: &Secrets) -> Verdict {
-    let older = secrets.previous.iter().enumerate();
-    let older = older.map(|(at, one)| (format!("older secret {}", at + 1), one.secret.as_str()));
-    let named: Vec<_> =
-        [(CURRENT.to_owned(), secrets.secret.as_str())].into_iter().chain(older).collect();
+/// `secrets`: the one in force, then those that still sign beside it.
+fn verdict(pasted: &Pasted, secrets: &[SigningSecret]) -> Verdict {
+    let name = |at: usize| match at {
+        0 => CURRENT.to_owned(),
+        older => format!("older secret {older}"),
+    };
+    let named: Vec<_> = secrets.iter().enumerate().map(|(at, secret)| (name(at), secret)).collect();
     let (body, now) = (pasted.body.as_bytes(), wall_ms());
     for (name, secret) in &named {
-        let Ok(parsed) = secret.parse::<SigningSecret>() else { continue };
         let verified = match pasted.standard() {
             Some((id, timestamp)) => {
                 let signature = &pasted.signature;
                 let headers = StandardHeaders { id, timestamp, signature };
-                verify_standard(&parsed, headers, body, now, DEFAULT_TOLERANCE)
+                verify_standard(secret, headers, body, now, DEFAULT_TOLERANCE)
             }
-            None => verify_hex(&parsed, &pasted.signature, body),
+            None => verify_hex(secret, &pasted.signature, body),
         };
         if verified.is_ok() {
             return Verdict::Right((name != CURRENT).then(|| name.clone()));
         }
     }
-    let texts: Vec<_> = named.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+    let texts: Vec<_> = named.iter().map(|(name, one)| (name.as_str(), one.expose())).collect();
     let given = Given {
         secrets: &texts,
         signature: &pasted.signature,

@@ -1,6 +1,6 @@
 //! A request of somebody who is logged in.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     extract::{FromRequestParts, RawPathParams},
@@ -19,7 +19,9 @@ use crate::{
     clock::wall_ms,
     directory::{Principal, TenantEntry},
     id::TenantNo,
+    request_id::RequestId,
     sessions::{Pass, Sessions},
+    tenant::SigningSecret,
 };
 
 /// The cookie that holds a session's token.
@@ -59,6 +61,15 @@ impl Visit {
         older.map(|(_, until)| When::at(*until)).collect()
     }
 
+    /// The tenant's secrets, the one in force first, to compare with. What shows them asks the API,
+    /// which records it.
+    pub(super) fn secrets(&self) -> Vec<SigningSecret> {
+        let Some(entry) = &self.tenant else { return Vec::new() };
+        let secrets = &entry.tenant.secrets;
+        let older = secrets.overlapping(wall_ms()).map(|(secret, _)| secret.clone());
+        [secrets.current.clone()].into_iter().chain(older).collect()
+    }
+
     pub(super) fn shell(&self, title: &str, place: Place) -> Shell {
         let name = self.tenant.as_ref().map_or("", |entry| entry.tenant.name.as_str());
         let done = self.query.get("done").and_then(super::words::done);
@@ -81,6 +92,17 @@ pub(super) fn session(sessions: &Sessions, headers: &HeaderMap) -> Option<Pass> 
     // A page of a neighbouring host can add cookies of the same name: one that opens something
     // is ours all the same, because nobody else knows it.
     tokens.take(8).find_map(|token| sessions.pass(token))
+}
+
+/// What the request is called.
+pub(super) struct Name(pub(super) Option<RequestId>);
+
+impl<S: Sync> FromRequestParts<S> for Name {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.get::<RequestId>().cloned()))
+    }
 }
 
 /// Whose pages somebody may see. To everybody else they do not exist.
@@ -114,8 +136,9 @@ impl FromRequestParts<Portal> for Visit {
         let id = find("id").map(|(_, id)| part(id)).unwrap_or_default();
         let change = find("change").map(|(_, change)| part(change)).unwrap_or_default();
         let named = tenant.as_ref().map(|entry| entry.tenant.id.to_string());
+        let request = parts.extensions.get::<RequestId>().cloned();
         Ok(Self {
-            asker: Asker { portal: portal.clone(), pass, tenant: named },
+            asker: Asker { portal: portal.clone(), pass, tenant: named, request },
             is_operator: principal == Principal::Operator,
             tenant,
             id,

@@ -14,6 +14,7 @@ use super::{
     visit::Visit,
     webhooks::{Filled, Names, Tried},
     wire::{Check, Delivery, Page, Webhook},
+    words::When,
 };
 use crate::{event::EventType, stats::Period};
 
@@ -27,6 +28,10 @@ struct WebhookPage {
     base: String,
     deliveries: String,
     replays: String,
+    keys: String,
+    verify: String,
+    /// Until when older secrets sign as well.
+    overlaps: Vec<When>,
     webhook: Webhook,
     names: Names,
     filled: Filled,
@@ -50,6 +55,9 @@ async fn whole(visit: &Visit, filled: Option<Filled>) -> Result<WebhookPage, Ref
         base: visit.to("/webhooks"),
         deliveries: visit.to("/deliveries"),
         replays: visit.to("/replays"),
+        keys: visit.to("/keys"),
+        verify: visit.to("/verify"),
+        overlaps: visit.overlaps(),
         names: Names::of(visit).await?,
         filled: filled.unwrap_or_else(|| Filled::of_webhook(&webhook)),
         webhook,

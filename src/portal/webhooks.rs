@@ -49,6 +49,7 @@ fn short(url: &str) -> String {
 struct ListPage {
     shell: Shell,
     base: String,
+    deliveries: String,
     rows: Vec<Listed>,
     older: Option<String>,
     newest: Option<String>,
@@ -78,6 +79,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Refused> {
         older: rows.next_cursor.as_deref().map(|next| with_query(&base, [("cursor", next)])),
         newest: cursor.map(|_| base.clone()),
         rows: listed,
+        deliveries: visit.to("/deliveries"),
         base,
     }))
 }

@@ -253,6 +253,32 @@ impl Key {
     }
 }
 
+/// A change, and who made it.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct AuditRecord {
+    pub(super) sequence: u64,
+    pub(super) at: String,
+    pub(super) tenant: Option<String>,
+    pub(super) action: String,
+    pub(super) object_id: Option<String>,
+    pub(super) changed: Vec<String>,
+    pub(super) actor: AuditActor,
+    pub(super) request_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct AuditActor {
+    pub(super) kind: String,
+    pub(super) key_id: Option<String>,
+    pub(super) session_id: Option<String>,
+}
+
+impl AuditRecord {
+    pub(super) fn when(&self) -> Option<When> {
+        When::of(&self.at)
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct NewKey {
     pub(super) id: String,

@@ -32,13 +32,14 @@ pub use self::{
 };
 use self::{claims::Claims, run::Entry};
 use crate::{
+    audit::{Action, By, Done},
     clock::wall_ms,
     command::Shards,
     config,
     directory::Directory,
     id::{DeliveryKey, ReplayId, TenantNo, random_u128},
     shutdown::Signal,
-    store::{Row, Store, StoreError},
+    store::{Bundle, Row, Store, StoreError},
 };
 
 /// Attempts after which a delivery is not replayed again: its numbers have 16 bits.
@@ -83,6 +84,14 @@ impl Order {
             Self::Pause => State::Paused,
             Self::Resume => State::Running,
             Self::Cancel => State::Canceled,
+        }
+    }
+
+    const fn action(self) -> Action {
+        match self {
+            Self::Pause => Action::ReplayPaused,
+            Self::Resume => Action::ReplayResumed,
+            Self::Cancel => Action::ReplayCanceled,
         }
     }
 }
@@ -180,20 +189,26 @@ impl Replays {
         filter: Filter,
         dry_run: bool,
         rate: Option<u32>,
+        by: By,
     ) -> Result<Job, Refusal> {
         let rate = rate.unwrap_or(self.inner.limits.rate);
         let Added { entry, job, forgotten } = self.add(tenant, filter, dry_run, rate)?;
         let mut rows = vec![wire::encode(&job)];
         rows.extend(forgotten.iter().map(|entry| wire::removed(entry.id)));
-        if let Err(error) = self.inner.store.put_rows(rows).await {
-            self.forget(tenant, entry.id);
-            return Err(error.into());
-        }
-        for old in forgotten {
-            self.forget(tenant, old.id);
-        }
-        self.run(entry);
-        Ok(job)
+        let replays = self.clone();
+        // In a task of its own: a caller who goes away must not leave a job that never runs.
+        let work = async move {
+            if let Err(error) = replays.record(&job, Action::ReplayCreated, by, rows).await {
+                replays.forget(tenant, entry.id);
+                return Err(error.into());
+            }
+            for old in forgotten {
+                replays.forget(tenant, old.id);
+            }
+            replays.run(entry);
+            Ok(job)
+        };
+        tokio::spawn(work).await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
     /// Takes a place among the jobs, and says which ended ones make room for it.
@@ -248,19 +263,27 @@ impl Replays {
     }
 
     /// Does as somebody told it to.
-    pub async fn tell(&self, tenant: TenantNo, id: ReplayId, order: Order) -> Result<Job, Refusal> {
+    pub async fn tell(
+        &self,
+        tenant: TenantNo,
+        id: ReplayId,
+        order: Order,
+        by: By,
+    ) -> Result<Job, Refusal> {
         let entry = self.entry(tenant, id).ok_or(Refusal::NoSuchReplay)?;
-        let job = self.change(Arc::clone(&entry), order.leads_to()).await?;
+        let job = self.change(Arc::clone(&entry), order, by).await?;
         if order == Order::Resume {
             self.run(entry);
         }
         Ok(job)
     }
 
-    async fn change(&self, entry: Arc<Entry>, to: State) -> Result<Job, Refusal> {
+    async fn change(&self, entry: Arc<Entry>, order: Order, by: By) -> Result<Job, Refusal> {
+        let asked = (order.action(), by);
         let replays = self.clone();
         // In a task of its own: a caller who goes away must not part memory from the row.
-        let work = async move { replays.set_state(&entry, to, None).await };
+        let work =
+            async move { replays.set_state(&entry, order.leads_to(), None, Some(asked)).await };
         let interrupted = |_| Err(StoreError::Closed.into());
         tokio::spawn(work).await.unwrap_or_else(interrupted)
     }
@@ -271,6 +294,7 @@ impl Replays {
         entry: &Entry,
         to: State,
         reason: Option<Reason>,
+        asked: Option<(Action, By)>,
     ) -> Result<Job, Refusal> {
         let _saving = entry.saving.lock().await;
         let mut job = entry.job().clone();
@@ -278,13 +302,34 @@ impl Replays {
             return Err(Refusal::Ended);
         }
         (job.state, job.reason) = (to, reason);
-        self.inner.store.put_rows(vec![wire::encode(&job)]).await?;
+        let rows = vec![wire::encode(&job)];
+        match asked {
+            Some((action, by)) => self.record(&job, action, by, rows).await?,
+            None => self.inner.store.put_rows(rows).await?,
+        }
         let mut kept = entry.job();
         (kept.state, kept.reason) = (to, reason);
         let job = kept.clone();
         drop(kept);
         entry.wake.notify_one();
         Ok(job)
+    }
+
+    /// Makes what somebody asked for durable together with the record of it.
+    async fn record(
+        &self,
+        job: &Job,
+        action: Action,
+        by: By,
+        rows: Vec<Row>,
+    ) -> Result<(), StoreError> {
+        let Inner { store, directory, .. } = &*self.inner;
+        let owner = directory.tenant_by_no(job.tenant);
+        // Counting changes nothing.
+        let owner = owner.filter(|_| !job.dry_run);
+        let done = owner.map(|own| Done::of(&own.tenant, action).to(job.id));
+        let bundle = Bundle { rows, ..Bundle::default() };
+        directory.audit().commit(store, &by, done.into_iter().collect(), bundle).await
     }
 
     /// Writes how far it is.

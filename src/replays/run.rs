@@ -183,7 +183,7 @@ impl Replays {
         state: State,
         reason: Option<Reason>,
     ) -> Result<(), StoreError> {
-        match self.set_state(entry, state, reason).await {
+        match self.set_state(entry, state, reason, None).await {
             Ok(job) => {
                 let (matched, replayed) = (job.progress.matched, job.progress.replayed);
                 let (state, reason) = (state.as_str(), reason.map(Reason::as_str));
@@ -424,9 +424,9 @@ mod tests {
         entry.at_work().is_running = true;
         replays.watch(Arc::clone(&entry), async { panic!("on purpose") });
         let write = tokio::time::timeout(Duration::from_secs(10), written.recv()).await;
-        let Ok(Some(Write::Rows { rows, reply, .. })) = write else { panic!("it is written down") };
+        let Ok(Some(Write::Rows { bundle, reply })) = write else { panic!("it is written down") };
         reply.send(Ok(())).unwrap();
-        let [Row { key, value: Some(value) }] = rows.as_slice() else { panic!("its row") };
+        let [Row { key, value: Some(value) }] = bundle.rows.as_slice() else { panic!("its row") };
         let kept = wire::decode(key, value).unwrap();
         assert_eq!((kept.state, kept.reason), (State::Failed, Some(Reason::Fault)));
         tokio::time::timeout(Duration::from_secs(10), replays.stopped()).await.unwrap();

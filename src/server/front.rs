@@ -153,7 +153,7 @@ impl Front {
         &self,
         destination: Destination<'_>,
         id: &RequestId,
-        request: Request<B>,
+        mut request: Request<B>,
     ) -> Answered
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
@@ -170,6 +170,7 @@ impl Front {
             Destination::Router => {
                 // Of the highest level, so that no level of the log leaves it out.
                 let named = tracing::error_span!("request", %id);
+                request.extensions_mut().insert(id.clone());
                 return self.route(request).instrument(named).await;
             }
             Destination::NoSuchMethod { allow } => {

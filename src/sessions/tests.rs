@@ -35,15 +35,19 @@ async fn a_key_opens_a_session_for_whom_it_speaks() {
     let (_, producer) = directory.create_key(Principal::Producer).await.unwrap();
     let sessions = open(&directory, settings());
 
-    let token = sessions.log_in(acme.api_key.expose()).unwrap();
+    let token = sessions.log_in(acme.api_key.expose(), None).await.unwrap();
     assert_eq!(principal(&sessions, &token), Some(Principal::Tenant(acme.tenant.no)));
-    let token = sessions.log_in(operator.expose()).unwrap();
+    let token = sessions.log_in(operator.expose(), None).await.unwrap();
     assert_eq!(principal(&sessions, &token), Some(Principal::Operator));
 
-    assert_eq!(sessions.log_in(producer.expose()).unwrap_err(), Refused::Producer);
+    assert_eq!(sessions.log_in(producer.expose(), None).await.unwrap_err(), Refused::Producer);
     let changed = format!("{}x", &acme.api_key.expose()[..acme.api_key.expose().len() - 1]);
     for unknown in ["", "x", &changed, &"x".repeat(1 << 10)] {
-        assert_eq!(sessions.log_in(unknown).unwrap_err(), Refused::Unknown, "{unknown}");
+        assert_eq!(
+            sessions.log_in(unknown, None).await.unwrap_err(),
+            Refused::Unknown,
+            "{unknown}"
+        );
     }
 }
 
@@ -52,8 +56,8 @@ async fn only_a_whole_token_opens_its_session() {
     let directory = directory();
     let acme = add_tenant(&directory, "acme").await;
     let sessions = open(&directory, settings());
-    let token = sessions.log_in(acme.api_key.expose()).unwrap();
-    let other = sessions.log_in(acme.api_key.expose()).unwrap();
+    let token = sessions.log_in(acme.api_key.expose(), None).await.unwrap();
+    let other = sessions.log_in(acme.api_key.expose(), None).await.unwrap();
     assert_ne!(token.expose(), other.expose(), "each is random");
     assert_eq!(token.expose().len(), 43, "256 bits in base64");
 
@@ -62,7 +66,7 @@ async fn only_a_whole_token_opens_its_session() {
     for wrong in ["", &text[1..], &format!("{text} "), &changed, acme.api_key.expose()] {
         assert!(sessions.pass(wrong).is_none(), "{wrong}");
     }
-    sessions.pass(text).unwrap().log_out();
+    sessions.pass(text).unwrap().log_out(None).await;
     assert!(sessions.pass(text).is_none(), "a logout ends it");
     assert!(sessions.pass(other.expose()).is_some(), "and no other");
 }
@@ -73,9 +77,9 @@ async fn a_session_ends_with_what_it_was_opened_with() {
     let acme = add_tenant(&directory, "acme").await;
     let (key, text) = directory.create_key(Principal::Tenant(acme.tenant.no)).await.unwrap();
     let sessions = open(&directory, settings());
-    let by_key = sessions.log_in(text.expose()).unwrap();
-    let (link, _) = sessions.link(acme.tenant.no, None).unwrap();
-    let by_link = sessions.follow(token_in(&link)).unwrap();
+    let by_key = sessions.log_in(text.expose(), None).await.unwrap();
+    let (link, _) = sessions.link(LinkOf::Tenant(acme.tenant.no), None).unwrap();
+    let by_link = sessions.follow(token_in(&link), None).await.unwrap();
     assert_eq!(principal(&sessions, &by_link), Some(Principal::Tenant(acme.tenant.no)));
 
     let pass = sessions.pass(by_key.expose()).unwrap();
@@ -90,8 +94,12 @@ async fn a_session_ends_with_what_it_was_opened_with() {
 #[tokio::test]
 async fn a_session_has_its_time() {
     let opened = clock::instant();
-    let session =
-        Session { holder: Holder::Tenant(TenantNo(1)), principal: Principal::Operator, opened };
+    let session = Session {
+        id: SessionId(1),
+        holder: Holder::Tenant(TenantNo(1)),
+        principal: Principal::Operator,
+        opened,
+    };
     assert!(!session.is_over(HOUR, opened));
     assert!(!session.is_over(HOUR, opened + HOUR - Duration::from_nanos(1)));
     assert!(session.is_over(HOUR, opened + HOUR));
@@ -100,9 +108,12 @@ async fn a_session_has_its_time() {
     let acme = add_tenant(&directory, "acme").await;
     let brief = Portal { session_lifetime: Duration::ZERO, max_sessions: 1, ..settings() };
     let sessions = open(&directory, brief);
-    let token = sessions.log_in(acme.api_key.expose()).unwrap();
+    let token = sessions.log_in(acme.api_key.expose(), None).await.unwrap();
     assert!(sessions.pass(token.expose()).is_none());
-    assert!(sessions.log_in(acme.api_key.expose()).is_ok(), "one that is over takes no room");
+    assert!(
+        sessions.log_in(acme.api_key.expose(), None).await.is_ok(),
+        "one that is over takes no room"
+    );
 }
 
 #[tokio::test]
@@ -110,18 +121,18 @@ async fn a_tenant_has_so_many_sessions_and_its_oldest_makes_room() {
     let directory = directory();
     let (acme, bolt) = (add_tenant(&directory, "acme").await, add_tenant(&directory, "bolt").await);
     let sessions = open(&directory, Portal { max_per_tenant: 2, max_sessions: 3, ..settings() });
-    let log_in = |tenant: &NewTenant| sessions.log_in(tenant.api_key.expose());
+    let log_in = async |tenant: &NewTenant| sessions.log_in(tenant.api_key.expose(), None).await;
     let is_in = |token: &Token| sessions.pass(token.expose()).is_some();
 
-    let theirs = log_in(&bolt).unwrap();
-    let (first, second) = (log_in(&acme).unwrap(), log_in(&acme).unwrap());
+    let theirs = log_in(&bolt).await.unwrap();
+    let (first, second) = (log_in(&acme).await.unwrap(), log_in(&acme).await.unwrap());
     assert!(is_in(&theirs) && is_in(&first) && is_in(&second), "all have room");
-    let third = log_in(&acme).unwrap();
+    let third = log_in(&acme).await.unwrap();
     assert!(!is_in(&first), "the tenant's oldest made room");
     assert!(is_in(&theirs) && is_in(&second) && is_in(&third));
 
     let cog = add_tenant(&directory, "cog").await;
-    assert_eq!(log_in(&cog).unwrap_err(), Refused::Full, "nobody else's goes for it");
+    assert_eq!(log_in(&cog).await.unwrap_err(), Refused::Full, "nobody else's goes for it");
     assert!(is_in(&theirs) && is_in(&second) && is_in(&third));
 }
 
@@ -130,35 +141,36 @@ async fn a_link_works_once_and_looking_at_it_does_not_use_it_up() {
     let directory = directory();
     let acme = add_tenant(&directory, "acme").await;
     let sessions = open(&directory, settings());
-    let (link, lifetime) = sessions.link(acme.tenant.no, None).unwrap();
+    let (link, lifetime) = sessions.link(LinkOf::Tenant(acme.tenant.no), None).unwrap();
     assert_eq!(lifetime, settings().link_lifetime);
     let token = token_in(&link);
     for _ in 0..2 {
-        assert_eq!(sessions.link_is_for(token), Some(acme.tenant.no));
+        assert_eq!(sessions.link_is_for(token), Some(LinkOf::Tenant(acme.tenant.no)));
     }
     assert_eq!(sessions.link_is_for(&token[1..]), None);
-    assert_eq!(sessions.follow(&token[1..]).unwrap_err(), Refused::Link);
+    assert_eq!(sessions.follow(&token[1..], None).await.unwrap_err(), Refused::Link);
     assert!(sessions.pass(token).is_none(), "a link is no session");
-    sessions.follow(token).unwrap();
-    assert_eq!(sessions.follow(token).unwrap_err(), Refused::Link);
+    sessions.follow(token, None).await.unwrap();
+    assert_eq!(sessions.follow(token, None).await.unwrap_err(), Refused::Link);
     assert_eq!(sessions.link_is_for(token), None);
 }
 
 #[tokio::test]
 async fn a_link_has_its_time() {
     let expires = clock::instant() + HOUR;
-    let link = Link { tenant: TenantNo(1), expires };
+    let link = Link { of: LinkOf::Tenant(TenantNo(1)), expires };
     assert!(!link.is_over(expires - Duration::from_nanos(1)));
     assert!(link.is_over(expires));
 
     let directory = directory();
     let acme = add_tenant(&directory, "acme").await;
     let sessions = open(&directory, settings());
-    let (link, lifetime) = sessions.link(acme.tenant.no, Some(Duration::ZERO)).unwrap();
+    let (link, lifetime) =
+        sessions.link(LinkOf::Tenant(acme.tenant.no), Some(Duration::ZERO)).unwrap();
     assert_eq!(lifetime, Duration::ZERO);
     assert_eq!(sessions.link_is_for(token_in(&link)), None);
-    assert_eq!(sessions.follow(token_in(&link)).unwrap_err(), Refused::Link);
-    let (_, lifetime) = sessions.link(acme.tenant.no, Some(25 * HOUR)).unwrap();
+    assert_eq!(sessions.follow(token_in(&link), None).await.unwrap_err(), Refused::Link);
+    let (_, lifetime) = sessions.link(LinkOf::Tenant(acme.tenant.no), Some(25 * HOUR)).unwrap();
     assert_eq!(lifetime, 24 * HOUR, "however long was asked for");
 }
 
@@ -167,7 +179,7 @@ async fn a_tenant_has_so_many_links_and_its_oldest_makes_room() {
     let directory = directory();
     let (acme, bolt) = (add_tenant(&directory, "acme").await, add_tenant(&directory, "bolt").await);
     let sessions = open(&directory, settings());
-    let link = |no| sessions.link(no, None).unwrap().0;
+    let link = |no| sessions.link(LinkOf::Tenant(no), None).unwrap().0;
     let is_good = |link: &String| sessions.link_is_for(token_in(link)).is_some();
 
     let theirs = link(bolt.tenant.no);
@@ -179,9 +191,9 @@ async fn a_tenant_has_so_many_links_and_its_oldest_makes_room() {
 
     // What is over takes no room: as many again, each gone at once, and none of the good ones goes.
     let brief = open(&directory, settings());
-    let good = brief.link(acme.tenant.no, None).unwrap().0;
+    let good = brief.link(LinkOf::Tenant(acme.tenant.no), None).unwrap().0;
     for _ in 0..2 * MAX_LINKS_PER_TENANT {
-        brief.link(acme.tenant.no, Some(Duration::ZERO)).unwrap();
+        brief.link(LinkOf::Tenant(acme.tenant.no), Some(Duration::ZERO)).unwrap();
     }
     assert!(brief.link_is_for(token_in(&good)).is_some());
 }
@@ -191,10 +203,10 @@ async fn links_begin_as_users_reach_the_portal_and_there_are_none_where_it_is_of
     let directory = directory();
     let acme = add_tenant(&directory, "acme").await;
     let named = Portal { url: "https://hooks.example.com".to_owned(), ..settings() };
-    let (link, _) = open(&directory, named).link(acme.tenant.no, None).unwrap();
+    let (link, _) = open(&directory, named).link(LinkOf::Tenant(acme.tenant.no), None).unwrap();
     assert!(link.starts_with("https://hooks.example.com/portal/link/"), "{link}");
     let off = Portal { enabled: false, ..settings() };
-    assert!(open(&directory, off).link(acme.tenant.no, None).is_none());
+    assert!(open(&directory, off).link(LinkOf::Tenant(acme.tenant.no), None).is_none());
 }
 
 #[tokio::test]
@@ -202,7 +214,7 @@ async fn debug_shows_neither_a_token_nor_its_hash() {
     let directory = directory();
     let acme = add_tenant(&directory, "acme").await;
     let sessions = open(&directory, settings());
-    let token = sessions.log_in(acme.api_key.expose()).unwrap();
+    let token = sessions.log_in(acme.api_key.expose(), None).await.unwrap();
     let pass = sessions.pass(token.expose()).unwrap();
     let shown = format!("{token:?} {:?}", pass.hash);
     assert_eq!(shown, "Token(hidden) TokenHash(hidden)");

@@ -23,9 +23,9 @@ use crate::{
     delivery::Entry,
     id::{DeliveryKey, EventId, NodeNo, Place, WebhookNo},
     store::{
-        AppendError, Appended, BackupError, EventBlock, EventInBlock, Feed, Health, NewEvent,
-        OpenError, Opened, Places, Read, Recovered, RecoveredState, Row, Settings, Store, Write,
-        codec, erasure::redact, fold::Story,
+        AppendError, Appended, BackupError, Bundle, EventBlock, EventInBlock, Feed, Health,
+        NewEvent, OpenError, Opened, Places, Read, Recovered, RecoveredState, Row, Settings, Store,
+        Write, codec, erasure::redact, fold::Story,
     },
 };
 
@@ -162,7 +162,7 @@ impl Memory {
                 reply.map(|reply| reply.send(Ok(())));
                 false
             }
-            Write::Rows { rows, events, reply } => {
+            Write::Rows { bundle: Bundle { rows, events, entries }, reply } => {
                 let mut state = self.state();
                 let appended = state.append(events, settings).expect("they have no keys");
                 for Row { key, value } in rows {
@@ -170,6 +170,9 @@ impl Memory {
                         Some(value) => state.rows.insert(key, value),
                         None => state.rows.remove(&key),
                     };
+                }
+                if !entries.is_empty() {
+                    state.record(entries);
                 }
                 drop(state);
                 if let Some(block) = appended.1 {

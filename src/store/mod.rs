@@ -26,8 +26,8 @@
 //! 5. A record that does not match its checksum is quarantined and counted; never fed, never
 //!    skipped in silence.
 //! 6. Opening tells, in place order, every delivery that is not settled ([`Recovered`]).
-//! 7. `Rows` are durable before they are answered, all of a message or none of it, and its events
-//!    with them; these are fed as those of an append are.
+//! 7. `Rows` are durable before they are answered, all of a message or none of it, its events and
+//!    its entries with them; events are fed as those of an append are.
 //! 8. `Full` is an answer, not an error: nothing was written, entries still are.
 //! 9. `Erase` answers once no reader and no shard is given the payloads any more. Ids, routes, times
 //!    and verdicts stay. What a backend's files still hold of them is gone when `Scrub` answers.
@@ -61,7 +61,7 @@ pub use self::{
     ended::{EndedPage, EndedQuery, EndedRow},
     erasure::Erasure,
     events::{EventPage, EventQuery, EventRow, Following},
-    rows::Row,
+    rows::{Bundle, Row},
     sled::{NotVerified, Verified},
 };
 use crate::{
@@ -151,11 +151,9 @@ pub enum Write {
         /// Where someone waits for them to be durable.
         reply: Option<oneshot::Sender<Result<(), StoreError>>>,
     },
-    /// Directory rows, and events that tell of their change: all or none, durable before the answer.
-    /// The events are taken however full the disk is, and have no idempotency keys.
+    /// What belongs together: all or none, durable before the answer.
     Rows {
-        rows: Vec<Row>,
-        events: Vec<NewEvent>,
+        bundle: Bundle,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
     /// Forget what some events said; see [`Store::erase`].

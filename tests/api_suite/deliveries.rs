@@ -245,8 +245,9 @@ async fn a_shard_hears_of_a_replay_only_after_it_is_durable() {
     for answer in [Err(StoreError::Full), Ok(())] {
         let (call, ()) = tokio::join!(world.post(&acme.key, &replay, json!({})), async {
             match held.recv().await {
-                Some(Write::Entries { entries, reply: Some(reply) }) => {
-                    assert_eq!((entries[0].key, entries[0].verdict), (key, Verdict::Reopened));
+                Some(Write::Rows { bundle, reply }) => {
+                    let entry = &bundle.entries[0];
+                    assert_eq!((entry.key, entry.verdict), (key, Verdict::Reopened));
                     assert!(world.shard.len() == 0, "not durable yet");
                     reply.send(answer.clone()).expect("somebody waits");
                 }

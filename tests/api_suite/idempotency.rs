@@ -104,9 +104,9 @@ async fn a_get_takes_no_notice_of_a_key() {
 /// The next rows that the API writes, answered with `reply`.
 async fn rows(held: &mut mpsc::Receiver<Write>, answer: Result<(), StoreError>) -> Vec<Row> {
     match held.recv().await {
-        Some(Write::Rows { rows, reply, .. }) => {
+        Some(Write::Rows { bundle, reply }) => {
             reply.send(answer).expect("somebody waits");
-            rows
+            bundle.rows
         }
         other => panic!("rows of kept answers: {other:?}"),
     }

@@ -2,6 +2,7 @@
 //! no network. One binary, because linking costs more than running.
 
 mod access;
+mod audit;
 mod bodies;
 mod catch_up;
 mod checks;

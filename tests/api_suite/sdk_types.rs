@@ -88,6 +88,8 @@ fn answers_have_the_same_members_here_and_there() {
         (API, "Attempt"),
         (API, "Replay"),
         (API, "Erasure"),
+        (API, "AuditRecord"),
+        (API, "AuditActor"),
         (API, "StreamedAttempt"),
         (API, "StreamLagged"),
         (ERRORS, "Problem"),
@@ -110,9 +112,15 @@ fn requests_have_the_same_members_here_and_there() {
 
 #[test]
 fn closed_lists_have_the_same_words_here_and_there() {
-    for name in
-        ["DeliveryStatus", "AttemptErrorCode", "ReplayState", "ReplayStatus", "ErasureState"]
-    {
+    for name in [
+        "DeliveryStatus",
+        "AttemptErrorCode",
+        "ReplayState",
+        "ReplayStatus",
+        "ErasureState",
+        "AuditAction",
+        "AuditActorKind",
+    ] {
         let start = format!("export type {name} =");
         let (_, union) = API.split_once(&start).unwrap_or_else(|| panic!("no type {name}"));
         let (union, _) = union.split_once(';').expect("its end");

@@ -67,6 +67,7 @@ pub(crate) fn limits() -> Limits {
         webhook_checks: 2,
         webhook_tests: 6.try_into().expect("not zero"),
         tenant_tests: 10.try_into().expect("not zero"),
+        audit_records: 60,
     }
 }
 
@@ -254,6 +255,14 @@ impl World {
 
     pub(crate) async fn post(&self, key: &str, path: &str, body: Value) -> Answer {
         self.call(key, Method::POST, path, Some(body)).await
+    }
+
+    /// What an operator asks for a tenant.
+    pub(crate) async fn get_for(&self, key: &str, tenant: &str, path: &str) -> Answer {
+        let request = Request::get(path)
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .header("senderz-tenant", tenant);
+        self.send(request.body(Body::empty()).expect("a valid request")).await
     }
 
     pub(crate) async fn patch(&self, key: &str, path: &str, body: Value) -> Answer {

@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audit;
 mod fence;
 mod flows;
 mod sessions;
+mod slow;
 mod visitor;

@@ -1,12 +1,19 @@
 //! Who is let in, for how long, and what ends it.
 
-use std::time::Duration;
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use serde_json::json;
 
 use crate::{
-    support::{eventually, gateway::OPERATOR_KEY},
-    visitor::{House, text},
+    support::{
+        eventually,
+        gateway::{Gateway, OPERATOR_KEY},
+    },
+    visitor::{House, Visitor, text},
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -181,6 +188,66 @@ fn the_operator_makes_links_with_a_button() {
     let tenants = visitor.get("/portal/tenants");
     assert_eq!(tenants.status, 404, "who came by a link is no operator");
     assert_eq!(visitor.post("/portal/t/acme/link", &[]).status, 404);
+}
+
+#[test]
+fn on_a_terminal_the_start_shows_a_link_for_the_operator_and_in_a_log_none() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let own = Gateway::command(data.path(), &[]);
+    // What it is to run on a terminal of its own.
+    let line = format!("exec {} serve", own.get_program().to_str().expect("UTF-8"));
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
+    command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = Terminal(
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("script: bsdutils"),
+    );
+    let lines = BufReader::new(child.0.stdout.take().expect("piped")).lines();
+    let link = lines.map_while(Result::ok).find(|line| line.contains("/portal/link/"));
+    let link = link.expect("it is shown").trim().to_owned();
+    let (base, path) = link.split_at(link.find("/portal/").expect("a path"));
+    let to = base.strip_prefix("http://").and_then(|to| to.parse().ok()).expect("an address");
+    let mut visitor = Visitor::to(to);
+    assert!(visitor.page(path).contains("all tenants"));
+    let token = path.rsplit('/').next().expect("a token");
+    let entered = visitor.post("/portal/link", &[("token", token)]);
+    assert_eq!(entered.header("location"), Some("/portal/tenants"));
+    visitor.page("/portal/system");
+    assert_eq!(Visitor::to(to).post("/portal/link", &[("token", token)]).status, 410);
+    let all = visitor.page("/portal/audit");
+    assert!(all.contains("portal_link.created") && all.contains("session.started"), "{all}");
+
+    let logged = tempfile::tempdir().expect("a temporary directory");
+    let mut command = Gateway::command(logged.path(), &[]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let out = BufReader::new(child.stdout.take().expect("piped"));
+    let stop = |child: &std::process::Child| {
+        Command::new("kill").arg(child.id().to_string()).status().expect("kill")
+    };
+    let mut said = Vec::new();
+    for line in out.lines().map_while(Result::ok) {
+        if line.contains("  data ") {
+            stop(&child);
+        }
+        said.push(line);
+    }
+    child.wait().expect("it ends");
+    assert!(said.iter().any(|line| line.contains("/portal/")), "{said:?}");
+    assert!(!said.iter().any(|line| line.contains("/portal/link/")), "{said:?}");
+}
+
+/// `script`, which ends with the gateway on its terminal; that one takes a hang-up for a reload.
+struct Terminal(std::process::Child);
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let id = self.0.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            let _ = Command::new("kill").arg(child).status();
+        }
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl House {
     }
 
     pub(crate) fn visitor(&self) -> Visitor {
-        Visitor { to: self.gateway.api, cookie: None }
+        Visitor::to(self.gateway.api)
     }
 
     /// Somebody who has logged in with this key.
@@ -51,6 +51,10 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
+    pub(crate) fn to(to: SocketAddr) -> Self {
+        Self { to, cookie: None }
+    }
+
     pub(crate) fn get(&mut self, path: &str) -> Response {
         self.ask("GET", path, &[], b"")
     }

@@ -51,8 +51,13 @@ before(async () => {
     ["replay", of(`/replays/${job.id}`)],
     ["verify", of("/verify")],
     ["keys", of("/keys")],
+    ["audit", of("/audit")],
+    ["audit-filtered", of("/audit?action=webhook.created&actor=operator")],
+    ["audit-wrong", of("/audit?actor=nobody")],
+    ["audit-none", of("/audit?action=backup.created")],
     ["missing", of("/deliveries/dlv_nothing")],
     ["tenants", "/portal/tenants", sz.key],
+    ["audit-of-all", "/portal/audit", sz.key],
     ["system", "/portal/system", sz.key],
   ];
 });
@@ -85,7 +90,7 @@ for (const colorScheme of ["light", "dark"]) {
         assert.deepEqual(await axe(page), [], `${name}, ${colorScheme}, ${width}`);
         const beside = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
         assert.ok(beside <= 0, `${name} is ${beside} pixels too wide at ${width}`);
-        const main = ["overview", "deliveries", "delivery", "webhooks", "live", "webhook", "verify", "system", "keys"];
+        const main = ["overview", "deliveries", "delivery", "webhooks", "live", "webhook", "verify", "system", "keys", "audit", "replay"];
         if (SHOTS && main.includes(name)) {
           await page.evaluate(() => document.querySelectorAll("details").forEach((one) => (one.open = false)));
           await page.screenshot({ path: `${SHOTS}/${name}-${colorScheme}-${width}.png` });
@@ -98,7 +103,15 @@ for (const colorScheme of ["light", "dark"]) {
 }
 
 test("the first view takes little", async () => {
-  for (const path of ["/portal/t/acme/", "/portal/t/acme/deliveries"]) {
+  // Lists at their full length: a page has 50.
+  const line = (nth) =>
+    JSON.stringify({
+      tenant: "acme",
+      payload: { type: "message.sent", timestamp: "2026-11-23T04:20:00Z", data: { id: `msg_${nth}`, channel: "sms", recipient: "+15555550100" } },
+    });
+  const many = Array.from({ length: 60 }, (_, nth) => line(nth)).join("\n");
+  await sz.ask("POST", "/v1/events", { body: many, type: "application/x-ndjson" });
+  for (const path of ["/portal/t/acme/", "/portal/t/acme/deliveries", "/portal/t/acme/audit", "/portal/t/acme/events"]) {
     const { context } = await watched(chromium, sz.base);
     const page = await logIn(context, sz.base, key);
     await page.close();

@@ -398,6 +398,65 @@ export interface Erasure {
   completed_at: Time | null;
 }
 
+/** What was done. */
+export type AuditAction =
+  | "tenant.created"
+  | "tenant.deleted"
+  | "webhook.created"
+  | "webhook.updated"
+  | "webhook.deleted"
+  | "webhook.disabled"
+  | "key.created"
+  | "key.revoked"
+  | "secret.shown"
+  | "secret.rotated"
+  | "delivery.replayed"
+  | "delivery.canceled"
+  | "replay.created"
+  | "replay.paused"
+  | "replay.resumed"
+  | "replay.canceled"
+  | "erasure.created"
+  | "backup.created"
+  | "portal_link.created"
+  | "session.started"
+  | "session.ended";
+
+export type AuditActorKind = "gateway" | "operator" | "producer" | "tenant";
+
+export interface AuditActor {
+  kind: AuditActorKind;
+  /** The API key that was used, or that the session was opened with; the operator's are not shown to tenants. */
+  key_id: string | null;
+  /** The portal's session. */
+  session_id: string | null;
+}
+
+/** A change, and who made it. */
+export interface AuditRecord {
+  /** From 1 on; one that is missing between two others was taken away. */
+  sequence: number;
+  at: Time;
+  tenant: string | null;
+  action: AuditAction;
+  object_id: string | null;
+  /** The fields of it that are different now. */
+  changed: string[];
+  actor: AuditActor;
+  /** The header `Request-Id` of the answer. */
+  request_id: string | null;
+}
+
+export interface AuditParams extends PageParams {
+  action?: AuditAction | readonly AuditAction[];
+  /** The id of a key or of a session, or a kind. */
+  actor?: string;
+  /** The id of what was changed. */
+  object?: string;
+  since?: Time | Date;
+  until?: Time | Date;
+}
+
 export type ReplayState = "running" | "paused" | "done" | "canceled" | "failed";
 
 /** How deliveries ended; `missed` is what found its webhook disabled and was never sent. */

@@ -33,6 +33,7 @@ export { deliveryOf, type Delivery, type RequestHeaders } from "./headers.js";
 export type { CallOptions, ClientOptions } from "./http.js";
 export {
   SenderZ,
+  type Audit,
   type Deliveries,
   type Erasures,
   type Replays,

@@ -22,6 +22,7 @@ export class SenderZ {
   readonly deliveries: Deliveries;
   readonly replays: Replays;
   readonly erasures: Erasures;
+  readonly audit: Audit;
   readonly #http: Http;
 
   constructor(options: SenderZOptions = {}) {
@@ -31,6 +32,7 @@ export class SenderZ {
     this.deliveries = new Deliveries(http);
     this.replays = new Replays(http);
     this.erasures = new Erasures(http);
+    this.audit = new Audit(http);
     this.#http = http;
   }
 
@@ -221,6 +223,23 @@ export class Erasures {
 
   async get(id: string, options?: CallOptions): Promise<api.Erasure> {
     return this.#http.ask("GET", `/v1/erasures/${segment(id)}`, options);
+  }
+}
+
+/** `/v1/audit`: what was changed, and by whom; the newest first. */
+export class Audit {
+  readonly #http: Http;
+
+  constructor(http: Http) {
+    this.#http = http;
+  }
+
+  async list(params?: api.AuditParams, options?: CallOptions): Promise<api.Page<api.AuditRecord>> {
+    return this.#http.ask("GET", "/v1/audit", { ...options, query: params });
+  }
+
+  all(params?: api.AuditParams, options?: CallOptions): AsyncGenerator<api.AuditRecord, void, undefined> {
+    return all((cursor) => this.list({ ...params, ...(cursor && { cursor }) }, options));
   }
 }
 

@@ -144,7 +144,7 @@ async fn a_credential_speaks_until_its_key_is_revoked_or_its_session_ends() {
     assert_eq!(by_key.principal(&world.directory), None);
 
     let sessions = world.sessions();
-    let token = sessions.log_in(world.acme.api_key.expose()).unwrap();
+    let token = sessions.log_in(world.acme.api_key.expose(), None).await.unwrap();
     let pass = sessions.pass(token.expose()).unwrap();
     let mut extensions = Extensions::new();
     extensions.insert(pass.clone());
@@ -152,7 +152,7 @@ async fn a_credential_speaks_until_its_key_is_revoked_or_its_session_ends() {
     let by_session = gate.admit(&extensions, &HeaderMap::new()).unwrap();
     assert_eq!((by_session.principal, by_session.tenant_no()), (own, Some(world.acme.tenant.no)));
     assert_eq!(by_session.credential.principal(&world.directory), Some(own));
-    pass.log_out();
+    pass.log_out(None).await;
     assert_eq!(by_session.credential.principal(&world.directory), None);
     let refused = gate.admit(&extensions, &HeaderMap::new()).unwrap_err();
     assert_eq!(refused.code, Code::Unauthorized);

@@ -8,9 +8,12 @@ use http::header;
 use serde_json::json;
 
 use super::*;
-use crate::directory::{
-    KeyMark,
-    tests::{add_tenant, directory},
+use crate::{
+    audit::By,
+    directory::{
+        KeyMark,
+        tests::{add_tenant, directory},
+    },
 };
 
 /// What the caller is given, or the refusal's code and pointers.
@@ -33,7 +36,7 @@ async fn make(directory: &Directory, caller: &Caller, body: serde_json::Value) -
 fn caller(directory: &Directory, principal: Principal, tenant: Option<&str>) -> Caller {
     let credential = super::super::access::Credential::Key(KeyMark::of("").unwrap());
     let tenant = tenant.map(|name| directory.tenant(name).unwrap());
-    Caller { principal, credential, tenant }
+    Caller { principal, credential, by: By::default(), tenant }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! what follows from it (the refusals of the gate, of the body's reader and of the pages) is added
 //! here; a route's own words, bodies and answers are in the file of its objects.
 
+pub(super) mod audit;
 pub(super) mod backups;
 pub(super) mod deliveries;
 pub(super) mod erasures;
@@ -31,6 +32,7 @@ use super::{
     routes::{Access, Route, all},
 };
 use crate::{
+    audit::{Action, ActorKind},
     backups::Backup,
     erasures::State as Erasing,
     idempotency,
@@ -44,6 +46,14 @@ use crate::{
     webhook::DisabledReason,
 };
 
+word!(AuditAction, one_of(Action::ALL.map(Action::as_str), "What was done."));
+word!(
+    AuditActorKind,
+    one_of(
+        ActorKind::ALL.map(ActorKind::as_str),
+        "What kind of somebody it was; `gateway` where nobody asked for it."
+    )
+);
 word!(DeliveryStatus, one_of(STATES, "Where a delivery stands."));
 word!(KeyKind, one_of(keys::KINDS, "For whom a key speaks."));
 word!(BackupState, one_of(Backup::STATES, "How a backup went."));
@@ -61,7 +71,7 @@ word!(StatsPeriod, one_of(Period::ALL.map(Period::as_str), "Which time until now
 word!(StatsErrors, words::error_counts());
 word!(LagReason, one_of(super::stream::REASONS, "Why attempts were left out."));
 
-const TAGS: [(&str, &str); 11] = [
+const TAGS: [(&str, &str); 12] = [
     ("Tenants", "Customers of senderZ, for the operator."),
     ("Keys", "API keys: made, listed without their text, revoked."),
     ("Signing secret", "What deliveries are signed with."),
@@ -72,6 +82,7 @@ const TAGS: [(&str, &str); 11] = [
     ("Replays", "Many deliveries sent again, slowly, as a job."),
     ("Erasures", "What events said of a person, forgotten as a job."),
     ("Stream", "Attempts as they are made."),
+    ("Audit", "What was changed, and by whom."),
     ("Portal", "Ways into the portal."),
 ];
 
@@ -110,6 +121,7 @@ pub fn schemas(settings: &Settings) -> Schemas {
     collect::<super::stats::OverallStatsView>(&mut schemas);
     collect::<super::stream::StreamedAttemptView<'_>>(&mut schemas);
     collect::<super::stream::LaggedView>(&mut schemas);
+    collect::<super::audit::RecordView<'_>>(&mut schemas);
     collect::<super::portal::LinkView>(&mut schemas);
     collect::<words::EventPayload>(&mut schemas);
     collect::<words::TenantId>(&mut schemas);
@@ -122,6 +134,7 @@ pub fn schemas(settings: &Settings) -> Schemas {
         "Replay",
         "Erasure",
         "Backup",
+        "AuditRecord",
     ];
     for name in listed {
         schemas.insert(format!("{name}Page"), page(name));

@@ -8,6 +8,7 @@ use crate::{
         query::{DEFAULT_LIMIT, STATES},
         stats::DEFAULT_PERIOD,
     },
+    audit::Action,
     delivery::ErrorCode,
     event::{EventType, MAX_RECIPIENT},
     openapi::{parameter, reference, words::Example},
@@ -119,14 +120,33 @@ fn query(name: &str, settings: &Settings) -> Value {
             json!({"type": "string", "enum": ErrorCode::ALL.map(ErrorCode::as_str)}),
             json!(ErrorCode::Timeout.as_str()),
         ),
+        "action" => (
+            "Only these.",
+            list(&Action::ALL.map(Action::as_str)),
+            json!([Action::WebhookUpdated.as_str()]),
+        ),
+        "actor" => (
+            "Only what was done with this key or in this session of the portal, or by this kind of \
+             somebody.",
+            json!({"anyOf": [
+                reference("KeyId"), reference("SessionId"), reference("AuditActorKind"),
+            ]}),
+            json!(Example::new().key),
+        ),
+        "object" => (
+            "Only what was done to the object of this id.",
+            json!({"type": "string", "pattern": "^[!-~]{1,128}$"}),
+            json!(Example::new().webhook),
+        ),
         "since" => (
-            "Only of events accepted then or later; since 1970, and not later than `until`. A `+` \
-             in it is written `%2B`.",
+            "Only what was accepted, or done, then or later; since 1970, and not later than \
+             `until`. A `+` in it is written `%2B`.",
             time(),
             json!(Example::TIME),
         ),
         "until" => (
-            "Only of events accepted then or earlier; since 1970. A `+` in it is written `%2B`.",
+            "Only what was accepted, or done, then or earlier; since 1970. A `+` in it is written \
+             `%2B`.",
             time(),
             json!(Example::TIME),
         ),

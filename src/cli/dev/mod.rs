@@ -46,16 +46,20 @@ const EXAMPLE_FAIL_RATE: f64 = 0.35;
 const EXAMPLE_EVERY: Duration = Duration::from_millis(700);
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
-    let sources = dev_sources(global.sources(), args.exit);
+    let mut sources = dev_sources(global.sources(), args.exit);
     let mut config = crate::config::load(&sources)?;
     // Apart from what `serve` keeps: examples must never meet a customer's webhooks.
     config.data_dir = config.data_dir.join("dev");
     let scratch = args.exit.then(|| Scratch::of(&mut config));
+    // As it is shown: with the directory that is used.
+    sources.flags.push(dev_flag("data_dir", config.data_dir.display()));
+    let (_, explained) = crate::config::load_explained(&sources)?;
     let _logging = logging::start(&config.log);
     let alarm = Alarm::new();
     let runtime = app::runtime(&alarm).context("cannot start the runtime")?;
     let done = runtime.block_on(async {
         let stage = Stage::set_up(config, &args, alarm).await?;
+        stage.gateway.explain(&explained);
         match (&args.events, args.exit) {
             (Some(file), true) => stage.play_and_exit(file).await,
             (Some(file), false) => {
@@ -82,21 +86,20 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 /// What `dev` changes beside what the user asks for: loopback may be reached, and a play that ends
 /// takes free ports, so that it runs beside another gateway.
 fn dev_sources(mut sources: Sources, exit: bool) -> Sources {
-    let flag = |key: &str, value: &str| FlagSetting {
-        flag: "dev",
-        key: key.to_owned(),
-        value: value.to_owned(),
-    };
-    let mut own = vec![flag("security.allow_networks", "127.0.0.0/8")];
+    let mut own = vec![dev_flag("security.allow_networks", "127.0.0.0/8")];
     if exit {
-        own.push(flag("server.listen", "127.0.0.1:0"));
-        own.push(flag("ops.listen", "127.0.0.1:0"));
-        own.push(flag("log.level", "warn"));
+        own.push(dev_flag("server.listen", "127.0.0.1:0"));
+        own.push(dev_flag("ops.listen", "127.0.0.1:0"));
+        own.push(dev_flag("log.level", "warn"));
     }
     // First, so that what was typed wins.
     own.append(&mut sources.flags);
     sources.flags = own;
     sources
+}
+
+fn dev_flag(key: &str, value: impl ToString) -> FlagSetting {
+    FlagSetting { flag: "dev", key: key.to_owned(), value: value.to_string() }
 }
 
 /// A data directory for one play, removed with it.

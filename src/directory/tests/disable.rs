@@ -31,15 +31,15 @@ impl Scene {
         tokio::spawn(async move {
             let (kept_rows, kept_events, commits) = kept;
             while let Some(write) = asked.recv().await {
-                let Write::Rows { rows, events, reply } = write else { panic!("rows only") };
-                for Row { key, value } in rows {
+                let Write::Rows { bundle, reply } = write else { panic!("rows only") };
+                for Row { key, value } in bundle.rows {
                     let mut kept = kept_rows.lock().unwrap();
                     match value {
                         Some(value) => kept.insert(key, value),
                         None => kept.remove(&key),
                     };
                 }
-                kept_events.lock().unwrap().extend(events);
+                kept_events.lock().unwrap().extend(bundle.events);
                 *commits.lock().unwrap() += 1;
                 let _ = reply.send(Ok(()));
             }

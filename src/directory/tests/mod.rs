@@ -51,9 +51,9 @@ fn keeping_store() -> (Store, Rows) {
     let kept = Arc::clone(&rows);
     tokio::spawn(async move {
         while let Some(write) = asked.recv().await {
-            let Write::Rows { rows, reply, .. } = write else { panic!("rows only") };
+            let Write::Rows { bundle, reply } = write else { panic!("rows only") };
             let mut kept = kept.lock().unwrap();
-            for Row { key, value } in rows {
+            for Row { key, value } in bundle.rows {
                 match value {
                     Some(value) => kept.insert(key, value),
                     None => kept.remove(&key),
@@ -85,6 +85,7 @@ fn limits() -> Limits {
         webhook_checks: 2,
         webhook_tests: NonZeroU32::MIN,
         tenant_tests: NonZeroU32::MIN,
+        audit_records: 1000,
     }
 }
 

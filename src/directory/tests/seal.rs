@@ -144,9 +144,9 @@ fn dying_store(rows: &Rows, writes: usize) -> Store {
     let kept = Arc::clone(rows);
     tokio::spawn(async move {
         for _ in 0..writes {
-            let Some(Write::Rows { rows, reply, .. }) = asked.recv().await else { return };
+            let Some(Write::Rows { bundle, reply }) = asked.recv().await else { return };
             let mut kept = kept.lock().unwrap();
-            for Row { key, value } in rows {
+            for Row { key, value } in bundle.rows {
                 kept.insert(key, value.expect("rows that stand"));
             }
             drop(kept);
@@ -215,7 +215,8 @@ async fn a_row_removed_before_it_was_sealed_anew_stays_removed() {
     let acme = directory.tenant("acme").unwrap().tenant.no;
     directory.delete_tenant(acme).await.unwrap();
     assert_eq!(directory.seal_anew().await, Ok(2), "the other tenant and its webhook");
-    assert_eq!(stored(&rows).len(), 2);
+    let recorded = |row: &&Row| row.key[0] == b'a';
+    assert_eq!(stored(&rows).iter().filter(|row| !recorded(row)).count(), 2);
 }
 
 fn given(environment: Option<&str>, file: Option<&Path>) -> Given {

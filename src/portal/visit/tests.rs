@@ -23,7 +23,7 @@ async fn one_of_the_first_cookies_of_our_name_has_to_open_something() {
     let acme = add_tenant(&directory, "acme").await;
     let settings = config::load(&Sources::default()).unwrap().portal;
     let sessions = Sessions::new(directory.clone(), settings, String::new());
-    let token = sessions.log_in(acme.api_key.expose()).unwrap();
+    let token = sessions.log_in(acme.api_key.expose(), None).await.unwrap();
     let ours = format!("{COOKIE}={}", token.expose());
     let opened = |lines: &[String]| {
         let mut headers = HeaderMap::new();

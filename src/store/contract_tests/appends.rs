@@ -5,7 +5,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::store::Write;
+use crate::{
+    delivery::CancelReason,
+    store::{Bundle, Write},
+};
 
 suite!(
     append_is_fed_before_it_is_answered,
@@ -24,7 +27,7 @@ suite!(
     keys_are_forgotten_after_their_window,
     rows_are_durable_and_can_change_their_length,
     rows_are_taken_before_anyone_is_fed,
-    rows_and_their_events_are_durable_together,
+    rows_and_what_belongs_to_them_are_durable_together,
     events_of_rows_wait_until_somebody_is_fed,
     a_closed_store_takes_nothing,
     an_empty_batch_is_answered,
@@ -290,13 +293,21 @@ fn rows_are_taken_before_anyone_is_fed(backend: &Backend) {
     running.close();
 }
 
-fn rows_and_their_events_are_durable_together(backend: &Backend) {
+fn rows_and_what_belongs_to_them_are_durable_together(backend: &Backend) {
     let mut running = backend.start();
-    running.append(vec![event("before", &[1])]).unwrap();
+    let before = running.append(vec![event("before", &[1])]).unwrap();
     fed(&mut running);
     let row = Row { key: b"row".to_vec(), value: Some(b"new".to_vec()) };
-    let write = running.store.put_rows_and_events(vec![row.clone()], vec![event("told", &[1, 2])]);
+    let key = DeliveryKey { place: before[0].id.place, webhook: WebhookNo(1) };
+    let verdict = Verdict::Canceled(CancelReason::Requested);
+    let entry = Entry { key, at: 7, verdict, attempt: None };
+    let write = running.store.put(Bundle {
+        rows: vec![row.clone()],
+        events: vec![event("told", &[1, 2])],
+        entries: vec![entry.clone()],
+    });
     running.runtime.block_on(write).unwrap();
+    assert_eq!(running.entries(key), std::slice::from_ref(&entry));
     let Ok(Feed::Block(block)) = running.feed.try_recv() else { panic!("fed before the answer") };
     assert_eq!(block.payload(0), Some(Bytes::from("told")));
     assert_eq!(block.routes_of(0).len(), 2);
@@ -306,6 +317,8 @@ fn rows_and_their_events_are_durable_together(backend: &Backend) {
     assert_eq!(again.rows, [row]);
     let waiting = again.recovered.iter().filter(|one| one.key.place.block() == block.number);
     assert_eq!(waiting.count(), 2);
+    assert_eq!(again.entries(key), [entry]);
+    assert!(again.recovered.iter().all(|one| one.key != key), "it was canceled");
     again.close();
 }
 
@@ -313,7 +326,8 @@ fn events_of_rows_wait_until_somebody_is_fed(backend: &Backend) {
     let opened = backend.open(settings());
     let (reply, answer) = oneshot::channel();
     let rows = vec![Row { key: b"row".to_vec(), value: Some(b"new".to_vec()) }];
-    let write = Write::Rows { rows, events: vec![event("told", &[1])], reply };
+    let bundle = Bundle { rows, events: vec![event("told", &[1])], ..Bundle::default() };
+    let write = Write::Rows { bundle, reply };
     opened.store.writes.try_send(write).unwrap();
     // Rows alone are taken at once, so the others have been looked at.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

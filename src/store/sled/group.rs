@@ -15,7 +15,8 @@ use crate::{
     clock::instant,
     delivery::Entry,
     store::{
-        AppendError, Appended, BackupOrder, Erasure, NewEvent, Row, Settings, StoreError, Write,
+        AppendError, Appended, BackupOrder, Bundle, Erasure, NewEvent, Row, Settings, StoreError,
+        Write,
     },
 };
 
@@ -54,10 +55,11 @@ impl Group {
                 self.entry_replies.extend(reply);
                 self.entries_since.get_or_insert_with(instant);
             }
-            Write::Rows { rows, events, reply } => {
+            Write::Rows { bundle: Bundle { rows, events, entries }, reply } => {
                 self.events += events.len();
                 self.bytes += events.iter().map(|event| event.payload.len()).sum::<usize>();
                 self.with_rows.extend(events);
+                self.entries.extend(entries);
                 self.rows.push((rows, reply));
             }
             Write::Erase { erasure, reply } => self.erasures.push((erasure, reply)),
