@@ -28,7 +28,7 @@ async fn make(directory: &Directory, caller: &Caller, body: serde_json::Value) -
     let tenant = fields.string("tenant");
     let made = principal(directory, caller, &mut fields, kind.as_deref(), tenant);
     made.and_then(|made| fields.finish().map(|()| made)).map_err(|problem| {
-        (problem.code, problem.errors.into_iter().map(|error| error.pointer.into()).collect())
+        (problem.code, problem.errors.into_iter().map(|error| error.pointer).collect())
     })
 }
 

@@ -121,6 +121,26 @@ async fn a_key_gets_its_owner_in_until_it_is_revoked() {
     assert_eq!(directory.authenticate(acme.api_key.expose()), None, "its keys go with it");
 }
 
+#[tokio::test]
+async fn keys_are_listed_newest_first_one_page_after_the_other() {
+    let (store, _) = keeping_store();
+    let directory = empty(store);
+    let (acme, bolt) = (add_tenant(&directory, "acme").await, add_tenant(&directory, "bolt").await);
+    let (own, _) = directory.create_key(Principal::Tenant(acme.tenant.no)).await.unwrap();
+    let (producer, _) = directory.create_key(Principal::Producer).await.unwrap();
+    let pages = |tenant| {
+        let (mut ids, mut before) = (Vec::new(), None);
+        while let Some(key) = directory.keys(tenant, before, 1).pop() {
+            (before, ids) = (Some(key.no), [ids, vec![key.id]].concat());
+        }
+        ids
+    };
+    assert_eq!(pages(None), [producer.id, own.id, bolt.key.id, acme.key.id]);
+    assert_eq!(pages(Some(acme.tenant.no)), [own.id, acme.key.id]);
+    assert_eq!(pages(Some(bolt.tenant.no)), [bolt.key.id]);
+    assert_eq!(pages(Some(TenantNo(99))), []);
+}
+
 #[test]
 fn a_principal_says_its_kind_and_its_tenant() {
     let all = [Principal::Operator, Principal::Producer, Principal::Tenant(TenantNo(7))];
