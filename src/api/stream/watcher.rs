@@ -97,6 +97,8 @@ impl Watcher {
         self.say().await?;
         loop {
             recorded.mark_unchanged();
+            // Not when it was taken: a reader who takes long has not caught up by that.
+            let read_at = instant();
             let found = self.read(PAGE).await?;
             let is_late = self.live_at.is_some_and(|at| at.elapsed() > self.limits.max_lag);
             if found.more && is_late {
@@ -106,7 +108,7 @@ impl Watcher {
             let has_more = found.more;
             self.tell(found).await?;
             if !has_more {
-                self.live_at = Some(instant());
+                self.live_at = Some(read_at);
                 self.rest(&mut recorded).await?;
             }
         }
