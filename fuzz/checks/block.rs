@@ -56,7 +56,7 @@ fn events(bytes: &Bytes) {
 }
 
 fn entries(bytes: &Bytes) {
-    let facts = decode_entry_facts(NUMBER, &bytes);
+    let facts = decode_entry_facts(NUMBER, bytes);
     let Ok(entries) = decode_entries(NUMBER, bytes.clone()) else {
         assert!(facts.is_err(), "what is damaged is damaged for all");
         return;
