@@ -146,7 +146,7 @@ fn an_event_says_who_missed_it_and_a_replay_is_watched_paused_and_ended() {
 }
 
 #[test]
-fn what_the_log_says_of_a_request_has_its_name() {
+fn what_the_log_and_the_audit_log_say_of_a_request_has_its_name() {
     let dir = tempfile::tempdir().expect("a directory");
     let log = dir.path().join("log");
     for (level, expected) in [("info", "tenant created"), ("debug", "request answered")] {
@@ -169,6 +169,9 @@ fn what_the_log_says_of_a_request_has_its_name() {
         let answer = connection.request("POST", "/v1/tenants", &headers, body.as_bytes());
         let answer = answer.expect("it answers");
         assert_eq!((answer.status, answer.header("x-request-id")), (201, Some(name.as_str())));
+        let audit = gateway.ask("GET", "/v1/audit?action=tenant.created&limit=1", None, b"");
+        let audit: Value = serde_json::from_slice(&audit.body).expect("JSON");
+        assert_eq!(audit["data"][0]["request_id"], name.as_str(), "{audit}");
         assert_eq!(gateway.stop(), 0);
         let log = std::fs::read_to_string(&log).expect("ours");
         let told = log.lines().any(|line| line.contains(expected) && line.contains(&name));

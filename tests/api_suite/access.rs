@@ -123,9 +123,9 @@ async fn every_route_lets_in_whom_the_interface_says_and_nobody_else() {
     }
 }
 
-/// Everything that a caller can see of an answer, but for the name of the request.
+/// Everything that a caller can see of an answer.
 fn seen(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
-    let headers = answer.headers.iter().filter(|(name, _)| *name != "request-id");
+    let headers = answer.headers.iter();
     let headers = headers.map(|(name, value)| (name.to_string(), format!("{value:?}"))).collect();
     (answer.status.as_u16(), headers, String::from_utf8_lossy(&answer.body).into_owned())
 }

@@ -21,6 +21,7 @@ use senderz_gateway::{
     guard::Policy,
     id::{DeliveryId, DeliveryKey, EventId, WebhookNo},
     replays::Replays,
+    request_id::RequestId,
     sessions::Sessions,
     shutdown::{self, Trigger},
     store::{self, NewEvent, Opened, Row, Store, Write},
@@ -30,6 +31,9 @@ use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
 use crate::{openapi, shard::Shard};
+
+/// What every request of the suite is called, as if the listener had found the name in its header.
+pub(crate) const REQUEST: &str = "req_of_the_suite";
 
 /// The one place where the tests choose a store.
 fn open_store(retention_age: Duration) -> Opened {
@@ -208,7 +212,8 @@ impl World {
     }
 
     /// What the router answers; every answer has to be as the OpenAPI document says.
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
+        request.extensions_mut().insert(RequestId::of(REQUEST.as_bytes()).expect("a name"));
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answering = self.shard.beside(self.router.clone().oneshot(request));
         let response = answering.await.expect("the router is infallible");
