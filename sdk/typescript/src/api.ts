@@ -443,7 +443,7 @@ export interface AuditRecord {
   /** The fields of it that are different now. */
   changed: string[];
   actor: AuditActor;
-  /** The header `Request-Id` of the answer. */
+  /** The header `X-Request-Id` of the answer. */
   request_id: string | null;
 }
 
