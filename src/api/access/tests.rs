@@ -257,8 +257,11 @@ fn a_key_in_the_url_is_known_by_its_name_or_its_look() {
 fn an_id_that_is_none_names_nothing() {
     let id = WebhookId(7);
     assert_eq!(Id(id.to_string()).parse(Object::Webhook), Ok(id));
-    for none in ["", "wh_", "evt_00000000000000000000000007"] {
-        let missing: Result<WebhookId, _> = Id(none.to_owned()).parse(Object::Webhook);
-        assert_eq!(missing, Err(Problem::no_such(Object::Webhook)), "{none}");
+    let parsed = |text: &str| Id(text.to_owned()).parse::<WebhookId>(Object::Webhook);
+    for none in ["", "wh_"] {
+        assert_eq!(parsed(none), Err(Problem::no_such(Object::Webhook)), "{none}");
     }
+    let other = parsed("evt_00000000000000000000000007").unwrap_err();
+    assert_eq!(other.code, Code::NotFound);
+    assert!(other.detail.starts_with("this is the id of an event; "), "{}", other.detail);
 }
