@@ -57,6 +57,9 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     let verifies = secret.is_some();
     let printer = Printer::start(io::stdout(), output)?;
+    // Before anything is received: whoever has an answer may end it.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let started = start(SinkOptions {
         listen,
         latency: args.latency,
@@ -81,8 +84,6 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<Exit> {
     }
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut before = Stats::default();
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     loop {
         tokio::select! {
             _ = tick.tick(), if args.quiet => {}
