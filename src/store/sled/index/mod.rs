@@ -79,8 +79,8 @@ const DAMAGED: usize = 1024;
 /// Chunks that a page reads before it asks to be continued: a few milliseconds.
 const CHUNKS: usize = if cfg!(test) { 1 << 20 } else { 256 };
 
-/// Blocks that a page takes in before it is read from the logs instead: some twenty milliseconds.
-const CATCH_UP: usize = 1024;
+/// Blocks that a page takes in before it is read from the logs instead: some five milliseconds.
+const CATCH_UP: usize = 256;
 
 /// How often the index is made anew after damage before the process goes on without.
 const TRIES: u32 = 3;
